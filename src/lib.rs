@@ -1,0 +1,40 @@
+//! weir: a worker pool for Kafka. Events of a partition are handled in order, every event by every
+//! pipeline that wants it, and one effect of each is left in the database whatever dies on the way.
+//!
+//! The modules, in the order an event flows:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`publish`] | producing: batches, keys, the partitioner |
+//! | [`source`] | the consumer: assignment, partition queues, the topic's id |
+//! | [`event`] | `Event`, its id, decoding |
+//! | [`payload`] | the shipped event types |
+//! | [`pool`] | owns an assignment: a task per partition, drain, watchdog |
+//! | [`pipeline`] | prepare, settle in one transaction, retry, bisect |
+//! | [`handler`] | the `Handler` trait and the shipped handlers |
+//! | [`once`] | the processed set: a hint that saves work |
+//! | [`store`] | the database contract: ledger, effects, dead rows |
+//! | [`dead_letter`] | the mirror of dead rows in Kafka |
+//! | [`verify`] | the auditor: Kafka against the database |
+//! | [`config`] | load, validate, redact |
+//! | [`metrics`] | every metric's name, labels and help |
+//! | [`telemetry`] | logs |
+//! | [`admin`] | health and metrics over HTTP |
+//! | [`cli`] | one file a subcommand |
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod dead_letter;
+pub mod event;
+pub mod handler;
+pub mod metrics;
+pub mod once;
+pub mod payload;
+pub mod pipeline;
+pub mod pool;
+pub mod publish;
+pub mod source;
+pub mod store;
+pub mod telemetry;
+pub mod verify;
