@@ -15,7 +15,7 @@ mod watermarks;
 pub use native::{TopicIdError, topic_id};
 pub(crate) use context::Context;
 pub(crate) use native::cached_watermarks;
-pub(crate) use queue::{Fetched, Queue};
+pub(crate) use queue::{Fetched, Fetching, Limits, Queue};
 pub(crate) use watermarks::Watermarks;
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
@@ -109,6 +109,20 @@ fn queue_kib(queue_bytes: usize, partitions: usize) -> usize {
     (queue_bytes / partitions.max(1) / 1024).max(64)
 }
 
+/// How many partitions each of the pool's topics has; none for one that does not exist. Asks with a client of its
+/// own, since the consumer's prefetch budget must be known before the consumer is made. Blocks.
+///
+/// # Errors
+/// No broker answers in time, or a setting is wrong.
+pub(crate) fn count_partitions(kafka: &config::Kafka, topics: &[String]) -> Result<Vec<usize>, KafkaError> {
+    let client: BaseConsumer = kafka.client().create()?;
+    let count = |topic: &String| {
+        let metadata = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+        Ok(metadata.topics().iter().filter(|known| known.name() == topic).map(|known| known.partitions().len()).sum())
+    };
+    topics.iter().map(count).collect()
+}
+
 impl Source {
     /// Subscribes, and starts polling.
     ///
@@ -186,7 +200,7 @@ async fn blocking<R: Send + 'static>(
     match tokio::task::spawn_blocking(call).await {
         Ok(result) => result,
         // The runtime is going down: as if the client were closed.
-        Err(_) => Err(KafkaError::Global(RDKafkaErrorCode::Destroy)),
+        Err(_) => Err(KafkaError::Canceled),
     }
 }
 

@@ -109,7 +109,7 @@ impl Payload for Document {
             Conversation::Field(slot) => self.get(slot).text(),
             Conversation::Chat { group, from, to } => match self.get(group).text() {
                 Some(group) => Some(group),
-                None => Some(Cow::Owned(crate::payload::conversation_of(
+                None => Some(Cow::Owned(crate::payload::conversation_of_two(
                     &self.get(from).text()?,
                     &self.get(to).text()?,
                 ))),

@@ -22,6 +22,6 @@ type Build = for<'a> fn(Setup<'a>) -> BoxFuture<'a, anyhow::Result<Box<dyn DynHa
 
 /// Every shipped handler: its name and what makes it.
 pub(crate) const SHIPPED: [(&str, Build); 2] = [
-    ("persist", |setup| Box::pin(async { Ok(Box::new(Persist::set_up(setup).await?) as _) })),
-    ("analyze", |setup| Box::pin(async { Ok(Box::new(Analyze::set_up(&setup)?) as _) })),
+    ("persist", |setup| Box::pin(async move { Ok(Box::new(Persist::set_up(setup).await?) as _) })),
+    ("analyze", |setup| Box::pin(async move { Ok(Box::new(Analyze::set_up(&setup)?) as _) })),
 ];

@@ -13,6 +13,7 @@ use super::Shared;
 use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
 use crate::event::{Payload, Record};
+use crate::metrics;
 use crate::source::{Fetched, Fetching, Limits, Queue};
 use crate::store::{Fault, Held};
 
@@ -57,6 +58,8 @@ pub(super) struct Task<T> {
     pub(super) batch_records: usize,
     pub(super) rejects: Rejects,
     pub(super) backoff: ExponentialBackoff,
+    /// What it is held for, so that it is said once.
+    pub(super) held_for: Option<String>,
 }
 
 pub(super) fn backoff() -> ExponentialBackoff {
@@ -109,7 +112,7 @@ impl<T: Payload> Task<T> {
         let begun = Instant::now();
         self.progress.enter(Phase::Polling);
         let fetched = self.fetch(fetching).await?;
-        self.shared.metrics.loop_poll.inc_by(begun.elapsed().as_secs_f64());
+        self.shared.metrics.spent(metrics::Phase::Poll, begun.elapsed());
         match fetched {
             Fetched::Records(records) => self.handle(records, held).await,
             Fetched::Error(error) => self.recover(&error, held).await,
@@ -183,7 +186,7 @@ impl<T: Payload> Task<T> {
             self.wait_for(&format!("the partition to be fetched: {error}")).await?;
             return Err(Halt::Retake);
         }
-        let topic_id = self.shared.topics.ask(&self.shared.source, &self.topic).await;
+        let topic_id = super::topics::ask(&self.shared.source, &self.topic).await;
         if topic_id.is_ok_and(|id| id != held.place.origin.topic_id) {
             return Err(Halt::Retake);
         }
@@ -228,7 +231,7 @@ impl<T: Payload> Task<T> {
 
     /// Waits as a fault asks. It is an error only when there is nothing to try again for.
     pub(super) async fn after(&mut self, fault: Fault, why: &str) -> Result<(), Halt> {
-        self.shared.metrics.retry(fault.as_str());
+        self.shared.metrics.retried(fault.as_str());
         match fault {
             Fault::Outage => {
                 self.shared.gate.close(why);
@@ -248,12 +251,12 @@ impl<T: Payload> Task<T> {
 
     /// Waits before something that only a person can change is looked at again; said once.
     pub(super) async fn hold(&mut self, why: &str) -> Result<(), Halt> {
-        let phase = Phase::Held(why.to_owned());
-        if self.progress.lock().phase != phase {
+        if self.held_for.as_deref() != Some(why) {
+            self.held_for = Some(why.to_owned());
             let (topic, partition) = (&*self.topic, self.partition);
             tracing::error!(pool = &*self.shared.name, topic, partition, why, "partition held; it goes on by itself once this is mended");
         }
-        self.progress.enter(phase);
+        self.progress.enter(Phase::Held(why.to_owned()));
         self.sleep(HOLD_PROBE).await
     }
 
@@ -265,7 +268,10 @@ impl<T: Payload> Task<T> {
     }
 
     async fn sleep(&self, delay: Duration) -> Result<(), Halt> {
-        self.unless_stopped(tokio::time::sleep(delay)).await
+        let begun = Instant::now();
+        let slept = self.unless_stopped(tokio::time::sleep(delay)).await;
+        self.shared.metrics.spent(metrics::Phase::Wait, begun.elapsed());
+        slept
     }
 
     /// A future's value, unless the task is told to stop first.

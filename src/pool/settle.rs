@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::partition::{Halt, Task, now_ms};
 use super::progress::Phase;
 use crate::event::{Payload, Record};
+use crate::metrics;
 use crate::pipeline::{Attempt, Batch, Counts, Failure};
 use crate::store::{Fault, Held};
 
@@ -15,9 +16,9 @@ impl<T: Payload> Task<T> {
         let shared = std::sync::Arc::clone(&self.shared);
         let mut batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records.clone());
         let decoded = Instant::now();
-        shared.metrics.loop_decode.inc_by((decoded - begun).as_secs_f64());
+        shared.metrics.spent(metrics::Phase::Decode, decoded - begun);
         self.look_up(&mut batch).await;
-        shared.metrics.loop_dedupe.inc_by(decoded.elapsed().as_secs_f64());
+        shared.metrics.spent(metrics::Phase::Dedupe, decoded.elapsed());
 
         let mut counts = Counts::default();
         let mut prepared = false;
@@ -36,14 +37,14 @@ impl<T: Payload> Task<T> {
             }
             let apply_begun = Instant::now();
             let attempt = shared.pipelines.attempt(&mut batch, held, &mut counts).await;
-            shared.metrics.loop_apply.inc_by(apply_begun.elapsed().as_secs_f64());
+            shared.metrics.spent(metrics::Phase::Apply, apply_begun.elapsed());
             match attempt {
                 Ok(Attempt::Settled) => {
-                    shared.metrics.apply_duration.observe(apply_begun.elapsed().as_secs_f64());
+                    shared.metrics.applied_in(apply_begun.elapsed());
                     break;
                 }
                 Ok(Attempt::Unverified) => {
-                    shared.metrics.lookups_unverified.inc();
+                    shared.metrics.lookups().unverified.inc();
                     batch.distrust();
                     prepared = false;
                 }
@@ -77,7 +78,7 @@ impl<T: Payload> Task<T> {
     async fn prepare(&mut self, batch: &mut Batch<T>) -> Result<bool, Halt> {
         let begun = Instant::now();
         let prepared = self.shared.pipelines.prepare(batch).await;
-        self.shared.metrics.loop_prepare.inc_by(begun.elapsed().as_secs_f64());
+        self.shared.metrics.spent(metrics::Phase::Prepare, begun.elapsed());
         match prepared {
             Ok(times) => {
                 self.shared.note_prepare_times(&times);
@@ -135,7 +136,7 @@ impl<T: Payload> Task<T> {
                     return Ok(true);
                 }
                 Ok(_) => {
-                    self.shared.metrics.fences.inc();
+                    self.shared.metrics.fenced();
                     tracing::warn!(place = %held.place, offset = held.next_offset, "fenced: the ledger has another owner or offset; nothing was written");
                     return Ok(false);
                 }
@@ -156,8 +157,11 @@ impl<T: Payload> Task<T> {
         self.progress.settled(batch.next_offset);
         self.rejects.note(batch.len(), &batch.rejected_keys());
         self.backoff = super::partition::backoff();
-        shared.note_settled(&self.topic, batch, counts, now_ms());
-        shared.metrics.loop_commit.inc_by(begun.elapsed().as_secs_f64());
+        if self.held_for.take().is_some() {
+            tracing::info!(pool = &*shared.name, place = %held.place, "partition goes on");
+        }
+        shared.note_settled(batch, counts, now_ms());
+        shared.metrics.spent(metrics::Phase::Commit, begun.elapsed());
     }
 }
 

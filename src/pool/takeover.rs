@@ -32,7 +32,7 @@ impl<T: Payload> Task<T> {
                 continue;
             };
             if let Some(held) = self.claim(&place, row).await? {
-                self.shared.metrics.claims.inc();
+                self.shared.metrics.claimed();
                 return Ok(held);
             }
         }
@@ -41,7 +41,7 @@ impl<T: Payload> Task<T> {
     /// The partition with its topic's present id.
     async fn origin(&mut self) -> Result<Arc<Origin>, Halt> {
         loop {
-            match self.shared.topics.ask(&self.shared.source, &self.topic).await {
+            match super::topics::ask(&self.shared.source, &self.topic).await {
                 Ok(topic_id) => {
                     let (topic, partition) = (Arc::clone(&self.topic), self.partition);
                     return Ok(Arc::new(Origin { topic, topic_id, partition }));

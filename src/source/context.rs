@@ -11,7 +11,7 @@ use rdkafka_sys::types::RDKafkaRespErr;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Assigned, Queue, SourceEvent, Watermarks};
-use crate::metrics::PoolMetrics;
+use crate::metrics::{Commit, PoolMetrics};
 
 /// Turns callbacks into [`SourceEvent`]s.
 pub(crate) struct Context {
@@ -54,10 +54,10 @@ impl Context {
 
     pub(super) fn note_commit(&self, result: Result<(), &KafkaError>) {
         match result {
-            Ok(()) => self.metrics.offset_commits_ok.inc(),
+            Ok(()) => self.metrics.committed(Commit::Ok),
             Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NoOffset) => {}
             Err(error) => {
-                self.metrics.offset_commits_error.inc();
+                self.metrics.committed(Commit::Error);
                 tracing::debug!(%error, "an offset commit was refused; the ledger has the truth");
             }
         }
@@ -128,7 +128,7 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     /// Replaces the default, which discards the errors of incremental assignments.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, tpl: &mut TopicPartitionList) {
-        self.metrics.rebalances.inc();
+        self.metrics.rebalanced();
         self.noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         match err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, tpl),
