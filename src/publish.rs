@@ -123,6 +123,22 @@ pub enum Receipt {
 #[must_use = "an unacknowledged event is noticed only by who awaits its handle or flushes"]
 pub struct Handle(Option<oneshot::Receiver<Result<Receipt, PublishError>>>);
 
+impl Handle {
+    /// The outcome if it is known by now, without waiting; to be asked no more once it was given. Polling
+    /// the handle instead may answer "not yet" wrongly, when the runtime wants the task to yield.
+    pub fn try_outcome(&mut self) -> Option<Result<Receipt, PublishError>> {
+        use oneshot::error::TryRecvError;
+        let Some(reply) = &mut self.0 else {
+            return Some(Ok(Receipt::Buffered));
+        };
+        match reply.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Closed) => Some(Err(PublishError::Interrupted)),
+        }
+    }
+}
+
 impl Future for Handle {
     type Output = Result<Receipt, PublishError>;
 
@@ -467,6 +483,19 @@ mod tests {
         assert_eq!(publisher.in_flight_events(), 3);
         let left = publisher.flush(Duration::from_millis(20)).await;
         assert_eq!((left.pending, left.failed, left.total()), (3, 0, 3));
+    }
+
+    #[tokio::test]
+    async fn sending_waits_when_the_queue_is_full_of_bytes() {
+        let mut client = ClientConfig::new();
+        client.set("queue.buffering.max.kbytes", "1");
+        let publisher = publisher(client);
+        let value = [b'x'; 800];
+        let _first = publisher.send(Outgoing::new("t", &value)).await.unwrap();
+        let second = publisher.send(Outgoing::new("t", &value));
+        let waited = tokio::time::timeout(Duration::from_millis(50), second).await;
+        assert!(waited.is_err(), "the second event has no place");
+        assert_eq!(publisher.in_flight_events(), 1, "it gave its place back");
     }
 
     #[tokio::test]
