@@ -1,1 +1,228 @@
+//! Health and metrics over HTTP: `/metrics`, `/healthz` and `/readyz`.
+//!
+//! `/healthz` says whether the process should be restarted: 503 when a pool's poll loop has stood still for
+//! longer than a restart would take. `/readyz` says whether it has started: 503 until every pool has joined
+//! its group once. A pool stays ready without partitions, with held ones, and in outages after its start:
+//! taking the worker away would help in none of these.
 
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// How long a poll loop may stand still: as long as Kafka lets a member by default (max.poll.interval).
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// Never polled yet: a pool that still waits for its database is not stalled.
+const NEVER: u64 = u64::MAX;
+
+/// Why the endpoint could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is taken, not this machine's, or not allowed.
+    #[error("listen on {address}: {source}; another process may have it: set health.listen to a free address, or to port 0")]
+    Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The state of a process's pools, as they report it. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Health {
+    pools: Arc<Mutex<BTreeMap<String, PoolHealth>>>,
+    stall_max: Duration,
+    started: Instant,
+}
+
+impl Health {
+    /// The pools of this process, none of which has joined yet.
+    pub fn new<N: Into<String>>(pools: impl IntoIterator<Item = N>) -> Self {
+        let health = Self { pools: Arc::default(), stall_max: STALL_MAX, started: Instant::now() };
+        for pool in pools {
+            health.pool(pool);
+        }
+        health
+    }
+
+    /// Sets how long a poll loop may stand still before `/healthz` says so; 60 s otherwise.
+    #[must_use]
+    pub fn with_stall_max(self, stall_max: Duration) -> Self {
+        Self { stall_max, ..self }
+    }
+
+    /// The handle through which a pool reports.
+    pub fn pool(&self, name: impl Into<String>) -> PoolHealth {
+        let new = || PoolHealth { started: self.started, report: Arc::default() };
+        lock(&self.pools).entry(name.into()).or_insert_with(new).clone()
+    }
+
+    fn report(&self) -> Report {
+        let pools: BTreeMap<String, PoolReport> =
+            lock(&self.pools).iter().map(|(name, pool)| (name.clone(), pool.view(self.stall_max))).collect();
+        Report {
+            ready: pools.values().all(|pool| pool.joined),
+            healthy: pools.values().all(|pool| !pool.stalled),
+            pools,
+        }
+    }
+}
+
+/// How one pool reports its state. Clones report for the same pool.
+#[derive(Clone, Debug)]
+pub struct PoolHealth {
+    started: Instant,
+    report: Arc<Reported>,
+}
+
+#[derive(Debug)]
+struct Reported {
+    /// Milliseconds from the start of [`Health`], or [`NEVER`].
+    polled_at_ms: AtomicU64,
+    joined: AtomicBool,
+    partitions: AtomicUsize,
+    waiting_for: Mutex<Option<String>>,
+    held: Mutex<Vec<String>>,
+}
+
+impl Default for Reported {
+    fn default() -> Self {
+        Self {
+            polled_at_ms: AtomicU64::new(NEVER),
+            joined: AtomicBool::new(false),
+            partitions: AtomicUsize::new(0),
+            waiting_for: Mutex::default(),
+            held: Mutex::default(),
+        }
+    }
+}
+
+impl PoolHealth {
+    /// The poll loop has come round.
+    pub fn polled_now(&self) {
+        self.report.polled_at_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// The pool has joined its group, which it need do only once.
+    pub fn joined(&self) {
+        self.report.joined.store(true, Ordering::Relaxed);
+    }
+
+    /// Partitions assigned now.
+    pub fn partitions(&self, assigned: usize) {
+        self.report.partitions.store(assigned, Ordering::Relaxed);
+    }
+
+    /// What the pool waits for, such as `database`; `None` when for nothing.
+    pub fn waiting_for(&self, dependency: Option<String>) {
+        *lock(&self.report.waiting_for) = dependency;
+    }
+
+    /// The partitions held now, each with its reason.
+    pub fn held(&self, partitions: Vec<String>) {
+        *lock(&self.report.held) = partitions;
+    }
+
+    fn view(&self, stall_max: Duration) -> PoolReport {
+        let polled_at_ms = self.report.polled_at_ms.load(Ordering::Relaxed);
+        let polled_ms_ago = (polled_at_ms != NEVER).then(|| self.now_ms().saturating_sub(polled_at_ms));
+        PoolReport {
+            joined: self.report.joined.load(Ordering::Relaxed),
+            stalled: polled_ms_ago.is_some_and(|ms| Duration::from_millis(ms) > stall_max),
+            polled_ms_ago,
+            partitions: self.report.partitions.load(Ordering::Relaxed),
+            waiting_for: lock(&self.report.waiting_for).clone(),
+            holds: lock(&self.report.held).clone(),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(NEVER - 1)
+    }
+}
+
+/// The body of `/healthz` and `/readyz`.
+#[derive(Debug, Serialize)]
+struct Report {
+    ready: bool,
+    healthy: bool,
+    pools: BTreeMap<String, PoolReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct PoolReport {
+    joined: bool,
+    stalled: bool,
+    polled_ms_ago: Option<u64>,
+    partitions: usize,
+    waiting_for: Option<String>,
+    holds: Vec<String>,
+}
+
+/// Serves health and metrics until the shutdown, and returns the address that was bound.
+///
+/// # Errors
+///
+/// If the address cannot be listened on.
+pub async fn serve(
+    listen: SocketAddr,
+    metrics: Metrics,
+    health: Health,
+    shutdown: CancellationToken,
+) -> Result<(SocketAddr, JoinHandle<()>), Error> {
+    let failed = |source| Error::Listen { address: listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(%address, "health and metrics listening");
+    let routes = Router::new()
+        .route("/metrics", get(render))
+        .with_state(metrics)
+        .merge(Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(health));
+    let task = tokio::spawn(async move {
+        let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "health and metrics are no longer served: restart the worker");
+        }
+    });
+    Ok((address, task))
+}
+
+async fn render(State(metrics): State<Metrics>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+}
+
+async fn healthz(State(health): State<Health>) -> impl IntoResponse {
+    let report = health.report();
+    answer(report.healthy, &report)
+}
+
+async fn readyz(State(health): State<Health>) -> impl IntoResponse {
+    let report = health.report();
+    answer(report.ready, &report)
+}
+
+fn answer(good: bool, report: &Report) -> impl IntoResponse + use<> {
+    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = serde_json::to_string(report).expect("strings, numbers and booleans are always valid JSON");
+    (status, [(header::CONTENT_TYPE, "application/json")], body)
+}
+
+/// A reporter that panicked leaves a whole value behind: every write is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

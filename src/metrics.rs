@@ -1,1 +1,336 @@
+//! Every metric: its name, its labels and its help, declared here and nowhere else.
+//!
+//! Names start with `weir_` and are in base units; counters end in `_total`; every metric carries `pool`.
+//! Nothing is labelled by partition or key: their number has no bound, a scrape's size must have one.
+//!
+//! [`Metrics`] owns the registry. [`Metrics::pool`] resolves a pool's series once, so that counting an event
+//! is an atomic addition and never a look-up by label.
 
+mod pool;
+
+use std::sync::Arc;
+
+use prometheus::core::Collector;
+use prometheus::{
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+pub use pool::{Commit, DEAD_REASONS, Lookups, Phase, PipelineMetrics, PoolMetrics, TopicMetrics};
+
+/// All metrics of a process. Clones share one registry.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Families>);
+
+impl Metrics {
+    /// An empty set of metrics with a registry of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Families::declare()))
+    }
+
+    /// The series of one pool.
+    #[must_use]
+    pub fn pool(&self, name: &str) -> PoolMetrics {
+        PoolMetrics::new(Arc::clone(&self.0), name)
+    }
+
+    /// Everything measured so far, in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        TextEncoder::new()
+            .encode_utf8(&self.0.registry.gather(), &mut text)
+            .expect("writing to a String cannot fail, and gathered families are never empty");
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The declared families, one field a metric.
+#[derive(Debug)]
+struct Families {
+    registry: Registry,
+    events_consumed: IntCounterVec,
+    events_settled: IntCounterVec,
+    lag_events: IntGaugeVec,
+    lag_seconds: GaugeVec,
+    batch_events: HistogramVec,
+    prepare_duration: HistogramVec,
+    apply_duration: HistogramVec,
+    end_to_end: HistogramVec,
+    loop_seconds: CounterVec,
+    processed_set_lookups: IntCounterVec,
+    dead_events: IntCounterVec,
+    dead_unpublished: IntGaugeVec,
+    retries: IntCounterVec,
+    holds: IntGaugeVec,
+    fences: IntCounterVec,
+    claims: IntCounterVec,
+    rebalances: IntCounterVec,
+    partitions_assigned: IntGaugeVec,
+    offset_commits: IntCounterVec,
+    tombstones: IntCounterVec,
+}
+
+impl Families {
+    fn declare() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        Self {
+            events_consumed: counters(
+                r,
+                "weir_events_consumed_total",
+                "Events read from Kafka, redeliveries included.",
+                &["pool", "topic"],
+            ),
+            events_settled: counters(
+                r,
+                "weir_events_settled_total",
+                "Events settled, by what became of them in the pipeline: applied, duplicate, filtered or dead.",
+                &["pool", "pipeline", "outcome"],
+            ),
+            lag_events: gauges(
+                r,
+                "weir_lag_events",
+                "High watermark less the ledger's offset, summed over this worker's partitions.",
+                &["pool", "topic"],
+            ),
+            lag_seconds: registered(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "weir_lag_seconds",
+                        "Age of the oldest event of this worker's partitions that is not settled, 0 when there is none.",
+                    ),
+                    &["pool", "topic"],
+                ),
+            ),
+            batch_events: histograms(r, "weir_batch_events", "Events in a batch.", &["pool"], BATCH_BUCKETS),
+            prepare_duration: histograms(
+                r,
+                "weir_prepare_duration_seconds",
+                "Time a pipeline took to prepare a batch, outside the transaction.",
+                &["pool", "pipeline"],
+                WORK_BUCKETS,
+            ),
+            apply_duration: histograms(
+                r,
+                "weir_apply_duration_seconds",
+                "Time a batch's transaction took, from begin to commit.",
+                &["pool"],
+                WORK_BUCKETS,
+            ),
+            end_to_end: histograms(
+                r,
+                "weir_end_to_end_seconds",
+                "Time from a record's timestamp in Kafka until its event was settled.",
+                &["pool"],
+                AGE_BUCKETS,
+            ),
+            loop_seconds: registered(
+                r,
+                CounterVec::new(
+                    Opts::new(
+                        "weir_loop_seconds_total",
+                        "Time partition tasks spent, by phase: poll, decode, dedupe, prepare, apply, commit or wait.",
+                    ),
+                    &["pool", "phase"],
+                ),
+            ),
+            processed_set_lookups: counters(
+                r,
+                "weir_processed_set_lookups_total",
+                "Ids asked of the processed set, by result: hit, miss, unknown (no answer in time) or unverified \
+                 (a hit that the database did not confirm).",
+                &["pool", "result"],
+            ),
+            dead_events: counters(
+                r,
+                "weir_dead_events_total",
+                "Events rejected into dead rows, by reason.",
+                &["pool", "reason"],
+            ),
+            dead_unpublished: gauges(
+                r,
+                "weir_dead_unpublished",
+                "Dead rows not yet mirrored to the dead-letter topic.",
+                &["pool"],
+            ),
+            retries: counters(
+                r,
+                "weir_retries_total",
+                "Attempts repeated after a transient failure, by reason.",
+                &["pool", "reason"],
+            ),
+            holds: gauges(r, "weir_holds", "Partitions held now, waiting for somebody to act.", &["pool"]),
+            fences: counters(
+                r,
+                "weir_fences_total",
+                "Batches refused by the ledger since another owner had claimed the partition.",
+                &["pool"],
+            ),
+            claims: counters(r, "weir_claims_total", "Partitions claimed in the ledger.", &["pool"]),
+            rebalances: counters(
+                r,
+                "weir_rebalances_total",
+                "Rebalances of the consumer group that this worker took part in.",
+                &["pool"],
+            ),
+            partitions_assigned: gauges(
+                r,
+                "weir_partitions_assigned",
+                "Partitions assigned to this worker now.",
+                &["pool"],
+            ),
+            offset_commits: counters(
+                r,
+                "weir_offset_commits_total",
+                "Offset commits to Kafka, by result: ok or error.",
+                &["pool", "result"],
+            ),
+            tombstones: counters(
+                r,
+                "weir_tombstones_total",
+                "Records without a value.",
+                &["pool"],
+            ),
+            registry,
+        }
+    }
+}
+
+const BATCH_BUCKETS: &[f64] =
+    &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0];
+const WORK_BUCKETS: &[f64] =
+    &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const AGE_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0,
+];
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    registered(registry, HistogramVec::new(options, labels))
+}
+
+fn registered<F: Collector + Clone + 'static>(registry: &Registry, family: prometheus::Result<F>) -> F {
+    let family = family.expect("names, labels and buckets are constants that the unit tests check");
+    registry
+        .register(Box::new(family.clone()))
+        .expect("each name is declared once: the unit tests create the whole set");
+    family
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prometheus::proto::MetricType;
+
+    use super::*;
+
+    /// A registry in which every family has at least one series.
+    fn filled() -> Metrics {
+        let metrics = Metrics::new();
+        let pool = metrics.pool("storage");
+        pool.pipeline("persist").prepare_seconds.observe(0.1);
+        pool.topic("message-events").set_lag(Some(1), Some(1.0));
+        pool.retried("store_away");
+        metrics
+    }
+
+    #[test]
+    fn every_metric_follows_the_conventions() {
+        let base_units = ["_seconds", "_events", "_unpublished", "_holds", "_assigned"];
+        for family in filled().0.registry.gather() {
+            let name = family.name();
+            assert!(name.starts_with("weir_"), "{name}");
+            assert!(!family.help().is_empty() && family.help().ends_with('.'), "{name}: help");
+            if family.get_field_type() == MetricType::COUNTER {
+                assert!(name.ends_with("_total"), "{name}: a counter");
+            } else {
+                assert!(base_units.iter().any(|unit| name.ends_with(unit)), "{name}: unit");
+            }
+            for series in family.get_metric() {
+                let labels: BTreeSet<&str> = series.get_label().iter().map(|label| label.name()).collect();
+                assert!(labels.contains("pool"), "{name}: pool");
+                let known = ["pool", "pipeline", "topic", "outcome", "phase", "result", "reason"];
+                assert!(labels.iter().all(|label| known.contains(label)), "{name}: {labels:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_names_that_dashboards_lean_on_are_all_there() {
+        let gathered = filled().0.registry.gather();
+        let names: BTreeSet<&str> = gathered.iter().map(|family| family.name()).collect();
+        let expected = BTreeSet::from([
+            "weir_events_consumed_total",
+            "weir_events_settled_total",
+            "weir_lag_events",
+            "weir_lag_seconds",
+            "weir_batch_events",
+            "weir_prepare_duration_seconds",
+            "weir_apply_duration_seconds",
+            "weir_end_to_end_seconds",
+            "weir_loop_seconds_total",
+            "weir_processed_set_lookups_total",
+            "weir_dead_events_total",
+            "weir_dead_unpublished",
+            "weir_retries_total",
+            "weir_holds",
+            "weir_fences_total",
+            "weir_claims_total",
+            "weir_rebalances_total",
+            "weir_partitions_assigned",
+            "weir_offset_commits_total",
+            "weir_tombstones_total",
+        ]);
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn two_handles_of_a_pool_count_in_the_same_series() {
+        let metrics = Metrics::new();
+        for _ in 0..2 {
+            metrics.clone().pool("storage").topic("message-events").consumed.inc_by(3);
+        }
+        let line = "weir_events_consumed_total{pool=\"storage\",topic=\"message-events\"} 6";
+        assert!(metrics.render().lines().any(|found| found == line), "{}", metrics.render());
+    }
+
+    #[test]
+    fn an_unknown_lag_is_not_exported() {
+        let metrics = Metrics::new();
+        let topic = metrics.pool("storage").topic("message-events");
+        topic.set_lag(Some(7), Some(0.5));
+        assert!(metrics.render().contains("weir_lag_events{"));
+        topic.set_lag(None, None);
+        assert!(!metrics.render().contains("weir_lag_"), "{}", metrics.render());
+        topic.set_lag(Some(8), None);
+        let text = metrics.render();
+        assert!(text.contains("} 8") && !text.contains("weir_lag_seconds{"), "{text}");
+    }
+
+    #[test]
+    fn ages_of_a_batch_are_observed_one_by_one() {
+        let metrics = Metrics::new();
+        metrics.pool("storage").settled_after([0.001, 0.02, 7_200.0]);
+        let text = metrics.render();
+        assert!(text.contains("weir_end_to_end_seconds_bucket{pool=\"storage\",le=\"0.005\"} 1"), "{text}");
+        assert!(text.contains("weir_end_to_end_seconds_bucket{pool=\"storage\",le=\"0.025\"} 2"), "{text}");
+        assert!(text.contains("weir_end_to_end_seconds_count{pool=\"storage\"} 3"), "{text}");
+    }
+}

@@ -1,0 +1,270 @@
+//! One pool's series, resolved once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{Counter, Histogram, IntCounter, IntGauge};
+
+use super::Families;
+
+/// The reasons of dead rows, as the database's check on `weir_dead.reason` has them.
+pub const DEAD_REASONS: [&str; 5] = ["malformed", "refused", "when_error", "too_large", "handler"];
+
+/// What a partition task spends its time on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Reading from the partition's queue.
+    Poll,
+    /// Turning records into events.
+    Decode,
+    /// Asking and telling the processed set.
+    Dedupe,
+    /// Preparing, outside the transaction.
+    Prepare,
+    /// The transaction.
+    Apply,
+    /// Storing and committing Kafka offsets.
+    Commit,
+    /// Waiting: for a dependency, a retry or a hold.
+    Wait,
+}
+
+/// The phases in the order of their declaration, with their labels.
+const PHASES: [&str; 7] = ["poll", "decode", "dedupe", "prepare", "apply", "commit", "wait"];
+
+/// How an offset commit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// The broker took it.
+    Ok,
+    /// It was refused or never answered.
+    Error,
+}
+
+/// A pool's series. Clones share them.
+#[derive(Clone, Debug)]
+pub struct PoolMetrics(Arc<Series>);
+
+#[derive(Debug)]
+struct Series {
+    families: Arc<Families>,
+    pool: String,
+    batch_events: Histogram,
+    apply_seconds: Histogram,
+    end_to_end_seconds: Histogram,
+    loop_seconds: [Counter; PHASES.len()],
+    lookups: Lookups,
+    dead: [IntCounter; DEAD_REASONS.len()],
+    dead_unpublished: IntGauge,
+    holds: IntGauge,
+    fences: IntCounter,
+    claims: IntCounter,
+    rebalances: IntCounter,
+    partitions_assigned: IntGauge,
+    commits_ok: IntCounter,
+    commits_failed: IntCounter,
+    tombstones: IntCounter,
+}
+
+/// What the processed set answered, counted by id.
+#[derive(Clone, Debug)]
+pub struct Lookups {
+    /// Seen before.
+    pub hit: IntCounter,
+    /// Not seen before.
+    pub miss: IntCounter,
+    /// No answer in time.
+    pub unknown: IntCounter,
+    /// Hits that the database did not confirm.
+    pub unverified: IntCounter,
+}
+
+impl PoolMetrics {
+    pub(super) fn new(families: Arc<Families>, pool: &str) -> Self {
+        let f = &families;
+        let by_pool = [pool];
+        let lookup = |result| f.processed_set_lookups.with_label_values(&[pool, result]);
+        let series = Series {
+            batch_events: f.batch_events.with_label_values(&by_pool),
+            apply_seconds: f.apply_duration.with_label_values(&by_pool),
+            end_to_end_seconds: f.end_to_end.with_label_values(&by_pool),
+            loop_seconds: PHASES.map(|phase| f.loop_seconds.with_label_values(&[pool, phase])),
+            lookups: Lookups {
+                hit: lookup("hit"),
+                miss: lookup("miss"),
+                unknown: lookup("unknown"),
+                unverified: lookup("unverified"),
+            },
+            dead: DEAD_REASONS.map(|reason| f.dead_events.with_label_values(&[pool, reason])),
+            dead_unpublished: f.dead_unpublished.with_label_values(&by_pool),
+            holds: f.holds.with_label_values(&by_pool),
+            fences: f.fences.with_label_values(&by_pool),
+            claims: f.claims.with_label_values(&by_pool),
+            rebalances: f.rebalances.with_label_values(&by_pool),
+            partitions_assigned: f.partitions_assigned.with_label_values(&by_pool),
+            commits_ok: f.offset_commits.with_label_values(&[pool, "ok"]),
+            commits_failed: f.offset_commits.with_label_values(&[pool, "error"]),
+            tombstones: f.tombstones.with_label_values(&by_pool),
+            pool: pool.to_owned(),
+            families,
+        };
+        Self(Arc::new(series))
+    }
+
+    /// The series of one of the pool's topics: ask once, keep it.
+    #[must_use]
+    pub fn topic(&self, topic: &str) -> TopicMetrics {
+        TopicMetrics {
+            consumed: self.0.families.events_consumed.with_label_values(&[self.0.pool.as_str(), topic]),
+            pool: Arc::clone(&self.0),
+            topic: topic.to_owned(),
+        }
+    }
+
+    /// The series of one of the pool's pipelines: ask once, keep it.
+    #[must_use]
+    pub fn pipeline(&self, pipeline: &str) -> PipelineMetrics {
+        let pool = self.0.pool.as_str();
+        let settled = |outcome| self.0.families.events_settled.with_label_values(&[pool, pipeline, outcome]);
+        PipelineMetrics {
+            applied: settled("applied"),
+            duplicate: settled("duplicate"),
+            filtered: settled("filtered"),
+            dead: settled("dead"),
+            prepare_seconds: self.0.families.prepare_duration.with_label_values(&[pool, pipeline]),
+        }
+    }
+
+    /// A batch of this many events was put together.
+    pub fn batch(&self, events: usize) {
+        self.0.batch_events.observe(events as f64);
+    }
+
+    /// A batch's transaction took this long.
+    pub fn applied_in(&self, took: Duration) {
+        self.0.apply_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The ages, in seconds, of a batch's events as they were settled: gathered aside and added in one go.
+    pub fn settled_after(&self, ages_s: impl IntoIterator<Item = f64>) {
+        let batch = self.0.end_to_end_seconds.local();
+        for age_s in ages_s {
+            batch.observe(age_s);
+        }
+        batch.flush();
+    }
+
+    /// A partition task spent this long in a phase.
+    pub fn spent(&self, phase: Phase, took: Duration) {
+        self.0.loop_seconds[phase as usize].inc_by(took.as_secs_f64());
+    }
+
+    /// What the processed set answered.
+    #[must_use]
+    pub fn lookups(&self) -> &Lookups {
+        &self.0.lookups
+    }
+
+    /// Dead rows were written for this reason, one of [`DEAD_REASONS`].
+    pub fn dead(&self, reason: &str, events: u64) {
+        match DEAD_REASONS.iter().position(|known| *known == reason) {
+            Some(index) => self.0.dead[index].inc_by(events),
+            None => self.0.families.dead_events.with_label_values(&[self.0.pool.as_str(), reason]).inc_by(events),
+        }
+    }
+
+    /// Dead rows that still wait for their letter in Kafka.
+    pub fn set_dead_unpublished(&self, rows: i64) {
+        self.0.dead_unpublished.set(rows);
+    }
+
+    /// Something is tried again. The reason is a fixed word, such as `store_away`: never an error's text.
+    pub fn retried(&self, reason: &'static str) {
+        self.0.families.retries.with_label_values(&[self.0.pool.as_str(), reason]).inc();
+    }
+
+    /// Partitions held now.
+    pub fn set_holds(&self, partitions: usize) {
+        self.0.holds.set(count(partitions));
+    }
+
+    /// A batch was refused by the ledger.
+    pub fn fenced(&self) {
+        self.0.fences.inc();
+    }
+
+    /// A partition was claimed.
+    pub fn claimed(&self) {
+        self.0.claims.inc();
+    }
+
+    /// The group was rebalanced.
+    pub fn rebalanced(&self) {
+        self.0.rebalances.inc();
+    }
+
+    /// Partitions assigned now.
+    pub fn set_partitions_assigned(&self, partitions: usize) {
+        self.0.partitions_assigned.set(count(partitions));
+    }
+
+    /// An offset commit ended.
+    pub fn committed(&self, result: Commit) {
+        match result {
+            Commit::Ok => self.0.commits_ok.inc(),
+            Commit::Error => self.0.commits_failed.inc(),
+        }
+    }
+
+    /// Records without a value were met.
+    pub fn tombstones(&self, records: u64) {
+        self.0.tombstones.inc_by(records);
+    }
+}
+
+/// A topic's series in one pool.
+#[derive(Clone, Debug)]
+pub struct TopicMetrics {
+    /// Events read.
+    pub consumed: IntCounter,
+    pool: Arc<Series>,
+    topic: String,
+}
+
+impl TopicMetrics {
+    /// How far behind this worker is. `None` is unknown: the series goes away, since a wrong 0 would say
+    /// that all is well.
+    pub fn set_lag(&self, events: Option<u64>, seconds: Option<f64>) {
+        let labels = [self.pool.pool.as_str(), self.topic.as_str()];
+        let families = &self.pool.families;
+        match events {
+            Some(events) => {
+                families.lag_events.with_label_values(&labels).set(i64::try_from(events).unwrap_or(i64::MAX));
+            }
+            None => drop(families.lag_events.remove_label_values(&labels)),
+        }
+        match seconds {
+            Some(seconds) => families.lag_seconds.with_label_values(&labels).set(seconds),
+            None => drop(families.lag_seconds.remove_label_values(&labels)),
+        }
+    }
+}
+
+/// A pipeline's series in one pool.
+#[derive(Clone, Debug)]
+pub struct PipelineMetrics {
+    /// Events whose effect was committed.
+    pub applied: IntCounter,
+    /// Events whose effect was there already.
+    pub duplicate: IntCounter,
+    /// Events that the pipeline did not want.
+    pub filtered: IntCounter,
+    /// Events that ended as dead rows.
+    pub dead: IntCounter,
+    /// Time taken to prepare a batch, in seconds.
+    pub prepare_seconds: Histogram,
+}
+
+fn count(partitions: usize) -> i64 {
+    i64::try_from(partitions).unwrap_or(i64::MAX)
+}
