@@ -279,6 +279,16 @@ fn wrong_usage_ends_with_2_and_a_missing_file_before_anything_is_sent() {
 }
 
 #[test]
+fn a_wrong_kafka_setting_ends_with_2_and_is_named() {
+    let place = Workplace::new();
+    let config = "[kafka.options]\nlinger_ms = \"soon\"\n";
+    let config = place.file("wrong.toml", config);
+    let run = place.publish(&["--config", &config]);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(run.stderr.contains("linger.ms"), "{run:?}");
+}
+
+#[test]
 fn a_line_that_trickles_in_is_sent_at_once_and_a_signal_ends_it_in_order() {
     let (topic, place) = (Topic::new(1), Workplace::new());
     let mut child = place

@@ -26,6 +26,8 @@ const CHUNKS_AHEAD_MAX: usize = 4;
 /// Events whose outcome has not been looked at; more than may be in flight, so that one slow partition
 /// does not stop the others at once.
 const UNSETTLED_EVENTS_MAX: usize = 40_000;
+/// The exit code when Kafka's client refuses a setting.
+const BAD_CONFIGURATION: u8 = 2;
 /// How long to wait for a broker before saying so.
 const SAY_WAITING_AFTER: Duration = Duration::from_secs(2);
 /// What the last acknowledgements get beyond the delivery timeout, which ends every event by itself.
@@ -78,7 +80,11 @@ impl Args {
     }
 }
 
-/// Publishes and returns the exit code: 1 when a line was bad or an event was not delivered.
+/// Publishes and returns the exit code: 1 when a line was bad or an event was not delivered, 2 when
+/// a Kafka setting is wrong.
+///
+/// # Errors
+/// An input that cannot be opened, a broker that does not answer, a topic that does not exist.
 pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
     let inputs = Input::open_all(&args.files)?;
     let options = PublishOptions {
@@ -87,7 +93,13 @@ pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode>
         ..PublishOptions::default()
     };
     let delivery_timeout = options.delivery_timeout;
-    let publisher = Publisher::new(config.kafka.client(), options)?;
+    let publisher = match Publisher::new(config.kafka.client(), options) {
+        Ok(publisher) => publisher,
+        Err(error) => {
+            report::say(&format!("error: {error}"));
+            return Ok(ExitCode::from(BAD_CONFIGURATION));
+        }
+    };
     await_topic(&publisher, &args.topic, config).await?;
 
     let report = Report::new(&inputs);

@@ -38,7 +38,7 @@ impl Topic {
 
     /// A topic with settings of its own.
     pub(crate) fn with_settings(partitions: i32, settings: &[(&str, &str)]) -> Self {
-        let name = format!("publish-{}", uuid::Uuid::new_v4());
+        let name = format!("test-{}", uuid::Uuid::new_v4());
         let made = Self::on_a_thread(|| {
             let topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
             let topic = settings
@@ -101,7 +101,9 @@ impl Drop for Topic {
         let name = self.0.clone();
         let deleted = std::thread::spawn(move || {
             let admin: AdminClient<DefaultClientContext> = client().create().unwrap();
-            block_on(admin.delete_topics(&[&name], &AdminOptions::new())).unwrap();
+            let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+            let deleted = block_on(admin.delete_topics(&[&name], &options)).unwrap();
+            deleted.into_iter().for_each(|one| drop(one.unwrap()));
         });
         let is_deleted = deleted.join().is_ok();
         assert!(
