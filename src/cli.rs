@@ -1,10 +1,10 @@
 //! The command line: parse, boot once, delegate to one file a subcommand.
 
-mod check;
-mod migrate;
-mod publish;
-mod run;
-mod verify;
+
+
+
+
+
 
 use std::process::ExitCode;
 

@@ -1,0 +1,231 @@
+//! The mirror of dead rows in Kafka: an outbox. The row is the truth; its letter goes to `<topic>.<pool>.dead` by the
+//! partition's owner, later and possibly more than once, under an id that is the same each time.
+//!
+//! Promised: every dead row gets its letter while the topic takes it. A mirror that fails is tried again and said,
+//! and holds no event up.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::config;
+use crate::event::Header;
+use crate::metrics::PoolMetrics;
+use crate::pool::Owned;
+use crate::store::{IdKey, Store, UnpublishedLetter};
+
+/// How often dead rows are looked for.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a mirror that failed is left alone.
+const RETRY: Duration = Duration::from_secs(5);
+/// Letters sent at once.
+const LETTERS_MAX: i64 = 500;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The name of the topic that mirrors a pool's dead rows of a topic.
+pub fn mirror_topic(topic: &str, pool: &str) -> String {
+    format!("{topic}.{pool}.dead")
+}
+
+/// A letter's id: the same however often it is sent.
+pub fn letter_id(pool: &str, event_id: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("weir/{pool}/{event_id}").as_bytes())
+}
+
+#[derive(Serialize)]
+struct KeptHeader<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hex: Option<String>,
+}
+
+/// A record's headers as JSON text: `value` where it is UTF-8, else `hex`. `None` when there are none.
+pub(crate) fn encode_headers(headers: &[Header]) -> Option<Vec<u8>> {
+    if headers.is_empty() {
+        return None;
+    }
+    let kept: Vec<KeptHeader<'_>> = headers
+        .iter()
+        .map(|header| {
+            let name = std::str::from_utf8(&header.name).unwrap_or_default();
+            let text = header.value.as_deref().map(std::str::from_utf8);
+            let (value, hex) = match (text, header.value.as_deref()) {
+                (Some(Ok(text)), _) => (Some(text), None),
+                (_, Some(bytes)) => (None, Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())),
+                (_, None) => (None, None),
+            };
+            KeptHeader { name, value, hex }
+        })
+        .collect();
+    serde_json::to_vec(&kept).ok()
+}
+
+/// Sends a pool's letters for the partitions that this process owns.
+pub(crate) struct Mirror {
+    client: ClientConfig,
+    pool: Arc<str>,
+    store: Arc<dyn Store>,
+    metrics: PoolMetrics,
+}
+
+impl Mirror {
+    pub(crate) fn new(kafka: &config::Kafka, pool: &Arc<str>, store: Arc<dyn Store>, metrics: PoolMetrics) -> Self {
+        let mut client = kafka.client();
+        client
+            .set("partitioner", "murmur2_random")
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", "10000");
+        Self { client, pool: Arc::clone(pool), store, metrics }
+    }
+
+    /// Runs until it is told to stop. What was not sent by then is sent by the partition's next owner.
+    pub(crate) async fn run(self, key: Option<IdKey>, topics: Vec<String>, owned: Owned, stop: CancellationToken) {
+        let mut told: Option<String> = None;
+        let mut producer = None;
+        let mut wait = Duration::ZERO;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            let sent = tokio::select! {
+                () = stop.cancelled() => return,
+                sent = self.send_some(key.as_ref(), &topics, &owned, &mut producer) => sent,
+            };
+            wait = match sent {
+                Ok(sent) => {
+                    if told.take().is_some() {
+                        tracing::info!(pool = &*self.pool, "dead letters are mirrored again");
+                    }
+                    if sent == LETTERS_MAX { Duration::ZERO } else { INTERVAL }
+                }
+                Err(why) => {
+                    if told.as_ref() != Some(&why) {
+                        tracing::warn!(pool = &*self.pool, why, "dead letters wait in weir_dead; events go on, and their mirror is tried again");
+                    }
+                    told = Some(why);
+                    RETRY
+                }
+            };
+        }
+    }
+
+    async fn send_some(
+        &self,
+        key: Option<&IdKey>,
+        topics: &[String],
+        owned: &Owned,
+        producer: &mut Option<FutureProducer>,
+    ) -> Result<i64, String> {
+        let producer = match producer {
+            Some(producer) => producer,
+            None => {
+                self.make_topics(topics).await?;
+                producer.insert(self.client.create().map_err(|error| format!("cannot start the producer: {error}"))?)
+            }
+        };
+        let partitions = owned();
+        if partitions.is_empty() {
+            return Ok(0);
+        }
+        let letters = self.store.unpublished(&self.pool, key, &partitions, LETTERS_MAX).await;
+        let letters = letters.map_err(|error| error.to_string())?;
+        self.metrics.set_dead_unpublished(i64::try_from(letters.len()).unwrap_or(i64::MAX));
+        let sent = futures_util::future::join_all(letters.iter().map(|letter| self.send(producer, letter))).await;
+        let (mut published, mut failure) = (Vec::new(), None);
+        for (letter, result) in letters.iter().zip(sent) {
+            match result {
+                Ok(()) => published.push(letter.event_id.clone()),
+                Err(why) => failure = Some(why),
+            }
+        }
+        if !published.is_empty() {
+            self.store.published(&self.pool, &published).await.map_err(|error| error.to_string())?;
+            let left = letters.len() - published.len();
+            self.metrics.set_dead_unpublished(i64::try_from(left).unwrap_or(i64::MAX));
+        }
+        match failure {
+            Some(why) => Err(why),
+            None => Ok(i64::try_from(published.len()).unwrap_or(i64::MAX)),
+        }
+    }
+
+    async fn send(&self, producer: &FutureProducer, letter: &UnpublishedLetter) -> Result<(), String> {
+        let topic = mirror_topic(&letter.topic, &self.pool);
+        let id = letter_id(&self.pool, &letter.event_id).to_string();
+        let position = format!("{}/{}@{}", letter.topic, letter.partition, letter.offset);
+        let mut headers = OwnedHeaders::new();
+        for (name, value) in [
+            ("weir-letter-id", id.as_str()),
+            ("weir-event-id", &letter.event_id),
+            ("weir-pool", &self.pool),
+            ("weir-pipeline", &letter.pipeline),
+            ("weir-reason", &letter.reason),
+            ("weir-message", &letter.message),
+            ("weir-source", &position),
+        ] {
+            headers = headers.insert(KafkaHeader { key: name, value: Some(value) });
+        }
+        if let Some(original) = &letter.headers {
+            headers = headers.insert(KafkaHeader { key: "weir-headers", value: Some(original) });
+        }
+        let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&topic).headers(headers);
+        record.key = letter.key.as_deref();
+        record.payload = letter.value.as_deref();
+        let sent = producer.send(record, REQUEST_TIMEOUT).await;
+        sent.map(drop).map_err(|(error, _)| format!("topic {topic}: {error}"))
+    }
+
+    /// Makes the mirror topics that are not there; the broker's defaults decide on replicas and partitions.
+    async fn make_topics(&self, topics: &[String]) -> Result<(), String> {
+        let admin: AdminClient<DefaultClientContext> =
+            self.client.create().map_err(|error| format!("cannot start the admin client: {error}"))?;
+        let names: HashSet<String> = topics.iter().map(|topic| mirror_topic(topic, &self.pool)).collect();
+        let new: Vec<NewTopic<'_>> =
+            names.iter().map(|name| NewTopic::new(name, -1, TopicReplication::Fixed(-1))).collect();
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let made = admin.create_topics(&new, &options).await.map_err(|error| format!("cannot make topics: {error}"))?;
+        for result in made {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => return Err(format!("topic {topic} cannot be made: {code}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letters_id_is_the_same_each_time_and_of_its_pool() {
+        assert_eq!(letter_id("p", "e"), letter_id("p", "e"));
+        assert_ne!(letter_id("p", "e"), letter_id("q", "e"));
+    }
+
+    #[test]
+    fn headers_keep_bytes_that_are_no_text() {
+        let header = |name: &str, value: Option<&[u8]>| Header {
+            name: bytes::Bytes::copy_from_slice(name.as_bytes()),
+            value: value.map(|value| value.to_vec().into()),
+        };
+        let kept = encode_headers(&[header("a", Some(b"x")), header("b", Some(&[0xff, 0])), header("c", None)]);
+        let kept = String::from_utf8(kept.unwrap()).unwrap();
+        assert_eq!(kept, r#"[{"name":"a","value":"x"},{"name":"b","hex":"ff00"},{"name":"c"}]"#);
+        assert_eq!(encode_headers(&[]), None);
+    }
+}

@@ -1,0 +1,113 @@
+//! From records to settled events: decode, route, prepare (pipelines side by side), apply (one transaction).
+//!
+//! Promised to each pool with a store: for every id that a pipeline wants, either every wanting pipeline has its
+//! effect or none has and there is one dead row, because effects, dead rows and the ledger move in one
+//! transaction. What breaks it: a handler that leaves effects outside the transaction.
+
+mod batch;
+mod bisect;
+mod prepare;
+mod settle;
+
+pub(crate) use batch::{Batch, Counts, Decoding};
+pub(crate) use settle::{Attempt, Failure};
+
+use std::sync::Arc;
+
+use crate::event::{Event, Payload};
+use crate::handler::DynHandler;
+use crate::store::{IdKey, Store};
+
+/// The most pipelines a pool can have: an event's wanting pipelines are kept as bits.
+pub(crate) const PIPELINES_MAX: usize = 64;
+
+/// Decides whether a pipeline wants an event; an error sets the event aside.
+pub(crate) type Filter<T> = Box<dyn Fn(&Event<T>) -> Result<bool, String> + Send + Sync>;
+
+/// A named filter and a handler.
+pub(crate) struct Pipeline<T> {
+    pub(crate) name: Arc<str>,
+    pub(crate) when: Option<Filter<T>>,
+    pub(crate) handler: Box<dyn DynHandler<T>>,
+}
+
+/// A pool's pipelines, in the order in which they apply.
+pub(crate) struct Pipelines<T> {
+    pub(crate) pool: Arc<str>,
+    pub(crate) store: Arc<dyn Store>,
+    list: Vec<Pipeline<T>>,
+    claimer: Option<usize>,
+}
+
+/// Pipelines that cannot work together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PipelinesError {
+    /// There is nothing to do with events.
+    #[error("pool {pool:?} has no pipeline; add one, for example with handler \"persist\"")]
+    None {
+        /// The pool.
+        pool: Arc<str>,
+    },
+    /// More than bits.
+    #[error("pool {pool:?} has more than {PIPELINES_MAX} pipelines; make a second pool of some")]
+    TooMany {
+        /// The pool.
+        pool: Arc<str>,
+    },
+    /// An id can only be claimed once.
+    #[error("pool {pool:?}: pipelines {first:?} and {second:?} both claim the event's id; put one into a pool of its own")]
+    TwoClaimers {
+        /// The pool.
+        pool: Arc<str>,
+        /// The pipeline that claims.
+        first: Arc<str>,
+        /// The other.
+        second: Arc<str>,
+    },
+    /// What decides whether an event is new must see every event.
+    #[error("pool {pool:?}: pipeline {pipeline:?} claims the event's id and so cannot have a filter")]
+    FilteredClaimer {
+        /// The pool.
+        pool: Arc<str>,
+        /// The pipeline.
+        pipeline: Arc<str>,
+    },
+}
+
+impl<T: Payload> Pipelines<T> {
+    pub(crate) fn new(
+        pool: Arc<str>,
+        store: Arc<dyn Store>,
+        list: Vec<Pipeline<T>>,
+    ) -> Result<Self, PipelinesError> {
+        match list.len() {
+            0 => return Err(PipelinesError::None { pool }),
+            1..=PIPELINES_MAX => {}
+            _ => return Err(PipelinesError::TooMany { pool }),
+        }
+        let mut claimers = (0..list.len()).filter(|at| list[*at].handler.claims().is_some());
+        let claimer = claimers.next();
+        if let (Some(first), Some(second)) = (claimer, claimers.next()) {
+            let (first, second) = (Arc::clone(&list[first].name), Arc::clone(&list[second].name));
+            return Err(PipelinesError::TwoClaimers { pool, first, second });
+        }
+        if let Some(at) = claimer.filter(|at| list[*at].when.is_some()) {
+            return Err(PipelinesError::FilteredClaimer { pool, pipeline: Arc::clone(&list[at].name) });
+        }
+        Ok(Self { pool, store, list, claimer })
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.list.iter().map(|pipeline| &pipeline.name)
+    }
+
+    /// The key in a pipeline's own table that claims ids; without one, weir's own table does.
+    pub(crate) fn id_key(&self) -> Option<&IdKey> {
+        self.list[self.claimer?].handler.claims()
+    }
+
+    /// Whether repeated ids can still change something, so that a hit in the processed set saves nothing.
+    pub(crate) fn takes_repeats(&self) -> bool {
+        self.claimer.is_some_and(|at| self.list[at].handler.takes_repeats())
+    }
+}

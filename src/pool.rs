@@ -1,0 +1,361 @@
+//! A pool: a consumer group, its topics, its store and its pipelines, and in this process a task for each partition
+//! that the group assigns.
+//!
+//! Promised: events of a partition are handled one batch after the other by one task; a partition is given up only
+//! when its task is joined; one partition's trouble does not keep another waiting, and one pool's no other pool.
+//! What breaks it: a handler that blocks its thread.
+
+mod build;
+mod gate;
+mod partition;
+mod progress;
+mod rejects;
+mod settle;
+mod takeover;
+mod tasks;
+mod topics;
+mod watch;
+
+pub use build::{BuildError, PoolBuilder, Process};
+pub(crate) use tasks::Owned;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::KafkaError;
+use tokio_util::sync::CancellationToken;
+
+use self::gate::Gate;
+use self::tasks::Tasks;
+use crate::admin::PoolHealth;
+use crate::config;
+use crate::dead_letter::Mirror;
+use crate::event::Payload;
+use crate::metrics::{PipelineMetrics, PoolMetrics, TopicMetrics};
+use crate::once::ProcessedSet;
+use crate::pipeline::{Batch, Counts, Decoding, Pipelines};
+use crate::source::{self, Source, SourceEvent, SourceHandle, Subscription};
+use crate::store::{self, Fault};
+
+/// How often lag, holds and standstill are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the ids of the topics are asked for.
+const TOPIC_CHECK: Duration = Duration::from_secs(5);
+/// How long closing the consumer may take once its partitions are given up.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why a pool ended that was not told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database answers and cannot be used.
+    #[error("pool {pool:?}: {error}")]
+    Store {
+        /// The pool.
+        pool: Arc<str>,
+        /// What is wrong and what to do.
+        error: store::Error,
+    },
+    /// The Kafka client cannot start or go on.
+    #[error("pool {pool:?}: {message}")]
+    Kafka {
+        /// The pool.
+        pool: Arc<str>,
+        /// What is wrong.
+        message: String,
+    },
+    /// A partition cannot go on.
+    #[error("pool {pool:?}: {topic}/{partition}: {message}")]
+    Partition {
+        /// The pool.
+        pool: Arc<str>,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// What is wrong.
+        message: String,
+    },
+    /// A stop took longer than the drain deadline, so a batch was abandoned; it is redelivered.
+    #[error("pool {pool:?}: {partitions} partitions did not finish their batch within the drain deadline; their events come again")]
+    DrainOverran {
+        /// The pool.
+        pool: Arc<str>,
+        /// How many.
+        partitions: usize,
+    },
+}
+
+/// A pool, ready to run.
+pub struct Pool<T> {
+    name: Arc<str>,
+    group: Arc<str>,
+    kafka: config::Kafka,
+    config: config::Pool,
+    pipelines: Pipelines<T>,
+    decoding: Decoding<T>,
+    processed: Option<ProcessedSet>,
+    metrics: PoolMetrics,
+    health: PoolHealth,
+}
+
+/// What all tasks of a pool share.
+struct Shared<T> {
+    name: Arc<str>,
+    group: Arc<str>,
+    config: config::Pool,
+    pipelines: Pipelines<T>,
+    pipeline_metrics: Vec<PipelineMetrics>,
+    decoding: Decoding<T>,
+    processed: Option<ProcessedSet>,
+    source: SourceHandle,
+    gate: Arc<Gate>,
+    metrics: PoolMetrics,
+}
+
+impl<T: Payload> Pool<T> {
+    /// Starts to make a pool by code. Settings not given by code come from the configuration's pool of this name.
+    pub fn builder(name: &str) -> PoolBuilder<T> {
+        PoolBuilder::new(name)
+    }
+
+    /// Runs until it is told to stop: then stops fetching, finishes the batches in hand, commits and leaves the group.
+    ///
+    /// # Errors
+    /// The database's schema or the Kafka client's configuration is wrong, a partition cannot go on, or the stop took
+    /// longer than the drain deadline.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        if !self.store_answers(&shutdown).await? {
+            return Ok(());
+        }
+        let name = Arc::clone(&self.name);
+        let kafka = self.kafka.clone();
+        let drain_deadline = self.config.drain_deadline;
+        let stall_after = Duration::from_millis(kafka.max_poll_interval_ms);
+        let health = self.health.clone();
+        let Some(partitions) = self.broker_answers(&shutdown).await? else { return Ok(()) };
+        let (mut source, shared) = self.start(partitions)?;
+        let mirror = CancellationToken::new();
+        let mut tasks = Tasks::new(Arc::clone(&shared), drain_deadline);
+        let letters = Mirror::new(&kafka, &shared.name, Arc::clone(&shared.pipelines.store), shared.metrics.clone());
+        let letters = tokio::spawn(letters.run(
+            shared.pipelines.id_key().cloned(),
+            shared.config.topics.clone(),
+            tasks.owned(),
+            mirror.clone(),
+        ));
+        let done = drive(&mut source, &mut tasks, &health, &shutdown, stall_after).await;
+        shared.source.close();
+        let overran = leave(&mut source, &mut tasks).await;
+        mirror.cancel();
+        letters.await.ok();
+        drop((tasks, shared));
+        close(source).await;
+        done?;
+        match overran {
+            0 => Ok(()),
+            partitions => Err(Error::DrainOverran { pool: name, partitions }),
+        }
+    }
+
+    /// Waits for the database's first answer. `false`: told to stop before it came.
+    async fn store_answers(&self, shutdown: &CancellationToken) -> Result<bool, Error> {
+        let mut told = false;
+        loop {
+            match self.pipelines.store.check().await {
+                Ok(()) => break,
+                Err(error) if matches!(error.fault, Fault::Outage | Fault::Busy | Fault::TooSlow) => {
+                    self.health.waiting_for(Some(error.to_string()));
+                    if !told {
+                        tracing::warn!(pool = &*self.name, %error, "waiting for the database before joining the group");
+                        told = true;
+                    }
+                }
+                Err(error) => return Err(Error::Store { pool: Arc::clone(&self.name), error }),
+            }
+            self.health.polled_now();
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(false),
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+        self.health.waiting_for(None);
+        Ok(true)
+    }
+
+    /// Waits for a broker's first answer: how many partitions the topics have. `None`: told to stop before it came.
+    async fn broker_answers(&self, shutdown: &CancellationToken) -> Result<Option<usize>, Error> {
+        let mut told = false;
+        loop {
+            let (kafka, topics) = (self.kafka.clone(), self.config.topics.clone());
+            let counted = tokio::task::spawn_blocking(move || source::count_partitions(&kafka, &topics)).await;
+            match counted {
+                Ok(Ok(counts)) => {
+                    for (topic, _) in self.config.topics.iter().zip(&counts).filter(|(_, count)| **count == 0) {
+                        tracing::warn!(pool = &*self.name, topic, "the topic does not exist; waiting for it to be made");
+                    }
+                    self.health.waiting_for(None);
+                    return Ok(Some(counts.iter().sum()));
+                }
+                Ok(Err(KafkaError::ClientConfig(_, message, name, value))) => {
+                    let message = format!("kafka.options: {name} = {value:?}: {message}");
+                    return Err(Error::Kafka { pool: Arc::clone(&self.name), message });
+                }
+                Ok(Err(error)) => {
+                    self.health.waiting_for(Some(format!("Kafka: {error}")));
+                    if !told {
+                        tracing::warn!(pool = &*self.name, brokers = self.kafka.brokers.join(","), %error, "waiting for Kafka");
+                        told = true;
+                    }
+                }
+                Err(_) => return Ok(None),
+            }
+            self.health.polled_now();
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(None),
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+    }
+
+    fn start(self, partitions: usize) -> Result<(Source, Arc<Shared<T>>), Error> {
+        let health = self.health.clone();
+        let subscription = Subscription {
+            pool: &self.name,
+            group: &self.group,
+            kafka: &self.kafka,
+            config: &self.config,
+            metrics: self.metrics.clone(),
+            on_poll: Box::new(move || health.polled_now()),
+        };
+        let source = Source::start(subscription, partitions)
+            .map_err(|error| Error::Kafka { pool: Arc::clone(&self.name), message: error.to_string() })?;
+        let gate = Arc::new(Gate::new(Arc::clone(&self.name), Arc::clone(&self.pipelines.store)));
+        let pipeline_metrics = self.pipelines.names().map(|name| self.metrics.pipeline(name)).collect();
+        let shared = Shared {
+            name: self.name,
+            group: self.group,
+            config: self.config,
+            pipelines: self.pipelines,
+            pipeline_metrics,
+            decoding: self.decoding,
+            processed: self.processed,
+            source: source.handle.clone(),
+            gate,
+            metrics: self.metrics,
+        };
+        Ok((source, Arc::new(shared)))
+    }
+}
+
+/// Handles what happens to the consumer until the pool is told to stop or cannot go on.
+async fn drive<T: Payload>(
+    source: &mut Source,
+    tasks: &mut Tasks<T>,
+    health: &PoolHealth,
+    shutdown: &CancellationToken,
+    stall_after: Duration,
+) -> Result<(), Error> {
+    let mut tick = tokio::time::interval(TICK);
+    let mut topics_checked = Instant::now();
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            event = source.events.recv() => match event {
+                Some(SourceEvent::Fatal(message)) => return Err(tasks.kafka_error(message)),
+                None | Some(SourceEvent::Closed) => {
+                    return Err(tasks.kafka_error("the Kafka client ended by itself".to_owned()));
+                }
+                Some(event) => {
+                    process(event, tasks).await;
+                    health.joined();
+                }
+            },
+            ended = tasks.ended() => return Err(ended),
+            _ = tick.tick() => {
+                tasks.watch(stall_after)?;
+                if topics_checked.elapsed() >= TOPIC_CHECK {
+                    topics_checked = Instant::now();
+                    tasks.check_topic_ids();
+                }
+                health.partitions(tasks.len());
+                let (held, waiting) = tasks.detail();
+                health.held(held);
+                health.waiting_for(waiting);
+            }
+        }
+    }
+}
+
+/// Handles one event but the last; says how many tasks overran the drain deadline.
+async fn process<T: Payload>(event: SourceEvent, tasks: &mut Tasks<T>) -> usize {
+    match event {
+        SourceEvent::Assigned(partitions) => {
+            tasks.spawn(partitions).await;
+            0
+        }
+        SourceEvent::Revoked(partitions, answer) | SourceEvent::Lost(partitions, answer) => {
+            let overran = tasks.join(&partitions).await;
+            // The poll thread waits for this; it is there for as long as the source is.
+            answer.send(()).ok();
+            overran
+        }
+        SourceEvent::Fatal(_) | SourceEvent::Closed => 0,
+    }
+}
+
+/// Gives all partitions back and waits until the group is left.
+async fn leave<T: Payload>(source: &mut Source, tasks: &mut Tasks<T>) -> usize {
+    let mut overran = 0;
+    tasks.stop_all();
+    while let Some(event) = source.events.recv().await {
+        match event {
+            SourceEvent::Closed => break,
+            event => overran += process(event, tasks).await,
+        }
+    }
+    overran + tasks.join_all().await
+}
+
+/// Closing the consumer blocks, so it happens on a plain thread, and is not waited for longer than a bound.
+async fn close(source: Source) {
+    let closing = tokio::task::spawn_blocking(move || drop(source));
+    if tokio::time::timeout(CLOSE_DEADLINE, closing).await.is_err() {
+        tracing::warn!("the Kafka client did not close in time; the group notices by its session time-out");
+    }
+}
+
+impl<T: Payload> Shared<T> {
+    /// The processed set, unless a repeated id can still change something.
+    fn processed_set(&self) -> Option<&ProcessedSet> {
+        self.processed.as_ref().filter(|_| !self.pipelines.takes_repeats())
+    }
+
+    fn topic_metrics(&self, topic: &str) -> TopicMetrics {
+        self.metrics.topic(topic)
+    }
+
+    fn note_prepare_times(&self, times: &[Duration]) {
+        for (metrics, time) in self.pipeline_metrics.iter().zip(times) {
+            metrics.prepare_seconds.observe(time.as_secs_f64());
+        }
+    }
+
+    fn note_settled(&self, batch: &Batch<T>, counts: &Counts, now_ms: i64) {
+        self.metrics.batch(batch.len());
+        self.metrics.tombstones(batch.tombstones);
+        #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
+        self.metrics.settled_after(batch.timestamps_ms().map(|at| (now_ms - at).max(0) as f64 / 1_000.0));
+        for (at, metrics) in self.pipeline_metrics.iter().enumerate() {
+            let of = |counts: &[u64]| counts.get(at).copied().unwrap_or(0);
+            metrics.applied.inc_by(of(&counts.applied));
+            metrics.duplicate.inc_by(of(&counts.duplicate));
+            metrics.filtered.inc_by(of(&counts.filtered));
+            metrics.dead.inc_by(of(&counts.dead));
+        }
+        for reason in &counts.reasons {
+            self.metrics.dead(reason.as_str(), 1);
+        }
+    }
+}

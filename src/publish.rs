@@ -1,0 +1,483 @@
+//! Producing to Kafka.
+//!
+//! What a [`Publisher`] promises, with [`Delivery::Acknowledged`]:
+//!
+//! - An event whose [`Handle`] resolves to a [`Receipt`] is stored by every in-sync replica, once, however
+//!   often the producer had to send it (acks=all, idempotent).
+//! - Events of one key that are sent one after the other stand in that order on their partition.
+//! - An event whose handle resolves to an error was refused or given up. Where the error is
+//!   [`PublishError::TimedOut`] or [`PublishError::Interrupted`] it may nevertheless be on its partition
+//!   (the broker's answer is what was missing): send it again and rely on its id.
+//! - Nothing is dropped because a queue is full: sending waits.
+//!
+//! What breaks it: dropping the publisher without [`Publisher::flush`] abandons what is in flight, and an
+//! event sent again by the caller is a second event.
+//!
+//! With [`Delivery::Buffered`] sending returns as soon as the event is in the client's queue; the leader's
+//! answer alone counts, a repeat after a lost answer can put an event there twice or behind a later one,
+//! and failures show only as counts in [`Publisher::flush`].
+//!
+//! A key goes to the partition that the Java client would choose (murmur2); events without a key are
+//! spread at random.
+
+mod error;
+pub mod key;
+pub mod lines;
+mod options;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+pub use error::PublishError;
+pub use options::{Compression, Delivery, PublishOptions};
+
+/// How long sending waits before it tries again when the client's queue is full of bytes.
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(2);
+/// How long one look at the cluster's metadata may take, and the pause before the next.
+const METADATA_ATTEMPT: Duration = Duration::from_secs(5);
+const METADATA_PAUSE: Duration = Duration::from_millis(250);
+
+/// An event to be sent. The bytes are copied by [`Publisher::send`].
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    topic: &'a str,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: &'a [(&'a str, &'a [u8])],
+    timestamp_ms: Option<i64>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// An event without key and headers: it goes to a random partition.
+    pub fn new(topic: &'a str, value: &'a [u8]) -> Self {
+        Self {
+            value: Some(value),
+            ..Self::tombstone(topic)
+        }
+    }
+
+    /// A record without a value; on a compacted topic it deletes its key.
+    pub fn tombstone(topic: &'a str) -> Self {
+        Self {
+            topic,
+            key: None,
+            value: None,
+            headers: &[],
+            timestamp_ms: None,
+        }
+    }
+
+    /// Sets the key. An empty key is a key: all such events share a partition.
+    pub fn key(self, key: &'a [u8]) -> Self {
+        Self {
+            key: Some(key),
+            ..self
+        }
+    }
+
+    /// Sets the headers, such as `weir-id` or `ce_id`, in this order.
+    pub fn headers(self, headers: &'a [(&'a str, &'a [u8])]) -> Self {
+        Self { headers, ..self }
+    }
+
+    /// Sets the record's time, in milliseconds since 1970; otherwise it is the time of sending.
+    pub fn timestamp_ms(self, timestamp_ms: i64) -> Self {
+        Self {
+            timestamp_ms: Some(timestamp_ms),
+            ..self
+        }
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
+    }
+}
+
+/// What is known of an event that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipt {
+    /// The broker has stored it there.
+    Acknowledged {
+        /// The partition it was put on.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
+    },
+    /// It waits in the client's queue ([`Delivery::Buffered`]); its fate shows in [`Publisher::flush`].
+    Buffered,
+}
+
+/// The outcome of one event, in time. Dropping it does not take the event back.
+#[derive(Debug)]
+#[must_use = "an unacknowledged event is noticed only by who awaits its handle or flushes"]
+pub struct Handle(Option<oneshot::Receiver<Result<Receipt, PublishError>>>);
+
+impl Future for Handle {
+    type Output = Result<Receipt, PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            None => Poll::Ready(Ok(Receipt::Buffered)),
+            Some(reply) => Pin::new(reply)
+                .poll(cx)
+                .map(|reply| reply.unwrap_or(Err(PublishError::Interrupted))),
+        }
+    }
+}
+
+/// What a flush could not bring to the broker.
+#[derive(Debug, Clone, Default)]
+pub struct Undelivered {
+    /// Events that failed since the last flush.
+    pub failed: u64,
+    /// Events still in flight at the deadline: neither known to be stored nor to have failed.
+    pub pending: u64,
+    /// Why the first of the failed ones failed.
+    pub first_error: Option<PublishError>,
+}
+
+impl Undelivered {
+    /// How many events are not known to be stored.
+    pub fn total(&self) -> u64 {
+        self.failed + self.pending
+    }
+}
+
+/// A Kafka producer. Cheap to clone: clones share one connection, queue and set of bounds.
+#[derive(Clone)]
+pub struct Publisher {
+    producer: ThreadedProducer<Deliveries>,
+    in_flight: Arc<Semaphore>,
+    in_flight_events_max: u32,
+    event_bytes_max: usize,
+    delivery: Delivery,
+    brokers: Arc<str>,
+}
+
+impl Publisher {
+    /// Makes a producer for the cluster that `client` names. What `client` sets itself wins over the
+    /// options' defaults, but for the settings that `options.delivery` stands for. It does not connect
+    /// yet: see [`Publisher::await_topic`].
+    ///
+    /// # Errors
+    /// [`PublishError::Setup`] when librdkafka refuses a setting.
+    pub fn new(client: ClientConfig, options: PublishOptions) -> Result<Self, PublishError> {
+        let settings = options.settings(client);
+        let event_bytes_max = settings
+            .create_native_config()
+            .and_then(|native| native.get("message.max.bytes"))
+            .map_err(PublishError::Setup)?
+            .parse()
+            .unwrap_or(usize::MAX);
+        let producer = settings
+            .create_with_context(Deliveries::default())
+            .map_err(PublishError::Setup)?;
+        Ok(Self {
+            producer,
+            in_flight: Arc::new(Semaphore::new(options.in_flight_events_max as usize)),
+            in_flight_events_max: options.in_flight_events_max,
+            event_bytes_max,
+            delivery: options.delivery,
+            brokers: settings.get("bootstrap.servers").unwrap_or_default().into(),
+        })
+    }
+
+    /// Sends an event: waits until it has a place in the queue, and returns the handle that tells what
+    /// became of it. Calls made one after the other keep their order; the queue's bounds are
+    /// `in_flight_events_max` and librdkafka's `queue.buffering.max.kbytes`.
+    ///
+    /// # Errors
+    /// [`PublishError::TooLarge`], [`PublishError::UnknownTopic`] or [`PublishError::Refused`]: the event
+    /// was not queued. Later failures are the handle's.
+    pub async fn send(&self, event: Outgoing<'_>) -> Result<Handle, PublishError> {
+        let place = Arc::clone(&self.in_flight)
+            .acquire_owned()
+            .await
+            .map_err(|_| PublishError::Interrupted)?;
+        let (reply, handle) = match self.delivery {
+            Delivery::Acknowledged => {
+                let (reply, handle) = oneshot::channel();
+                (Some(reply), Some(handle))
+            }
+            Delivery::Buffered => (None, None),
+        };
+        let pending = Box::new(Pending {
+            _place: place,
+            reply,
+        });
+        let mut record = record(&event, pending);
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(Handle(handle)),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                    record = returned;
+                    tokio::time::sleep(QUEUE_FULL_PAUSE).await;
+                }
+                Err((error, _)) => return Err(self.refusal(&event, &error)),
+            }
+        }
+    }
+
+    /// Waits until everything sent before is delivered or has failed, `deadline` at most, and returns
+    /// what was not delivered since the last flush.
+    pub async fn flush(&self, deadline: Duration) -> Undelivered {
+        let all = self.in_flight.acquire_many(self.in_flight_events_max);
+        let pending = match tokio::time::timeout(deadline, all).await {
+            Ok(_) => 0,
+            Err(_) => self.in_flight_events(),
+        };
+        let (failed, first_error) = self.producer.context().take_failures();
+        Undelivered {
+            failed,
+            pending,
+            first_error,
+        }
+    }
+
+    /// How many events are neither delivered nor failed at this moment.
+    pub fn in_flight_events(&self) -> u64 {
+        u64::from(self.in_flight_events_max)
+            .saturating_sub(self.in_flight.available_permits() as u64)
+    }
+
+    /// Waits until a broker answers, `deadline` at most, and returns the number of the topic's partitions.
+    ///
+    /// # Errors
+    /// [`PublishError::UnknownTopic`] as soon as a broker says so, [`PublishError::Unreachable`] when none
+    /// answered in time, [`PublishError::Refused`] for anything else, such as a missing permission.
+    pub async fn await_topic(
+        &self,
+        topic: &str,
+        deadline: Duration,
+    ) -> Result<usize, PublishError> {
+        let began = Instant::now();
+        loop {
+            let left = deadline.saturating_sub(began.elapsed());
+            match self.look_up(topic, left.min(METADATA_ATTEMPT)).await {
+                Ok(partitions) => return Ok(partitions),
+                Err(code) if !is_passing(code) => {
+                    return Err(PublishError::from_code(code, topic, &self.brokers));
+                }
+                Err(code) if began.elapsed() + METADATA_PAUSE >= deadline => {
+                    return Err(PublishError::Unreachable {
+                        brokers: self.brokers.to_string(),
+                        waited: began.elapsed(),
+                        code,
+                    });
+                }
+                Err(_) => tokio::time::sleep(METADATA_PAUSE).await,
+            }
+        }
+    }
+
+    async fn look_up(&self, topic: &str, timeout: Duration) -> Result<usize, RDKafkaErrorCode> {
+        let producer = self.producer.clone();
+        let topic = topic.to_owned();
+        let look = move || {
+            let metadata = producer
+                .client()
+                .fetch_metadata(Some(&topic), timeout)
+                .map_err(|error| code_of(&error))?;
+            let found = metadata.topics().first();
+            let found = found.ok_or(RDKafkaErrorCode::UnknownTopicOrPartition)?;
+            match found.error() {
+                Some(error) => Err(error.into()),
+                None => Ok(found.partitions().len()),
+            }
+        };
+        tokio::task::spawn_blocking(look)
+            .await
+            .unwrap_or(Err(RDKafkaErrorCode::Fail))
+    }
+
+    fn refusal(&self, event: &Outgoing<'_>, error: &KafkaError) -> PublishError {
+        match code_of(error) {
+            RDKafkaErrorCode::MessageSizeTooLarge => PublishError::TooLarge {
+                topic: event.topic.to_owned(),
+                size_bytes: event.size_bytes(),
+                limit_bytes: self.event_bytes_max,
+            },
+            code => PublishError::from_code(code, event.topic, &self.brokers),
+        }
+    }
+}
+
+fn record<'a>(
+    event: &Outgoing<'a>,
+    pending: Box<Pending>,
+) -> BaseRecord<'a, [u8], [u8], Box<Pending>> {
+    let headers = (!event.headers.is_empty()).then(|| {
+        let empty = OwnedHeaders::new_with_capacity(event.headers.len());
+        event.headers.iter().fold(empty, |headers, (key, value)| {
+            headers.insert(Header {
+                key,
+                value: Some(*value),
+            })
+        })
+    });
+    BaseRecord {
+        key: event.key,
+        payload: event.value,
+        timestamp: event.timestamp_ms,
+        headers,
+        ..BaseRecord::with_opaque_to(event.topic, pending)
+    }
+}
+
+fn code_of(error: &KafkaError) -> RDKafkaErrorCode {
+    error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)
+}
+
+/// Whether the cluster may answer otherwise in a moment.
+fn is_passing(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::Resolve
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::LeaderNotAvailable
+            | Code::NetworkException
+            | Code::BrokerNotAvailable
+    )
+}
+
+/// An event in flight: gives its place in the queue back when it is dropped, whatever became of it.
+struct Pending {
+    _place: OwnedSemaphorePermit,
+    reply: Option<oneshot::Sender<Result<Receipt, PublishError>>>,
+}
+
+/// Hears what became of each event, on the producer's own thread.
+#[derive(Default)]
+struct Deliveries {
+    failed: AtomicU64,
+    first_error: Mutex<Option<PublishError>>,
+}
+
+impl Deliveries {
+    fn count_failure(&self, error: &PublishError) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let mut first = self
+            .first_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| error.clone());
+    }
+
+    fn take_failures(&self) -> (u64, Option<PublishError>) {
+        let mut first = self
+            .first_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        (self.failed.swap(0, Ordering::Relaxed), first.take())
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        tracing::debug!(target: "librdkafka", ?level, facility, "{line}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "the producer has trouble; it goes on trying");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Box<Pending>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Pending>) {
+        let outcome = match result {
+            Ok(message) => Ok(Receipt::Acknowledged {
+                partition: message.partition(),
+                offset: message.offset(),
+            }),
+            Err((error, message)) => Err(PublishError::of_delivery(
+                code_of(error),
+                message.topic(),
+                message.payload_len() + message.key_len(),
+            )),
+        };
+        if let Err(error) = &outcome {
+            self.count_failure(error);
+        }
+        if let Some(reply) = pending.reply {
+            // A dropped handle is the caller's choice; failures are counted above all the same.
+            drop(reply.send(outcome));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publisher(client: ClientConfig) -> Publisher {
+        Publisher::new(client, PublishOptions::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_too_large_is_refused_with_its_size_and_the_limit() {
+        let mut client = ClientConfig::new();
+        client.set("message.max.bytes", "2000");
+        let value = [b'x'; 3000];
+        let error = publisher(client)
+            .send(Outgoing::new("t", &value).key(b"key"))
+            .await
+            .unwrap_err();
+        let PublishError::TooLarge {
+            size_bytes,
+            limit_bytes,
+            ..
+        } = error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((size_bytes, limit_bytes), (3003, 2000));
+    }
+
+    #[tokio::test]
+    async fn sending_waits_when_the_queue_is_full_and_drops_nothing() {
+        let options = PublishOptions {
+            in_flight_events_max: 3,
+            ..PublishOptions::default()
+        };
+        let publisher = Publisher::new(ClientConfig::new(), options).unwrap();
+        let mut handles = Vec::new();
+        for _ in 0..3 {
+            handles.push(publisher.send(Outgoing::new("t", b"{}")).await.unwrap());
+        }
+        let fourth = publisher.send(Outgoing::new("t", b"{}"));
+        let waited = tokio::time::timeout(Duration::from_millis(50), fourth).await;
+        assert!(waited.is_err(), "the fourth event has no place");
+        assert_eq!(publisher.in_flight_events(), 3);
+        let left = publisher.flush(Duration::from_millis(20)).await;
+        assert_eq!((left.pending, left.failed, left.total()), (3, 0, 3));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_does_not_answer_is_named() {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", "127.0.0.1:1");
+        let error = publisher(client)
+            .await_topic("t", Duration::from_millis(400))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, PublishError::Unreachable { .. }), "{error}");
+        assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    }
+}

@@ -1,0 +1,287 @@
+//! The consumer. librdkafka's callbacks become one enum, [`SourceEvent`], which the pool handles in one loop.
+//!
+//! Promised to the pool: a partition's queue is split before its assignment takes effect and never while an
+//! older queue of it lives; a revoked partition's last watermark is committed, and the partition given up, only
+//! after the pool has answered that its task is joined; a lost one is given up without a commit. What breaks it:
+//! answering before the task is joined.
+//!
+//! How each rule of librdkafka's split queues is kept, and which test holds it, is in ARCHITECTURE.md.
+
+mod context;
+mod native;
+mod queue;
+mod watermarks;
+
+pub use native::{TopicIdError, topic_id};
+pub(crate) use context::Context;
+pub(crate) use native::cached_watermarks;
+pub(crate) use queue::{Fetched, Fetching, Limits, Queue};
+pub(crate) use watermarks::Watermarks;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config;
+use crate::metrics::PoolMetrics;
+
+/// How long one poll of the main queue waits; also how soon a stop is noticed.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+/// The bound of calls that ask the broker something.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What happened to the consumer.
+pub(crate) enum SourceEvent {
+    /// Partitions came; each with its queue, which nothing else reads.
+    Assigned(Vec<Assigned>),
+    /// Partitions go: join their tasks, then answer. Their watermarks are committed afterwards.
+    Revoked(Vec<(String, i32)>, oneshot::Sender<()>),
+    /// Partitions are gone: join their tasks, then answer. Nothing can be committed for them.
+    Lost(Vec<(String, i32)>, oneshot::Sender<()>),
+    /// The consumer cannot go on.
+    Fatal(String),
+    /// The consumer has left the group and is closed.
+    Closed,
+}
+
+/// A partition that came.
+pub(crate) struct Assigned {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) queue: Queue,
+}
+
+/// A running consumer, polled by a thread of its own.
+pub(crate) struct Source {
+    pub(crate) events: mpsc::Receiver<SourceEvent>,
+    pub(crate) handle: SourceHandle,
+}
+
+/// What partition tasks need of the consumer.
+#[derive(Clone)]
+pub(crate) struct SourceHandle {
+    consumer: Arc<BaseConsumer<Context>>,
+    pub(crate) watermarks: Arc<Watermarks>,
+    closing: Arc<AtomicBool>,
+}
+
+/// What a pool asks of its consumer.
+pub(crate) struct Subscription<'a> {
+    pub(crate) pool: &'a str,
+    pub(crate) group: &'a str,
+    pub(crate) kafka: &'a config::Kafka,
+    pub(crate) config: &'a config::Pool,
+    pub(crate) metrics: PoolMetrics,
+    /// Called whenever the poll loop has moved.
+    pub(crate) on_poll: Box<dyn Fn() + Send>,
+}
+
+fn client_config(subscription: &Subscription<'_>) -> ClientConfig {
+    let Subscription { group, kafka, config, .. } = subscription;
+    let mut client = kafka.client();
+    client
+        .set("group.id", *group)
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // A position outside the log is reported, never jumped over.
+        .set("auto.offset.reset", "error")
+        .set("session.timeout.ms", kafka.session_timeout_ms.to_string())
+        .set("heartbeat.interval.ms", kafka.heartbeat_interval_ms.to_string())
+        .set("max.poll.interval.ms", kafka.max_poll_interval_ms.to_string())
+        .set("topic.metadata.refresh.interval.ms", kafka.metadata_refresh_ms.to_string())
+        .set("fetch.message.max.bytes", config.max_partition_fetch_bytes.to_string());
+    for (name, value) in [("fetch.queue.backoff.ms", "20"), ("socket.timeout.ms", "10000")] {
+        if client.get(name).is_none() {
+            client.set(name, value);
+        }
+    }
+    client
+}
+
+/// The prefetch budget of one partition, in KiB: librdkafka counts it for every split queue on its own.
+fn queue_kib(queue_bytes: usize, partitions: usize) -> usize {
+    (queue_bytes / partitions.max(1) / 1024).max(64)
+}
+
+/// How many partitions each of the pool's topics has; none for one that does not exist. Asks with a client of its
+/// own, since the consumer's prefetch budget must be known before the consumer is made. Blocks.
+///
+/// # Errors
+/// No broker answers in time, or a setting is wrong.
+pub(crate) fn count_partitions(kafka: &config::Kafka, topics: &[String]) -> Result<Vec<usize>, KafkaError> {
+    let client: BaseConsumer = kafka.client().create()?;
+    let count = |topic: &String| {
+        let metadata = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+        Ok(metadata.topics().iter().filter(|known| known.name() == topic).map(|known| known.partitions().len()).sum())
+    };
+    topics.iter().map(count).collect()
+}
+
+impl Source {
+    /// Subscribes, and starts polling.
+    ///
+    /// # Errors
+    /// librdkafka refuses a setting.
+    pub(crate) fn start(subscription: Subscription<'_>, partitions: usize) -> Result<Self, KafkaError> {
+        let mut client = client_config(&subscription);
+        let kib = queue_kib(subscription.config.queue_bytes, partitions);
+        client.set("queued.max.messages.kbytes", kib.to_string());
+        let (sender, events) = mpsc::channel(16);
+        let watermarks = Arc::new(Watermarks::default());
+        let context = Context::new(sender.clone(), Arc::clone(&watermarks), subscription.metrics);
+        let consumer: Arc<BaseConsumer<Context>> = Arc::new(client.create_with_context(context)?);
+        consumer.context().attach(&consumer);
+        let topics: Vec<&str> = subscription.config.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics)?;
+        let closing = Arc::new(AtomicBool::new(false));
+        let handle = SourceHandle { consumer: Arc::clone(&consumer), watermarks, closing };
+        let poller = Poller {
+            handle: handle.clone(),
+            sender,
+            commit_interval: subscription.kafka.commit_interval,
+            on_poll: subscription.on_poll,
+        };
+        drop(consumer);
+        std::thread::Builder::new()
+            .name(format!("poll-{}", subscription.pool))
+            .spawn(move || poller.run())
+            .map_err(|error| KafkaError::ClientCreation(format!("cannot start the poll thread: {error}")))?;
+        Ok(Self { events, handle })
+    }
+}
+
+impl SourceHandle {
+    pub(crate) fn consumer(&self) -> &Arc<BaseConsumer<Context>> {
+        &self.consumer
+    }
+
+    /// Leaves the group: every partition is revoked, then [`SourceEvent::Closed`] comes.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Commits one offset and waits for the broker's word: it refuses whoever is not a member of the present
+    /// generation.
+    pub(crate) async fn probe(&self, topic: Arc<str>, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        let consumer = Arc::clone(&self.consumer);
+        blocking(move || {
+            let mut offsets = TopicPartitionList::new();
+            offsets.add_partition_offset(&topic, partition, Offset::Offset(offset))?;
+            consumer.commit(&offsets, CommitMode::Sync)
+        })
+        .await
+    }
+
+    /// Moves the fetch position. Fails with `_STATE` until the partition's fetcher runs: try again.
+    pub(crate) async fn seek(&self, topic: Arc<str>, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        let consumer = Arc::clone(&self.consumer);
+        blocking(move || consumer.seek(&topic, partition, Offset::Offset(offset), REQUEST_TIMEOUT)).await
+    }
+
+    /// Runs a call that asks the broker something.
+    pub(crate) async fn ask<R: Send + 'static>(
+        &self,
+        call: impl FnOnce(&BaseConsumer<Context>) -> Result<R, KafkaError> + Send + 'static,
+    ) -> Result<R, KafkaError> {
+        let consumer = Arc::clone(&self.consumer);
+        blocking(move || call(&consumer)).await
+    }
+}
+
+async fn blocking<R: Send + 'static>(
+    call: impl FnOnce() -> Result<R, KafkaError> + Send + 'static,
+) -> Result<R, KafkaError> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(result) => result,
+        // The runtime is going down: as if the client were closed.
+        Err(_) => Err(KafkaError::Canceled),
+    }
+}
+
+/// The thread that polls the main queue. Rebalance callbacks run on it and block.
+struct Poller {
+    handle: SourceHandle,
+    sender: mpsc::Sender<SourceEvent>,
+    commit_interval: Duration,
+    on_poll: Box<dyn Fn() + Send>,
+}
+
+impl Poller {
+    fn run(self) {
+        let consumer = Arc::clone(&self.handle.consumer);
+        let mut committed_at = Instant::now();
+        let mut leaving = false;
+        loop {
+            (self.on_poll)();
+            match consumer.poll(POLL_TIMEOUT) {
+                None => {}
+                Some(Ok(message)) => {
+                    // Cannot happen while queues are split before their assignment takes effect. Going on would pass
+                    // over it.
+                    let at = format!("{}/{}@{}", message.topic(), message.partition(), message.offset());
+                    self.fatal(format!("a message of {at} came outside its partition's queue"));
+                    break;
+                }
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                    self.fatal(format!("the Kafka client cannot go on: {code}"));
+                    break;
+                }
+                Some(Err(error)) => consumer.context().note_error(&error),
+            }
+            if committed_at.elapsed() >= self.commit_interval {
+                committed_at = Instant::now();
+                self.commit(&consumer);
+            }
+            if self.handle.closing.load(Ordering::Acquire) {
+                if !leaving {
+                    consumer.unsubscribe();
+                    leaving = true;
+                } else if consumer.assignment().is_ok_and(|assigned| assigned.count() == 0) {
+                    break;
+                }
+            }
+        }
+        self.close(consumer);
+    }
+
+    /// Commits off the path of events; a refusal in a rebalance is routine, and the ledger has the truth.
+    fn commit(&self, consumer: &BaseConsumer<Context>) {
+        let offsets = self.handle.watermarks.take_all();
+        if offsets.count() > 0
+            && let Err(error) = consumer.commit(&offsets, CommitMode::Async)
+        {
+            consumer.context().note_commit(Err(&error));
+        }
+    }
+
+    fn fatal(&self, message: String) {
+        // The pool is gone when nobody receives, and then there is nobody to tell.
+        drop(self.sender.blocking_send(SourceEvent::Fatal(message)));
+    }
+
+    /// Closing leaves the group; it blocks, and happens when the last reference goes.
+    fn close(self, consumer: Arc<BaseConsumer<Context>>) {
+        let Self { handle, sender, .. } = self;
+        drop(handle);
+        drop(consumer);
+        drop(sender.blocking_send(SourceEvent::Closed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefetch_budget_is_divided_over_the_partitions() {
+        assert_eq!(queue_kib(96 << 20, 8), 12 * 1024);
+        assert_eq!(queue_kib(96 << 20, 0), 96 * 1024);
+        assert_eq!(queue_kib(96 << 20, 100_000), 64);
+    }
+}

@@ -1,0 +1,279 @@
+//! The database contract: what a pool needs of a store to leave one effect per event.
+//!
+//! Promised by every implementation: a [`Tx`] is all or nothing; [`Tx::fence`] succeeds for at most one owner
+//! of a partition and only from the offset that owner holds; an id claimed in a committed transaction is
+//! never fresh again. What breaks it: a database that loses committed transactions without the ledger going
+//! back with them.
+
+#[cfg(feature = "postgres")]
+mod postgres;
+mod table;
+
+#[cfg(feature = "postgres")]
+pub use postgres::Postgres;
+pub use table::{Column, ColumnData, ColumnType, IdKey, KeyType, OnDuplicate, Table};
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::event::Origin;
+
+/// What an error asks of whoever meets it. Every store's and handler's error is put into one of these, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The service does not answer: wait until it does.
+    Outage,
+    /// In each other's way (deadlock, lock time-out): try again soon.
+    Busy,
+    /// The work did not fit its time: try again with less.
+    TooSlow,
+    /// These data can never be taken: find the event and set it aside.
+    Reject,
+    /// A schema or a permission is missing: no event is at fault; wait and alert.
+    Hold,
+    /// Going on would do harm: stop.
+    Fatal,
+}
+
+impl Fault {
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Outage => "outage",
+            Self::Busy => "busy",
+            Self::TooSlow => "too_slow",
+            Self::Reject => "reject",
+            Self::Hold => "hold",
+            Self::Fatal => "fatal",
+        }
+    }
+}
+
+/// A failed store operation.
+#[derive(Debug, thiserror::Error)]
+#[error("{action}: {message}")]
+pub struct Error {
+    /// What to do about it.
+    pub fault: Fault,
+    /// What was being done, as a verb and its object.
+    pub action: &'static str,
+    /// What the database said.
+    pub message: String,
+}
+
+/// A store's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// One group's place on one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The consumer group.
+    pub group: Arc<str>,
+    /// Topic and partition.
+    pub origin: Arc<Origin>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.origin, self.group)
+    }
+}
+
+/// A ledger row as read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// Who may write; nobody before the first claim.
+    pub owner: Option<Uuid>,
+    /// Counts the claims.
+    pub epoch: i64,
+    /// The first offset that is not settled.
+    pub next_offset: i64,
+}
+
+/// The right to write a partition's effects, as its owner holds it.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The partition.
+    pub place: Place,
+    /// The owner's token, new with every claim.
+    pub token: Uuid,
+    /// The first offset that is not settled.
+    pub next_offset: i64,
+}
+
+/// Why an event was set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It could not be decoded.
+    Malformed,
+    /// The database cannot hold it.
+    Refused,
+    /// A pipeline's filter failed on it.
+    WhenError,
+    /// It is larger than may be kept.
+    TooLarge,
+    /// A handler turned it down, or panicked on it.
+    Handler,
+}
+
+impl Reason {
+    /// The word kept in the dead row.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Refused => "refused",
+            Self::WhenError => "when_error",
+            Self::TooLarge => "too_large",
+            Self::Handler => "handler",
+        }
+    }
+}
+
+/// A rejected event, kept with its reason.
+#[derive(Debug, Clone)]
+pub struct DeadRow {
+    /// The event's id.
+    pub event_id: String,
+    /// The first pipeline that rejected it, or `decode`.
+    pub pipeline: String,
+    /// Why.
+    pub reason: Reason,
+    /// Why, in words, without the payload.
+    pub message: String,
+    /// Where it was met.
+    pub origin: Arc<Origin>,
+    /// At which offset.
+    pub offset: i64,
+    /// The record's key.
+    pub key: Option<Vec<u8>>,
+    /// The record's value.
+    pub value: Option<Vec<u8>>,
+    /// The record's headers as JSON text.
+    pub headers: Option<Vec<u8>>,
+    /// How often it was tried.
+    pub attempts: i32,
+}
+
+/// A dead row that the dead-letter topic does not have yet.
+#[derive(Debug, Clone)]
+pub struct UnpublishedLetter {
+    /// The event's id.
+    pub event_id: String,
+    /// The pipeline that rejected it.
+    pub pipeline: String,
+    /// The reason's word.
+    pub reason: String,
+    /// Why, in words.
+    pub message: String,
+    /// The topic it came from.
+    pub topic: String,
+    /// The partition it came from.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// The record's key.
+    pub key: Option<Vec<u8>>,
+    /// The record's value.
+    pub value: Option<Vec<u8>>,
+    /// The record's headers as JSON text.
+    pub headers: Option<Vec<u8>>,
+}
+
+/// One counter's increase.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Count {
+    /// Minutes since 1970, UTC.
+    pub minute: i64,
+    /// The dimension's name.
+    pub dimension: &'static str,
+    /// The member of the dimension.
+    pub member: String,
+    /// The shard, so that tasks do not wait for each other's rows.
+    pub shard: i32,
+    /// By how much; `None` only notes that the member was there.
+    pub by: Option<i64>,
+}
+
+/// A database that pools can leave their effects in.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Whether the database answers and has weir's tables.
+    async fn check(&self) -> Result<()>;
+
+    /// A table's columns and types, for handlers that write to it.
+    async fn describe(&self, table: &str) -> Result<Vec<Column>>;
+
+    /// A partition's ledger row.
+    async fn ledger(&self, place: &Place) -> Result<Option<LedgerRow>>;
+
+    /// Whether the group has any row for a topic of this name.
+    async fn knows_topic(&self, group: &str, topic: &str) -> Result<bool>;
+
+    /// Adds rows that are not there yet, all or none; rows that are there stay as they are.
+    async fn begin_ledger(&self, rows: &[(Place, i64)]) -> Result<()>;
+
+    /// Takes a partition over: sets the token if the row is still as it was read. `None` when it is not.
+    async fn claim(&self, place: &Place, read: LedgerRow, token: Uuid) -> Result<Option<Held>>;
+
+    /// Begins the one transaction of a batch.
+    async fn begin(&self) -> Result<Box<dyn Tx>>;
+
+    /// Dead rows of these partitions that the dead-letter topic lacks, oldest first, at most `limit`. Rows whose
+    /// id has become live meanwhile are removed first.
+    async fn unpublished(
+        &self,
+        pool: &str,
+        key: Option<&IdKey>,
+        partitions: &[(Uuid, i32)],
+        limit: i64,
+    ) -> Result<Vec<UnpublishedLetter>>;
+
+    /// Notes that the dead-letter topic has them.
+    async fn published(&self, pool: &str, event_ids: &[String]) -> Result<()>;
+
+    /// Forgets claimed ids older than the horizon, at most `limit` at once; says how many.
+    async fn forget_seen(&self, pool: &str, horizon: std::time::Duration, limit: i64) -> Result<u64>;
+}
+
+/// The one transaction of a batch. Dropped without [`commit`](Tx::commit), it leaves nothing.
+#[async_trait]
+pub trait Tx: Send {
+    /// Moves the ledger from the held offset to `next`, if the token still owns it. `false`: somebody else does,
+    /// or it has moved.
+    async fn fence(&mut self, held: &Held, next: i64) -> Result<bool>;
+
+    /// Those of the ids that a table holds.
+    async fn existing(&mut self, key: &IdKey, ids: &[&str]) -> Result<HashSet<String>>;
+
+    /// Claims ids in weir's own table, per pool and event type: which of them are new.
+    async fn claim_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<Vec<bool>>;
+
+    /// Those of the ids that weir's own table holds.
+    async fn existing_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<HashSet<String>>;
+
+    /// Inserts rows by columns, in the order of their ids: which of them are new.
+    async fn insert(&mut self, table: &Table, ids: &[&str], columns: &[ColumnData<'_>]) -> Result<Vec<bool>>;
+
+    /// Adds to counters.
+    async fn count(&mut self, counts: &[Count]) -> Result<()>;
+
+    /// Keeps rejected events. One whose row is there already stays as it is.
+    async fn bury(&mut self, pool: &str, rows: &[DeadRow]) -> Result<()>;
+
+    /// Removes the dead rows of ids that have become live.
+    async fn unbury(&mut self, pool: &str, ids: &[&str]) -> Result<()>;
+
+    /// Makes it all durable. After an error nobody knows whether it is: the ledger tells.
+    async fn commit(self: Box<Self>) -> Result<()>;
+
+    /// Undoes it all.
+    async fn rollback(self: Box<Self>) -> Result<()>;
+
+    /// PostgreSQL's own connection inside this transaction, for handlers with SQL of their own.
+    #[cfg(feature = "postgres")]
+    fn postgres(&mut self) -> Option<&mut sqlx::PgConnection>;
+}

@@ -29,6 +29,8 @@ CREATE TABLE weir_dead (
     attempts     integer     NOT NULL DEFAULT 1,
     created_at   timestamptz NOT NULL DEFAULT now(),
     published_at timestamptz,
+    -- The transaction that wrote the row: once all that ran beside it have ended, whether the id is live is settled.
+    written_in   xid8        NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (pool, event_id)
 );
 CREATE INDEX weir_dead_unpublished ON weir_dead (pool, created_at) WHERE published_at IS NULL;

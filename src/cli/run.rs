@@ -1,0 +1,104 @@
+//! `weir run`: a worker.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Health};
+use crate::config::Config;
+use crate::event::Document;
+use crate::metrics::Metrics;
+use crate::pool::{BuildError, Pool, Process};
+use crate::store::Fault;
+
+/// How often a database that does not answer yet is asked.
+const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Run only these pools; may be given more than once. Without it, all.
+    #[arg(long = "pool", value_name = "NAME")]
+    pools: Vec<String>,
+}
+
+/// Runs until SIGINT or SIGTERM. A pool that cannot go on ends the process.
+pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
+    let names = super::pool_names(&args.pools, &config)?;
+    let process = Process { metrics: Metrics::new(), health: Health::new(names.iter().map(String::as_str)) };
+    let shutdown = stop_signal()?;
+    let (metrics, health) = (process.metrics.clone(), process.health.clone());
+    let (_, admin) = admin::serve(config.health.listen, metrics, health, shutdown.clone()).await?;
+    let mut running = tokio::task::JoinSet::new();
+    for name in names {
+        let (config, process, shutdown) = (config.clone(), process.clone(), shutdown.clone());
+        running.spawn(async move {
+            match build(&config, &name, &process, &shutdown).await? {
+                Some(pool) => Ok(pool.run(shutdown).await?),
+                None => anyhow::Ok(()),
+            }
+        });
+    }
+    let mut failure = None;
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended.context("a pool panicked").flatten() {
+            shutdown.cancel();
+            failure.get_or_insert(error);
+        }
+    }
+    shutdown.cancel();
+    admin.await.ok();
+    failure.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// Makes a pool, waiting for a database that does not answer yet. `None`: told to stop before it did.
+async fn build(
+    config: &Config,
+    name: &str,
+    process: &Process,
+    shutdown: &CancellationToken,
+) -> Result<Option<Pool<Document>>, BuildError> {
+    let health = process.health.pool(name);
+    let mut told = false;
+    loop {
+        match Pool::from_config(config, name, process).await {
+            Ok(pool) => return Ok(Some(pool)),
+            Err(BuildError::Store(error)) if matches!(error.fault, Fault::Outage | Fault::Busy | Fault::TooSlow) => {
+                health.waiting_for(Some(error.to_string()));
+                if !told {
+                    tracing::warn!(pool = name, %error, "waiting for the database");
+                    told = true;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        health.polled_now();
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            () = tokio::time::sleep(ASK_AGAIN) => {}
+        }
+    }
+}
+
+/// Cancelled by the first SIGINT or SIGTERM; a second one ends the process at once.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if first {
+                tracing::info!("stopping: finishing the batches in hand; a second signal ends at once");
+                token.cancel();
+            }
+        }
+        std::process::exit(1);
+    });
+    Ok(shutdown)
+}

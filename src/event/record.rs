@@ -1,0 +1,135 @@
+//! A record copied out of librdkafka's memory. One allocation holds all records of a batch.
+
+use bytes::{Bytes, BytesMut};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+
+/// One header of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The header's name.
+    pub name: Bytes,
+    /// Its value, if it has one.
+    pub value: Option<Bytes>,
+}
+
+/// One Kafka record as fetched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The record's offset in its partition.
+    pub offset: i64,
+    /// Milliseconds since 1970 by Kafka; 0 when the record has none.
+    pub timestamp_ms: i64,
+    /// The record's key.
+    pub key: Option<Bytes>,
+    /// The record's value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// The record's headers, in order.
+    pub headers: Vec<Header>,
+}
+
+impl Record {
+    /// A record with an offset and a value, for tests and for embedding.
+    pub fn new(offset: i64, value: impl AsRef<[u8]>) -> Self {
+        Self { offset, value: Some(Bytes::copy_from_slice(value.as_ref())), ..Self::default() }
+    }
+
+    /// The same record with one more header.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &[u8]) -> Self {
+        let (name, value) = (Bytes::copy_from_slice(name.as_bytes()), Some(Bytes::copy_from_slice(value)));
+        self.headers.push(Header { name, value });
+        self
+    }
+
+    /// The last value given under a header's name.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let found = self.headers.iter().rev().find(|header| header.name == name.as_bytes());
+        found?.value.as_deref()
+    }
+}
+
+/// Collects borrowed messages into one buffer, then cuts it into records.
+#[derive(Debug, Default)]
+pub struct RecordBuffer {
+    bytes: BytesMut,
+    spans: Vec<Spans>,
+}
+
+/// Lengths of a record's parts, in the order in which the buffer holds them. `None` is Kafka's null.
+#[derive(Debug)]
+struct Spans {
+    offset: i64,
+    timestamp_ms: i64,
+    key: Option<usize>,
+    value: Option<usize>,
+    headers: Vec<(usize, Option<usize>)>,
+}
+
+impl RecordBuffer {
+    /// An empty buffer with room for what the last batch held.
+    pub fn with_capacity(records: usize, bytes: usize) -> Self {
+        Self { bytes: BytesMut::with_capacity(bytes), spans: Vec::with_capacity(records) }
+    }
+
+    /// How many records it holds.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// How many bytes its records have.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Copies a message's parts to the end of the buffer.
+    pub fn push(&mut self, message: &BorrowedMessage<'_>) {
+        let key = self.append(message.key());
+        let value = self.append(message.payload());
+        let headers = match message.headers() {
+            None => Vec::new(),
+            Some(headers) => headers
+                .iter()
+                .map(|header| {
+                    self.bytes.extend_from_slice(header.key.as_bytes());
+                    (header.key.len(), self.append(header.value))
+                })
+                .collect(),
+        };
+        let timestamp_ms = message.timestamp().to_millis().unwrap_or(0);
+        self.spans.push(Spans { offset: message.offset(), timestamp_ms, key, value, headers });
+    }
+
+    fn append(&mut self, part: Option<&[u8]>) -> Option<usize> {
+        part.map(|part| {
+            self.bytes.extend_from_slice(part);
+            part.len()
+        })
+    }
+
+    /// The records, sharing the buffer's one allocation.
+    pub fn finish(self) -> Vec<Record> {
+        let mut rest = self.bytes.freeze();
+        self.spans
+            .into_iter()
+            .map(|spans| Record {
+                offset: spans.offset,
+                timestamp_ms: spans.timestamp_ms,
+                key: spans.key.map(|len| rest.split_to(len)),
+                value: spans.value.map(|len| rest.split_to(len)),
+                headers: spans
+                    .headers
+                    .into_iter()
+                    .map(|(name, value)| Header {
+                        name: rest.split_to(name),
+                        value: value.map(|len| rest.split_to(len)),
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,74 @@
+//! Topic `order-events`: the life of orders, keyed by order.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Id, UserId};
+
+/// An event of topic `order-events`; the field `type` says which.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum OrderEvent {
+    /// `order_paid`: an order was paid for.
+    OrderPaid(OrderPaid),
+    /// `order_cancelled`: an order will not be carried out.
+    OrderCancelled(OrderCancelled),
+}
+
+/// A payment, on topic `order-events`. A consumer of payments only can decode to this type directly:
+/// the field `type` beside these is ignored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderPaid {
+    /// The event's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<Id>,
+    /// The order.
+    pub order_id: Id,
+    /// Who paid.
+    pub user_id: UserId,
+    /// The amount in the currency's smallest unit (cents), so that no sum is rounded.
+    pub amount_minor: i64,
+    /// The currency's ISO 4217 code.
+    pub currency: String,
+    /// When, in milliseconds since 1970.
+    pub timestamp: i64,
+}
+
+/// A cancellation, on topic `order-events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderCancelled {
+    /// The event's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<Id>,
+    /// The order.
+    pub order_id: Id,
+    /// Why, if somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When, in milliseconds since 1970.
+    pub timestamp: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAID: &str = r#"{"type":"order_paid","event_id":"e","order_id":77,"user_id":"1001","amount_minor":1999,"currency":"EUR","timestamp":1}"#;
+    const CANCELLED: &str =
+        r#"{"type":"order_cancelled","order_id":"o-1","reason":"sold out","timestamp":1}"#;
+
+    #[test]
+    fn order_events_are_written_as_they_were_read() {
+        for json in [PAID, CANCELLED] {
+            let event: OrderEvent = serde_json::from_str(json).unwrap();
+            assert_eq!(serde_json::to_string(&event).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn a_payment_can_be_read_alone() {
+        let OrderEvent::OrderPaid(expected) = serde_json::from_str(PAID).unwrap() else {
+            panic!("a payment");
+        };
+        assert_eq!(serde_json::from_str::<OrderPaid>(PAID).unwrap(), expected);
+    }
+}

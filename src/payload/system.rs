@@ -1,0 +1,38 @@
+//! Topic `system-events`: what the system says about itself, keyed by the part that says it.
+
+use serde::{Deserialize, Serialize};
+
+use super::Id;
+
+/// A notice of the system, on topic `system-events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SystemEvent {
+    /// What happened: `maintenance_started`, `quota_exceeded`, … as the application names it.
+    pub r#type: String,
+    /// The event's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<Id>,
+    /// The part of the system that says so.
+    pub source: String,
+    /// What belongs to this type of event; any JSON.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub detail: serde_json::Value,
+    /// When, in milliseconds since 1970.
+    pub timestamp: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_events_are_written_as_they_were_read() {
+        for json in [
+            r#"{"type":"quota_exceeded","event_id":3,"source":"gateway","detail":{"limit":5},"timestamp":1}"#,
+            r#"{"type":"maintenance_started","source":"ops","timestamp":1}"#,
+        ] {
+            let event: SystemEvent = serde_json::from_str(json).unwrap();
+            assert_eq!(serde_json::to_string(&event).unwrap(), json);
+        }
+    }
+}

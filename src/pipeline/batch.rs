@@ -1,0 +1,259 @@
+//! Consecutive events of one partition, handled together.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+use super::Pipelines;
+use crate::event::{Decode, Event, EventId, Origin, Payload, Record};
+use crate::handler::{ErasedWork, Rejection};
+use crate::store::{DeadRow, Reason};
+
+/// The name under which events that could not be decoded are set aside.
+const DECODE: &str = "decode";
+
+/// How a pool reads records.
+pub(crate) struct Decoding<T> {
+    pub(crate) decoder: Box<dyn Decode<T>>,
+    /// Whether a record without a value is set aside, or skipped and counted.
+    pub(crate) reject_tombstones: bool,
+}
+
+/// An event on its way through the pipelines.
+pub(super) struct Entry<T> {
+    pub(super) event: Event<T>,
+    /// A bit for each pipeline that wants it.
+    pub(super) wanted: u64,
+    /// The processed set says that it is done; the transaction checks.
+    pub(super) known: bool,
+    /// The pipeline that turned it down, and why.
+    pub(super) rejected: Option<(Arc<str>, Rejection)>,
+}
+
+impl<T> Entry<T> {
+    pub(super) fn is_wanted_by(&self, pipeline: usize) -> bool {
+        self.wanted & (1 << pipeline) != 0
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.wanted != 0 && !self.known && self.rejected.is_none()
+    }
+}
+
+/// A record that could not be decoded.
+struct Undecoded {
+    id: EventId,
+    record: Record,
+    message: String,
+}
+
+/// Consecutive records of one partition, decoded and routed.
+pub(crate) struct Batch<T> {
+    pub(crate) origin: Arc<Origin>,
+    pub(super) entries: Vec<Entry<T>>,
+    undecoded: Vec<Undecoded>,
+    /// What `prepare` made of the entries, by pipeline and entry.
+    pub(super) work: Vec<Vec<Option<ErasedWork>>>,
+    /// The ledger's offset when the batch is settled.
+    pub(crate) next_offset: i64,
+    pub(crate) tombstones: u64,
+    attempts: i32,
+}
+
+/// Which entries go where, once `prepare` has spoken.
+pub(super) struct Plan {
+    /// To the transaction: one entry an id, or all of them where repeats update.
+    pub(super) open: Vec<usize>,
+    /// To be checked: the processed set says that they are done.
+    pub(super) known: Vec<usize>,
+    /// To the dead rows, unless their id is live.
+    pub(super) dead: Vec<DeadRow>,
+    /// The event types of the dead, in the same order.
+    pub(super) dead_kinds: Vec<String>,
+}
+
+/// What became of a batch's events, by pipeline.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) applied: Vec<u64>,
+    pub(crate) duplicate: Vec<u64>,
+    pub(crate) filtered: Vec<u64>,
+    pub(crate) dead: Vec<u64>,
+    /// Dead rows written, by reason.
+    pub(crate) reasons: Vec<Reason>,
+}
+
+impl<T: Payload> Batch<T> {
+    /// Decodes and routes records.
+    pub(crate) fn decode(
+        decoding: &Decoding<T>,
+        pipelines: &Pipelines<T>,
+        origin: &Arc<Origin>,
+        records: Vec<Record>,
+    ) -> Self {
+        let next_offset = records.last().map_or(0, |record| record.offset + 1);
+        let mut batch = Self {
+            origin: Arc::clone(origin),
+            entries: Vec::with_capacity(records.len()),
+            undecoded: Vec::new(),
+            work: Vec::new(),
+            next_offset,
+            tombstones: 0,
+            attempts: 0,
+        };
+        for record in records {
+            if record.value.is_none() {
+                batch.tombstones += 1;
+                if decoding.reject_tombstones {
+                    batch.set_aside(record, "a tombstone: the record has no value".to_owned());
+                }
+                continue;
+            }
+            match Event::decode(&*decoding.decoder, origin, record) {
+                Ok(event) => batch.entries.push(pipelines.route(event)),
+                Err((record, malformed)) => batch.set_aside(record, malformed.0),
+            }
+        }
+        batch.forget_work(pipelines.list.len());
+        batch
+    }
+
+    fn set_aside(&mut self, record: Record, message: String) {
+        let id = EventId::of_record(&self.origin, &record);
+        self.undecoded.push(Undecoded { id, record, message });
+    }
+
+    fn forget_work(&mut self, pipelines: usize) {
+        self.work = (0..pipelines).map(|_| self.entries.iter().map(|_| None).collect()).collect();
+    }
+
+    /// The ids that `prepare` could be saved for, in the order [`note_known`](Self::note_known) takes answers.
+    pub(crate) fn ids(&self) -> Vec<&str> {
+        self.entries.iter().filter(|entry| entry.is_open()).map(|entry| entry.event.id.as_str()).collect()
+    }
+
+    /// Takes the processed set's answers for [`ids`](Self::ids).
+    pub(crate) fn note_known(&mut self, hits: &[bool]) {
+        let open = self.entries.iter_mut().filter(|entry| entry.is_open());
+        for (entry, hit) in open.zip(hits) {
+            entry.known = *hit;
+        }
+    }
+
+    /// Nothing is believed of the processed set any more: everything is prepared and applied.
+    pub(crate) fn distrust(&mut self) {
+        for entry in &mut self.entries {
+            entry.known = false;
+        }
+    }
+
+    /// Ids whose effects are there once the batch is settled.
+    pub(crate) fn settled_ids(&self) -> Vec<&str> {
+        let settled = self.entries.iter().filter(|entry| entry.is_open());
+        settled.map(|entry| entry.event.id.as_str()).collect()
+    }
+
+    /// The keys of the events set aside so far, as hashes. A record without a key counts as a key of its own: who sent
+    /// it is not known.
+    pub(crate) fn rejected_keys(&self) -> Vec<u64> {
+        let by_pipeline = self.entries.iter().filter(|entry| entry.rejected.is_some()).map(|entry| &entry.event.record);
+        let records = by_pipeline.chain(self.undecoded.iter().map(|undecoded| &undecoded.record));
+        records
+            .map(|record| {
+                let mut hasher = DefaultHasher::new();
+                match &record.key {
+                    Some(key) => key.hash(&mut hasher),
+                    None => record.offset.hash(&mut hasher),
+                }
+                hasher.finish()
+            })
+            .collect()
+    }
+
+    /// How many records it was made of, tombstones left out.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len() + self.undecoded.len()
+    }
+
+    /// The time stamps of its records, in milliseconds since 1970.
+    pub(crate) fn timestamps_ms(&self) -> impl Iterator<Item = i64> {
+        self.entries.iter().map(|entry| entry.event.record.timestamp_ms)
+    }
+
+    pub(crate) fn count_attempt(&mut self) {
+        self.attempts = self.attempts.saturating_add(1);
+    }
+
+    /// Sorts the entries out: of several copies of one id a good one wins over a bad one, and the first over the
+    /// others, unless repeats update.
+    pub(super) fn plan(&self, takes_repeats: bool) -> Plan {
+        let mut plan = Plan { open: Vec::new(), known: Vec::new(), dead: Vec::new(), dead_kinds: Vec::new() };
+        let mut live: HashSet<&str> = HashSet::with_capacity(self.entries.len());
+        for (at, entry) in self.entries.iter().enumerate() {
+            let id = entry.event.id.as_str();
+            if entry.known {
+                live.insert(id);
+                plan.known.push(at);
+            } else if entry.is_open() && (live.insert(id) || takes_repeats) {
+                plan.open.push(at);
+            }
+        }
+        let mut dead: HashMap<&str, DeadRow> = HashMap::new();
+        let mut order = Vec::new();
+        for entry in &self.entries {
+            if let Some((pipeline, rejection)) = &entry.rejected {
+                let id = entry.event.id.as_str();
+                if !live.contains(id) && !dead.contains_key(id) {
+                    dead.insert(id, self.dead_row(id, pipeline, rejection, &entry.event.record));
+                    order.push((id, entry.event.payload.kind()));
+                }
+            }
+        }
+        for Undecoded { id, record, message } in &self.undecoded {
+            let id = id.as_str();
+            if !live.contains(id) && !dead.contains_key(id) {
+                let rejection = Rejection { reason: Reason::Malformed, message: message.clone() };
+                dead.insert(id, self.dead_row(id, DECODE, &rejection, record));
+                order.push((id, ""));
+            }
+        }
+        for (id, kind) in order {
+            plan.dead.extend(dead.remove(id));
+            plan.dead_kinds.push(kind.to_owned());
+        }
+        plan
+    }
+
+    fn dead_row(&self, id: &str, pipeline: &str, rejection: &Rejection, record: &Record) -> DeadRow {
+        DeadRow {
+            event_id: id.to_owned(),
+            pipeline: pipeline.to_owned(),
+            reason: rejection.reason,
+            message: rejection.message.clone(),
+            origin: Arc::clone(&self.origin),
+            offset: record.offset,
+            key: record.key.as_deref().map(<[u8]>::to_vec),
+            value: record.value.as_deref().map(<[u8]>::to_vec),
+            headers: crate::dead_letter::encode_headers(&record.headers),
+            attempts: self.attempts.max(1),
+        }
+    }
+}
+
+impl<T: Payload> Pipelines<T> {
+    fn route(&self, event: Event<T>) -> Entry<T> {
+        let (mut wanted, mut rejected) = (0, None);
+        for (at, pipeline) in self.list.iter().enumerate() {
+            match pipeline.when.as_ref().map_or(Ok(true), |when| when(&event)) {
+                Ok(true) => wanted |= 1 << at,
+                Ok(false) => {}
+                Err(message) => {
+                    wanted |= 1 << at;
+                    let rejection = Rejection { reason: Reason::WhenError, message };
+                    rejected.get_or_insert((Arc::clone(&pipeline.name), rejection));
+                }
+            }
+        }
+        Entry { event, wanted, known: false, rejected }
+    }
+}

@@ -1,0 +1,218 @@
+//! The second phase: fence, effects, dead rows, in one transaction.
+
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+
+use super::batch::Plan;
+use super::{Batch, Counts, Pipelines};
+use crate::event::{Event, Payload};
+use crate::handler::{Applied, ErasedWork};
+use crate::store::{self, Fault, Held, Reason, Tx};
+
+/// How an attempt ended that met no error.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// Everything is committed.
+    Settled,
+    /// The ledger is not as it was held: somebody else owns the partition, or an earlier attempt was committed.
+    Fenced,
+    /// The processed set knows ids that the database does not have.
+    Unverified,
+}
+
+/// An attempt's error, with the pipeline whose effects were being applied.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) pipeline: Option<Arc<str>>,
+    pub(crate) reason: Reason,
+    pub(crate) error: store::Error,
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        Self { pipeline: None, reason: Reason::Refused, error }
+    }
+}
+
+impl<T: Payload> Pipelines<T> {
+    /// Tries once to settle a prepared batch. The counts are those of this attempt, also when its commit's outcome is
+    /// not known.
+    ///
+    /// # Errors
+    /// The store's or a handler's; nothing is left, except perhaps when the commit itself failed.
+    pub(crate) async fn attempt(
+        &self,
+        batch: &mut Batch<T>,
+        held: &Held,
+        counts: &mut Counts,
+    ) -> Result<Attempt, Failure> {
+        batch.count_attempt();
+        let plan = batch.plan(self.takes_repeats());
+        let mut tx = self.store.begin().await?;
+        match self.settle_in(&mut *tx, batch, &plan, held).await {
+            Ok(Ok(settled)) => *counts = settled,
+            Ok(Err(unsettled)) => {
+                tx.rollback().await?;
+                return Ok(unsettled);
+            }
+            Err(failure) => {
+                // A connection that still answers goes back to the pool; any other is closed by the drop.
+                if failure.error.fault != Fault::Outage {
+                    tx.rollback().await?;
+                }
+                return Err(failure);
+            }
+        }
+        tx.commit().await?;
+        Ok(Attempt::Settled)
+    }
+
+    async fn settle_in(
+        &self,
+        tx: &mut dyn Tx,
+        batch: &Batch<T>,
+        plan: &Plan,
+        held: &Held,
+    ) -> Result<Result<Counts, Attempt>, Failure> {
+        if !tx.fence(held, batch.next_offset).await? {
+            return Ok(Err(Attempt::Fenced));
+        }
+        if !self.all_there(tx, batch, &plan.known).await? {
+            return Ok(Err(Attempt::Unverified));
+        }
+        let fresh = self.apply(tx, batch, &plan.open).await?;
+        let live = self.live_among_dead(tx, plan).await?;
+        let dead: Vec<_> = plan.dead.iter().filter(|row| !live.contains(&row.event_id)).cloned().collect();
+        if !dead.is_empty() {
+            tx.bury(&self.pool, &dead).await?;
+        }
+        let new: Vec<&str> = fresh.iter().map(|at| batch.entries[*at].event.id.as_str()).collect();
+        if !new.is_empty() {
+            tx.unbury(&self.pool, &new).await?;
+        }
+        Ok(Ok(self.counts(batch, &fresh, dead.iter().map(|row| row.reason).collect())))
+    }
+
+    /// Claims the ids of the entries and applies the pipelines to those that are new; says which these are.
+    pub(super) async fn apply(
+        &self,
+        tx: &mut dyn Tx,
+        batch: &Batch<T>,
+        entries: &[usize],
+    ) -> Result<Vec<usize>, Failure> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fresh = match self.claimer {
+            Some(claimer) => match self.apply_one(tx, batch, claimer, entries).await? {
+                Applied::Claimed(fresh) if fresh.len() == entries.len() => fresh,
+                _ => {
+                    let message = "a claiming handler must answer for each event whether it was new".to_owned();
+                    return Err(store::Error { fault: Fault::Fatal, action: "claim ids", message }.into());
+                }
+            },
+            None => {
+                let ids: Vec<(&str, &str)> = entries.iter().map(|at| batch.kind_and_id(*at)).collect();
+                tx.claim_seen(&self.pool, &ids).await?
+            }
+        };
+        let fresh: Vec<usize> = entries.iter().zip(fresh).filter(|(_, fresh)| *fresh).map(|(at, _)| *at).collect();
+        for pipeline in (0..self.list.len()).filter(|at| self.claimer != Some(*at)) {
+            let ready = |at: &usize| batch.entries[*at].is_wanted_by(pipeline) && batch.work[pipeline][*at].is_some();
+            let entries: Vec<usize> = fresh.iter().copied().filter(ready).collect();
+            if !entries.is_empty() {
+                self.apply_one(tx, batch, pipeline, &entries).await?;
+            }
+        }
+        Ok(fresh)
+    }
+
+    async fn apply_one(
+        &self,
+        tx: &mut dyn Tx,
+        batch: &Batch<T>,
+        pipeline: usize,
+        entries: &[usize],
+    ) -> Result<Applied, Failure> {
+        let items: Vec<(&Event<T>, &ErasedWork)> = entries
+            .iter()
+            .filter_map(|at| Some((&batch.entries[*at].event, batch.work[pipeline][*at].as_ref()?)))
+            .collect();
+        let name = &self.list[pipeline].name;
+        // The transaction is rolled back after a panic, so nothing half done is left in it.
+        match AssertUnwindSafe(self.list[pipeline].handler.apply(tx, &items)).catch_unwind().await {
+            Ok(applied) => applied.map_err(|error| Failure {
+                pipeline: Some(Arc::clone(name)),
+                reason: Reason::Refused,
+                error,
+            }),
+            Err(_) => Err(Failure {
+                pipeline: Some(Arc::clone(name)),
+                reason: Reason::Handler,
+                error: store::Error {
+                    fault: Fault::Reject,
+                    action: "apply a pipeline",
+                    message: "the handler panicked".to_owned(),
+                },
+            }),
+        }
+    }
+
+    async fn all_there(&self, tx: &mut dyn Tx, batch: &Batch<T>, known: &[usize]) -> Result<bool, store::Error> {
+        if known.is_empty() {
+            return Ok(true);
+        }
+        let ids: Vec<(&str, &str)> = known.iter().map(|at| batch.kind_and_id(*at)).collect();
+        let there = self.existing(tx, &ids).await?;
+        Ok(ids.iter().all(|(_, id)| there.contains(*id)))
+    }
+
+    /// Ids of rejected events that are live already: a bad copy of a good event is a duplicate.
+    async fn live_among_dead(&self, tx: &mut dyn Tx, plan: &Plan) -> Result<HashSet<String>, store::Error> {
+        if plan.dead.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let kinds = plan.dead_kinds.iter().map(String::as_str);
+        let ids: Vec<(&str, &str)> = kinds.zip(plan.dead.iter().map(|row| row.event_id.as_str())).collect();
+        self.existing(tx, &ids).await
+    }
+
+    async fn existing(&self, tx: &mut dyn Tx, ids: &[(&str, &str)]) -> Result<HashSet<String>, store::Error> {
+        match self.id_key() {
+            Some(key) => {
+                let ids: Vec<&str> = ids.iter().map(|(_, id)| *id).collect();
+                tx.existing(key, &ids).await
+            }
+            None => tx.existing_seen(&self.pool, ids).await,
+        }
+    }
+
+    fn counts(&self, batch: &Batch<T>, fresh: &[usize], reasons: Vec<Reason>) -> Counts {
+        let fresh: HashSet<usize> = fresh.iter().copied().collect();
+        let zero = || vec![0; self.list.len()];
+        let mut counts =
+            Counts { applied: zero(), duplicate: zero(), filtered: zero(), dead: zero(), reasons };
+        for (at, entry) in batch.entries.iter().enumerate() {
+            for pipeline in 0..self.list.len() {
+                let outcome = match () {
+                    () if !entry.is_wanted_by(pipeline) => &mut counts.filtered,
+                    () if entry.rejected.is_some() => &mut counts.dead,
+                    () if fresh.contains(&at) => &mut counts.applied,
+                    () => &mut counts.duplicate,
+                };
+                outcome[pipeline] += 1;
+            }
+        }
+        counts
+    }
+}
+
+impl<T: Payload> Batch<T> {
+    fn kind_and_id(&self, at: usize) -> (&str, &str) {
+        let event = &self.entries[at].event;
+        (event.payload.kind(), event.id.as_str())
+    }
+}

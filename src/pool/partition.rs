@@ -1,0 +1,320 @@
+//! One partition's task: the only thing that touches its events, one batch after the other.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::progress::{Phase, Progress};
+use super::rejects::Rejects;
+use crate::event::{Payload, Record};
+use crate::metrics;
+use crate::source::{Fetched, Fetching, Limits, Queue};
+use crate::store::{Fault, Held};
+
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often something is looked at again that only a person can change.
+const HOLD_PROBE: Duration = Duration::from_secs(5);
+/// How often a seek is tried while the partition's fetcher starts.
+const SEEK_RETRY: Duration = Duration::from_millis(50);
+
+/// Why a task leaves what it is doing.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// It was told to stop.
+    Stop,
+    /// It must read the ledger and claim again.
+    Retake,
+    /// The process must end.
+    Fatal(String),
+}
+
+/// How a task ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// As it was told.
+    Stopped,
+    /// It cannot go on; says why.
+    Fatal(String),
+}
+
+/// A partition's task.
+pub(super) struct Task<T> {
+    pub(super) shared: Arc<Shared<T>>,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) queue: Queue,
+    pub(super) stop: CancellationToken,
+    /// Makes the task read the ledger, claim and seek again.
+    pub(super) nudge: Arc<Notify>,
+    pub(super) progress: Arc<Progress>,
+    /// How many records the next batch may have.
+    pub(super) batch_records: usize,
+    pub(super) rejects: Rejects,
+    pub(super) backoff: ExponentialBackoff,
+    /// What it is held for, so that it is said once.
+    pub(super) held_for: Option<String>,
+}
+
+pub(super) fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(RETRY_MIN)
+        .with_max_delay(RETRY_MAX)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+impl<T: Payload> Task<T> {
+    pub(super) async fn run(mut self) -> End {
+        loop {
+            self.progress.enter(Phase::TakingOver);
+            let halt = match self.take_over().await {
+                Ok(held) => self.own(held).await,
+                Err(halt) => halt,
+            };
+            match halt {
+                Halt::Stop => return End::Stopped,
+                Halt::Retake => {}
+                Halt::Fatal(why) => return End::Fatal(why),
+            }
+        }
+    }
+
+    /// Handles batches for as long as the partition is held.
+    async fn own(&mut self, mut held: Held) -> Halt {
+        self.backoff = backoff();
+        self.progress.claimed(held.place.origin.topic_id, held.next_offset);
+        tracing::debug!(place = %held.place, offset = held.next_offset, "claimed");
+        let mut fetching = Fetching::default();
+        match self.start_at(&held, &mut fetching).await {
+            Ok(first) => match self.handle(first, &mut held).await {
+                Ok(()) => {}
+                Err(halt) => return halt,
+            },
+            Err(halt) => return halt,
+        }
+        loop {
+            if let Err(halt) = self.step(&mut held, &mut fetching).await {
+                return halt;
+            }
+        }
+    }
+
+    async fn step(&mut self, held: &mut Held, fetching: &mut Fetching) -> Result<(), Halt> {
+        let begun = Instant::now();
+        self.progress.enter(Phase::Polling);
+        let fetched = self.fetch(fetching).await?;
+        self.shared.metrics.spent(metrics::Phase::Poll, begun.elapsed());
+        match fetched {
+            Fetched::Records(records) => self.handle(records, held).await,
+            Fetched::Error(error) => self.recover(&error, held).await,
+        }
+    }
+
+    async fn fetch(&mut self, fetching: &mut Fetching) -> Result<Fetched, Halt> {
+        let config = &self.shared.config;
+        let limits =
+            Limits { records: config.max_poll_records, bytes: config.batch_bytes, linger: config.batch_linger };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Halt::Stop),
+            () = self.nudge.notified() => Err(Halt::Retake),
+            fetched = self.queue.fetch(limits, fetching) => Ok(fetched),
+        }
+    }
+
+    /// Brings the fetch position to the ledger's. The first record may lie above it only where the log has a hole; a
+    /// hole is believed when a second seek shows it again, since records fetched before the first seek look the same.
+    async fn start_at(&mut self, held: &Held, fetching: &mut Fetching) -> Result<Vec<Record>, Halt> {
+        let mut hole_at = None;
+        loop {
+            self.seek(held).await?;
+            *fetching = Fetching::default();
+            loop {
+                self.progress.enter(Phase::Polling);
+                match self.fetch(fetching).await? {
+                    Fetched::Error(error) => {
+                        self.recover(&error, held).await?;
+                        break;
+                    }
+                    Fetched::Records(records) => {
+                        let records = unsettled(records, held.next_offset);
+                        match records.first().map(|record| record.offset) {
+                            None => {}
+                            Some(offset) if offset == held.next_offset || hole_at == Some(offset) => return Ok(records),
+                            Some(offset) => {
+                                hole_at = Some(offset);
+                                break;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn seek(&mut self, held: &Held) -> Result<(), Halt> {
+        let deadline = Instant::now() + HOLD_PROBE;
+        loop {
+            let seek = self.shared.source.seek(Arc::clone(&self.topic), self.partition, held.next_offset);
+            match self.unless_stopped(seek).await? {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    self.wait_for(&format!("the partition to be fetched: {error}")).await?;
+                    return Err(Halt::Retake);
+                }
+                Err(_) => self.sleep(SEEK_RETRY).await?,
+            }
+        }
+    }
+
+    /// A partition's own error. Positions outside the log are never jumped over: either the topic is another one by
+    /// now, or retention has taken events that were not settled, and then a person decides.
+    async fn recover(&mut self, error: &KafkaError, held: &Held) -> Result<(), Halt> {
+        if !matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+        ) {
+            self.wait_for(&format!("the partition to be fetched: {error}")).await?;
+            return Err(Halt::Retake);
+        }
+        let topic_id = super::topics::ask(&self.shared.source, &self.topic).await;
+        if topic_id.is_ok_and(|id| id != held.place.origin.topic_id) {
+            return Err(Halt::Retake);
+        }
+        let (topic, partition) = (Arc::clone(&self.topic), self.partition);
+        let asked = self.shared.source.ask(move |consumer| {
+            rdkafka::consumer::Consumer::fetch_watermarks(consumer, &topic, partition, crate::source::REQUEST_TIMEOUT)
+        });
+        match self.unless_stopped(asked).await? {
+            Ok((low, high)) if (low..=high).contains(&held.next_offset) => self.wait_for("the partition to be fetched").await?,
+            Ok((low, high)) => {
+                let offset = held.next_offset;
+                self.hold(&format!(
+                    "the ledger stands at offset {offset}, and the log of {} has {low} to {high}: events are missing; \
+                     nothing is passed over. Restore the log, or set next_offset in weir_ledger once the loss is accepted",
+                    held.place.origin
+                ))
+                .await?;
+            }
+            Err(error) => self.wait_for(&format!("the broker to tell the log's ends: {error}")).await?,
+        }
+        Err(Halt::Retake)
+    }
+
+    /// Handles records in order, in as many batches as their size limit makes of them.
+    async fn handle(&mut self, records: Vec<Record>, held: &mut Held) -> Result<(), Halt> {
+        let mut rest = unsettled(records, held.next_offset);
+        self.progress.enter(Phase::Working);
+        while !rest.is_empty() {
+            self.progress.lock().oldest_in_hand_ms = rest.first().map(|record| record.timestamp_ms);
+            let later = rest.split_off(self.batch_records.min(rest.len()));
+            if let Some(mut smaller) = self.settle(std::mem::take(&mut rest), held).await? {
+                smaller.extend(later);
+                rest = smaller;
+            } else {
+                rest = later;
+                let max = self.shared.config.max_poll_records;
+                self.batch_records = (self.batch_records * 2).min(max);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits as a fault asks. It is an error only when there is nothing to try again for.
+    pub(super) async fn after(&mut self, fault: Fault, why: &str) -> Result<(), Halt> {
+        self.shared.metrics.retried(fault.as_str());
+        match fault {
+            Fault::Outage => {
+                self.shared.gate.close(why);
+                self.progress.enter(Phase::Waiting(why.to_owned()));
+                let gate = Arc::clone(&self.shared.gate);
+                self.unless_stopped(gate.pass()).await
+            }
+            Fault::Busy | Fault::TooSlow | Fault::Reject => {
+                tracing::debug!(topic = &*self.topic, partition = self.partition, why, "trying again");
+                let delay = self.backoff.next().unwrap_or(RETRY_MAX);
+                self.sleep(delay).await
+            }
+            Fault::Hold => self.hold(why).await,
+            Fault::Fatal => Err(Halt::Fatal(why.to_owned())),
+        }
+    }
+
+    /// Waits before something that only a person can change is looked at again; said once.
+    pub(super) async fn hold(&mut self, why: &str) -> Result<(), Halt> {
+        if self.held_for.as_deref() != Some(why) {
+            self.held_for = Some(why.to_owned());
+            let (topic, partition) = (&*self.topic, self.partition);
+            tracing::error!(pool = &*self.shared.name, topic, partition, why, "partition held; it goes on by itself once this is mended");
+        }
+        self.progress.enter(Phase::Held(why.to_owned()));
+        self.sleep(HOLD_PROBE).await
+    }
+
+    /// Waits a little for something that comes by itself.
+    pub(super) async fn wait_for(&mut self, what: &str) -> Result<(), Halt> {
+        self.progress.enter(Phase::Waiting(what.to_owned()));
+        let delay = self.backoff.next().unwrap_or(RETRY_MAX).min(Duration::from_secs(1));
+        self.sleep(delay).await
+    }
+
+    async fn sleep(&self, delay: Duration) -> Result<(), Halt> {
+        let begun = Instant::now();
+        let slept = self.unless_stopped(tokio::time::sleep(delay)).await;
+        self.shared.metrics.spent(metrics::Phase::Wait, begun.elapsed());
+        slept
+    }
+
+    /// A future's value, unless the task is told to stop first.
+    pub(super) async fn unless_stopped<V>(&self, future: impl Future<Output = V>) -> Result<V, Halt> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Halt::Stop),
+            value = future => Ok(value),
+        }
+    }
+}
+
+/// The records from an offset on; what lies below is settled.
+fn unsettled(mut records: Vec<Record>, next_offset: i64) -> Vec<Record> {
+    let settled = records.partition_point(|record| record.offset < next_offset);
+    records.drain(..settled);
+    records
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_below_the_ledger_is_settled() {
+        let records: Vec<Record> = [3, 4, 7, 8].map(|offset| Record::new(offset, "{}")).into();
+        let offsets = |next| unsettled(records.clone(), next).iter().map(|record| record.offset).collect::<Vec<_>>();
+        assert_eq!(offsets(0), [3, 4, 7, 8]);
+        assert_eq!(offsets(5), [7, 8]);
+        assert!(offsets(9).is_empty());
+    }
+
+    #[test]
+    fn retries_back_off_to_a_bound_for_ever() {
+        let delays: Vec<Duration> = backoff().take(100).collect();
+        assert_eq!(delays.len(), 100);
+        assert!(delays[0] >= RETRY_MIN && delays[0] < RETRY_MIN * 2);
+        assert!(delays.iter().all(|delay| *delay < RETRY_MAX * 2));
+    }
+}

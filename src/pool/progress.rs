@@ -1,0 +1,81 @@
+//! What a partition's task lets others see: where it stands and what it waits for.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use uuid::Uuid;
+
+/// What a task is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Becoming the partition's owner.
+    TakingOver,
+    /// Waiting for records.
+    Polling,
+    /// Handling a batch.
+    Working,
+    /// Waiting for something that is away, or for a person; says what.
+    Waiting(String),
+    /// Held until a person does something; says what.
+    Held(String),
+}
+
+/// A task's standing.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) phase: Phase,
+    /// When it last got on: settled a batch, or changed what it does.
+    pub(super) moved_at: Instant,
+    /// The topic's id, once the partition is claimed.
+    pub(super) owned: Option<Uuid>,
+    /// The first offset that is not settled, once the partition is claimed.
+    pub(super) next_offset: Option<i64>,
+    /// The time stamp of the oldest record in hand, in milliseconds since 1970.
+    pub(super) oldest_in_hand_ms: Option<i64>,
+    /// How often in a row the watchdog has nudged it without effect.
+    pub(super) nudges: u32,
+}
+
+/// Shared between a task and its pool.
+#[derive(Debug)]
+pub(super) struct Progress(Mutex<Standing>);
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Standing {
+            phase: Phase::TakingOver,
+            moved_at: Instant::now(),
+            owned: None,
+            next_offset: None,
+            oldest_in_hand_ms: None,
+            nudges: 0,
+        }))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Standing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        let mut standing = self.lock();
+        if standing.phase != phase {
+            standing.phase = phase;
+            standing.moved_at = Instant::now();
+        }
+    }
+
+    pub(super) fn claimed(&self, topic_id: Uuid, next_offset: i64) {
+        let mut standing = self.lock();
+        standing.owned = Some(topic_id);
+        standing.next_offset = Some(next_offset);
+        standing.moved_at = Instant::now();
+    }
+
+    pub(super) fn settled(&self, next_offset: i64) {
+        let mut standing = self.lock();
+        standing.next_offset = Some(next_offset);
+        standing.oldest_in_hand_ms = None;
+        standing.moved_at = Instant::now();
+        standing.nudges = 0;
+    }
+}

@@ -1,0 +1,173 @@
+//! One batch's way to being settled, with every fault it can meet.
+
+use std::time::Instant;
+
+use super::partition::{Halt, Task, now_ms};
+use super::progress::Phase;
+use crate::event::{Payload, Record};
+use crate::metrics;
+use crate::pipeline::{Attempt, Batch, Counts, Failure};
+use crate::store::{Fault, Held};
+
+impl<T: Payload> Task<T> {
+    /// Settles a batch, however long it takes. The records come back when they must be tried in smaller batches.
+    pub(super) async fn settle(&mut self, records: Vec<Record>, held: &mut Held) -> Result<Option<Vec<Record>>, Halt> {
+        let begun = Instant::now();
+        let shared = std::sync::Arc::clone(&self.shared);
+        let mut batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records.clone());
+        let decoded = Instant::now();
+        shared.metrics.spent(metrics::Phase::Decode, decoded - begun);
+        self.look_up(&mut batch).await;
+        shared.metrics.spent(metrics::Phase::Dedupe, decoded.elapsed());
+
+        let mut counts = Counts::default();
+        let mut prepared = false;
+        loop {
+            self.progress.enter(Phase::Working);
+            if !prepared {
+                prepared = self.prepare(&mut batch).await?;
+                if !prepared {
+                    continue;
+                }
+            }
+            if self.must_hold(&mut batch).await? {
+                batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records.clone());
+                prepared = false;
+                continue;
+            }
+            let apply_begun = Instant::now();
+            let attempt = shared.pipelines.attempt(&mut batch, held, &mut counts).await;
+            shared.metrics.spent(metrics::Phase::Apply, apply_begun.elapsed());
+            match attempt {
+                Ok(Attempt::Settled) => {
+                    shared.metrics.applied_in(apply_begun.elapsed());
+                    break;
+                }
+                Ok(Attempt::Unverified) => {
+                    shared.metrics.lookups().unverified.inc();
+                    batch.distrust();
+                    prepared = false;
+                }
+                Ok(Attempt::Fenced) => {
+                    if self.was_committed(&batch, held).await? {
+                        break;
+                    }
+                    return Err(Halt::Retake);
+                }
+                Err(failure) => {
+                    if self.meet(failure, &mut batch).await? == Next::Smaller {
+                        self.batch_records = (records.len() / 2).max(1);
+                        return Ok(Some(records));
+                    }
+                }
+            }
+        }
+        self.note_settled(&batch, &counts, held).await;
+        Ok(None)
+    }
+
+    /// Asks the processed set. It is a hint: no answer, or a wrong one, changes no effect.
+    async fn look_up(&self, batch: &mut Batch<T>) {
+        let Some(processed) = self.shared.processed_set() else { return };
+        if let Some(hits) = processed.lookup(&batch.ids()).await {
+            batch.note_known(&hits);
+        }
+    }
+
+    /// Whether `prepare` went through; otherwise it has waited as the fault asks.
+    async fn prepare(&mut self, batch: &mut Batch<T>) -> Result<bool, Halt> {
+        let begun = Instant::now();
+        let prepared = self.shared.pipelines.prepare(batch).await;
+        self.shared.metrics.spent(metrics::Phase::Prepare, begun.elapsed());
+        match prepared {
+            Ok(times) => {
+                self.shared.note_prepare_times(&times);
+                Ok(true)
+            }
+            Err(error) => {
+                // A service of a handler is not the database: its gate stays open.
+                let fault = if error.fault == Fault::Outage { Fault::Busy } else { error.fault };
+                self.after(fault, &error.message).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether so many events of so many senders are rejected that the fault is elsewhere; then it has waited.
+    async fn must_hold(&mut self, batch: &mut Batch<T>) -> Result<bool, Halt> {
+        let ratio = self.shared.config.reject_hold_ratio;
+        let keys = batch.rejected_keys();
+        if keys.is_empty() || !self.rejects.would_hold(ratio, batch.len(), &keys) {
+            return Ok(false);
+        }
+        let why = format!(
+            "{} of {} events are rejected, from many keys: the table, the mapping or the events' format has changed. \
+             Mend it, or set reject_hold_ratio = 1.0 to set them all aside",
+            keys.len(),
+            batch.len()
+        );
+        self.hold(&why).await?;
+        Ok(true)
+    }
+
+    /// What to do after a failed attempt.
+    async fn meet(&mut self, failure: Failure, batch: &mut Batch<T>) -> Result<Next, Halt> {
+        let fault = failure.error.fault;
+        if fault == Fault::Reject {
+            return match self.shared.pipelines.set_culprits_aside(batch, failure).await {
+                Ok(_) => Ok(Next::Again),
+                Err(failure) if failure.error.fault == Fault::TooSlow => Ok(Next::Smaller),
+                Err(failure) => {
+                    self.after(failure.error.fault, &failure.error.to_string()).await?;
+                    Ok(Next::Again)
+                }
+            };
+        }
+        self.after(fault, &failure.error.to_string()).await?;
+        Ok(if fault == Fault::TooSlow { Next::Smaller } else { Next::Again })
+    }
+
+    /// After a fence: whether an earlier attempt, whose commit was not answered, is what moved the ledger. Only the
+    /// ledger can tell.
+    async fn was_committed(&mut self, batch: &Batch<T>, held: &Held) -> Result<bool, Halt> {
+        loop {
+            match self.shared.pipelines.store.ledger(&held.place).await {
+                Ok(Some(row)) if row.owner == Some(held.token) && row.next_offset == batch.next_offset => {
+                    return Ok(true);
+                }
+                Ok(_) => {
+                    self.shared.metrics.fenced();
+                    tracing::warn!(place = %held.place, offset = held.next_offset, "fenced: the ledger has another owner or offset; nothing was written");
+                    return Ok(false);
+                }
+                Err(error) => self.after(error.fault, &error.to_string()).await?,
+            }
+        }
+    }
+
+    /// After the commit: the hint, the offset for Kafka, the figures. In this order; none of it can undo an effect.
+    async fn note_settled(&mut self, batch: &Batch<T>, counts: &Counts, held: &mut Held) {
+        let begun = Instant::now();
+        let shared = &self.shared;
+        held.next_offset = batch.next_offset;
+        if let Some(processed) = shared.processed_set() {
+            processed.mark(&batch.settled_ids()).await;
+        }
+        shared.source.watermarks.advance(&self.topic, self.partition, batch.next_offset);
+        self.progress.settled(batch.next_offset);
+        self.rejects.note(batch.len(), &batch.rejected_keys());
+        self.backoff = super::partition::backoff();
+        if self.held_for.take().is_some() {
+            tracing::info!(pool = &*shared.name, place = %held.place, "partition goes on");
+        }
+        shared.note_settled(batch, counts, now_ms());
+        shared.metrics.spent(metrics::Phase::Commit, begun.elapsed());
+    }
+}
+
+/// What follows a failed attempt.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Again,
+    Smaller,
+}

@@ -1,0 +1,173 @@
+//! Becoming a partition's owner: read the ledger, probe the group, claim. In this order, in the task.
+//!
+//! The probe is a synchronous offset commit of what the ledger says: the broker refuses whoever is not a member of
+//! the present generation. The claim fails if the ledger has moved since it was read. So an old owner that slept
+//! between its probe and its claim is refused by the new owner's claim, and one that slept before its probe by the
+//! broker. A refused probe is no reason to give up: a partition kept through a rebalance gets no callback, so the
+//! task tries again until it is accepted or told to stop, and a partition is never left without an owner.
+
+use std::sync::Arc;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+use uuid::Uuid;
+
+use super::partition::{Halt, Task};
+use crate::config::Start;
+use crate::event::{Origin, Payload};
+use crate::source::{REQUEST_TIMEOUT, TopicIdError};
+use crate::store::{Fault, Held, LedgerRow, Place};
+
+impl<T: Payload> Task<T> {
+    /// Tries until the partition is claimed or the task is told to stop.
+    pub(super) async fn take_over(&mut self) -> Result<Held, Halt> {
+        loop {
+            let origin = self.origin().await?;
+            let place = Place { group: Arc::clone(&self.shared.group), origin };
+            let row = self.shared.pipelines.store.ledger(&place).await;
+            let Some(row) = self.unless_failed(row).await? else { continue };
+            let Some(row) = row else {
+                self.begin_ledger(&place).await?;
+                continue;
+            };
+            if let Some(held) = self.claim(&place, row).await? {
+                self.shared.metrics.claimed();
+                return Ok(held);
+            }
+        }
+    }
+
+    /// The partition with its topic's present id.
+    async fn origin(&mut self) -> Result<Arc<Origin>, Halt> {
+        loop {
+            match super::topics::ask(&self.shared.source, &self.topic).await {
+                Ok(topic_id) => {
+                    let (topic, partition) = (Arc::clone(&self.topic), self.partition);
+                    return Ok(Arc::new(Origin { topic, topic_id, partition }));
+                }
+                Err(TopicIdError::Missing(topic)) => self.wait_for(&format!("topic {topic} to exist")).await?,
+                Err(error) => self.wait_for(&error.to_string()).await?,
+            }
+        }
+    }
+
+    async fn claim(&mut self, place: &Place, row: LedgerRow) -> Result<Option<Held>, Halt> {
+        let Origin { topic, partition, .. } = &*place.origin;
+        let probe = self.shared.source.probe(Arc::clone(topic), *partition, row.next_offset);
+        if let Err(error) = self.unless_stopped(probe).await? {
+            tracing::debug!(topic = &**topic, partition, %error, "the group does not confirm the assignment yet");
+            self.wait_for("the group to confirm the assignment").await?;
+            return Ok(None);
+        }
+        let claim = self.shared.pipelines.store.claim(place, row, Uuid::new_v4()).await;
+        Ok(self.unless_failed(claim).await?.flatten())
+    }
+
+    /// The value of a store operation; on an error waits as its fault asks, and then there is none.
+    async fn unless_failed<V>(&mut self, result: crate::store::Result<V>) -> Result<Option<V>, Halt> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                let fault = match error.fault {
+                    // Nothing of an event is involved here, so nothing can be set aside or made smaller.
+                    Fault::Reject | Fault::TooSlow => Fault::Busy,
+                    fault => fault,
+                };
+                self.after(fault, &error.to_string()).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives a group its first place on a topic: all partitions at once by the pool's `start`, once per group and
+    /// topic name. A partition added later, or of a topic made again, starts at its beginning.
+    async fn begin_ledger(&mut self, place: &Place) -> Result<(), Halt> {
+        let known = self.shared.pipelines.store.knows_topic(&place.group, &self.topic).await;
+        let Some(known) = self.unless_failed(known).await? else { return Ok(()) };
+        let (topic, partition) = (Arc::clone(&self.topic), self.partition);
+        let start = if known { Start::Beginning } else { self.shared.config.start.clone() };
+        let only = known.then_some(partition);
+        let asked = self.shared.source.ask(move |consumer| start_offsets(consumer, &topic, &start, only));
+        let offsets = match self.unless_stopped(asked).await? {
+            Ok(Some(offsets)) => offsets,
+            Ok(None) => {
+                let group = &place.group;
+                return self
+                    .hold(&format!(
+                        "start is \"committed\" and group {group} has committed nothing on {}: set start to \"beginning\", \"end\" or a time",
+                        self.topic
+                    ))
+                    .await;
+            }
+            Err(error) => return self.wait_for(&format!("the broker to tell the start offsets: {error}")).await,
+        };
+        let rows: Vec<(Place, i64)> = offsets
+            .into_iter()
+            .map(|(partition, offset)| {
+                let origin = Origin { partition, ..(*place.origin).clone() };
+                (Place { group: Arc::clone(&place.group), origin: Arc::new(origin) }, offset)
+            })
+            .collect();
+        let begun = self.shared.pipelines.store.begin_ledger(&rows).await;
+        if self.unless_failed(begun).await?.is_some() {
+            tracing::info!(topic = &*self.topic, partitions = rows.len(), added = known, "the group begins on a topic");
+        }
+        Ok(())
+    }
+}
+
+type Consumer = rdkafka::consumer::BaseConsumer<crate::source::Context>;
+
+/// The offsets at which a group begins, of all partitions or of one. `None`: nothing was committed to adopt.
+fn start_offsets(
+    consumer: &Consumer,
+    topic: &str,
+    start: &Start,
+    only: Option<i32>,
+) -> Result<Option<Vec<(i32, i64)>>, KafkaError> {
+    let partitions = match only {
+        Some(partition) => vec![partition],
+        None => {
+            let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+            let of_topic = metadata.topics().iter().find(|known| known.name() == topic);
+            of_topic.map(|topic| topic.partitions().iter().map(|p| p.id()).collect()).unwrap_or_default()
+        }
+    };
+    let explicit = match start {
+        Start::Beginning | Start::End => TopicPartitionList::new(),
+        Start::Committed => {
+            let committed = consumer.committed_offsets(list(topic, &partitions, Offset::Invalid)?, REQUEST_TIMEOUT)?;
+            if committed.elements().iter().all(|element| !matches!(element.offset(), Offset::Offset(_))) {
+                return Ok(None);
+            }
+            committed
+        }
+        Start::Time(time) => {
+            let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+            consumer.offsets_for_times(list(topic, &partitions, Offset::Offset(ms))?, REQUEST_TIMEOUT)?
+        }
+    };
+    let mut offsets = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
+        let found = explicit.find_partition(topic, partition).map(|element| element.offset());
+        let offset = match (start, found) {
+            (_, Some(Offset::Offset(offset))) => offset,
+            // No record is as young as the time given; or nothing to adopt on this partition alone.
+            (Start::End | Start::Time(_), _) => high,
+            (Start::Beginning | Start::Committed, _) => low,
+        };
+        offsets.push((partition, offset));
+    }
+    Ok(Some(offsets))
+}
+
+fn list(topic: &str, partitions: &[i32], offset: Offset) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition_offset(topic, *partition, offset)?;
+    }
+    Ok(list)
+}

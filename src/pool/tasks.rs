@@ -1,0 +1,175 @@
+//! The tasks of the partitions assigned to this process: spawned, watched, joined.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::partition::{End, Task, backoff};
+use super::progress::{Phase, Progress};
+use super::rejects::Rejects;
+use super::{Error, Shared};
+use crate::event::Payload;
+use crate::source::Assigned;
+
+pub(super) type Name = (String, i32);
+
+/// A running task as its pool sees it.
+pub(super) struct Running {
+    stop: CancellationToken,
+    pub(super) nudge: Arc<Notify>,
+    pub(super) progress: Arc<Progress>,
+    done: JoinHandle<()>,
+}
+
+/// The partitions that this process has claimed: topic id and number.
+pub(crate) type Owned = Arc<dyn Fn() -> Vec<(Uuid, i32)> + Send + Sync>;
+
+/// All tasks of a pool.
+pub(super) struct Tasks<T> {
+    pub(super) shared: Arc<Shared<T>>,
+    pub(super) running: HashMap<Name, Running>,
+    standings: Arc<std::sync::Mutex<HashMap<Name, Arc<Progress>>>>,
+    drain_deadline: Duration,
+    failures: mpsc::Sender<(Name, String)>,
+    failed: mpsc::Receiver<(Name, String)>,
+}
+
+impl<T: Payload> Tasks<T> {
+    pub(super) fn new(shared: Arc<Shared<T>>, drain_deadline: Duration) -> Self {
+        let (failures, failed) = mpsc::channel(1);
+        Self { shared, running: HashMap::new(), standings: Arc::default(), drain_deadline, failures, failed }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Whose dead rows this process mirrors.
+    pub(super) fn owned(&self) -> Owned {
+        let standings = Arc::clone(&self.standings);
+        Arc::new(move || {
+            let standings = standings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let owned = standings.iter().filter_map(|((_, partition), progress)| {
+                let topic_id = progress.lock().owned?;
+                Some((topic_id, *partition))
+            });
+            owned.collect()
+        })
+    }
+
+    /// Starts a task for each partition. An older task of the same partition was joined when it was revoked; should
+    /// one be left, it is joined first: two queues of one partition share a wake-up, and the older takes it along.
+    pub(super) async fn spawn(&mut self, assigned: Vec<Assigned>) {
+        for Assigned { topic, partition, queue } in assigned {
+            let name = (topic.clone(), partition);
+            if self.running.contains_key(&name) {
+                tracing::error!(topic, partition, "a partition was assigned twice; joining its older task first");
+                self.join(std::slice::from_ref(&name)).await;
+            }
+            let (stop, nudge, progress) = (CancellationToken::new(), Arc::new(Notify::new()), Arc::new(Progress::new()));
+            let task = Task {
+                shared: Arc::clone(&self.shared),
+                topic: Arc::from(topic),
+                partition,
+                queue,
+                stop: stop.clone(),
+                nudge: Arc::clone(&nudge),
+                progress: Arc::clone(&progress),
+                batch_records: self.shared.config.max_poll_records,
+                rejects: Rejects::default(),
+                backoff: backoff(),
+                held_for: None,
+            };
+            let (failures, of) = (self.failures.clone(), name.clone());
+            let done = tokio::spawn(async move {
+                if let End::Fatal(why) = task.run().await {
+                    // The first failure ends the process; later ones need not be told.
+                    failures.try_send((of, why)).ok();
+                }
+            });
+            self.lock_standings().insert(name.clone(), Arc::clone(&progress));
+            self.running.insert(name, Running { stop, nudge, progress, done });
+        }
+        self.shared.metrics.set_partitions_assigned(self.running.len());
+    }
+
+    /// Stops tasks and waits for their end: until the drain deadline for the batch in hand, then by cutting it off.
+    /// Says how many were cut off.
+    pub(super) async fn join(&mut self, names: &[Name]) -> usize {
+        let mut running: Vec<(Name, Running)> = names.iter().filter_map(|name| self.running.remove_entry(name)).collect();
+        for (_, task) in &running {
+            task.stop.cancel();
+        }
+        let deadline = tokio::time::Instant::now() + self.drain_deadline;
+        let mut overran = 0;
+        for ((topic, partition), task) in &mut running {
+            if tokio::time::timeout_at(deadline, &mut task.done).await.is_err() {
+                overran += 1;
+                tracing::warn!(topic, partition, "the batch in hand did not finish within the drain deadline; its events come again");
+                task.done.abort();
+                // Ends at the task's next await. Only then has it lost its right to claim, so this has no deadline.
+                (&mut task.done).await.ok();
+            }
+        }
+        {
+            let mut standings = self.lock_standings();
+            for (name, _) in &running {
+                standings.remove(name);
+            }
+        }
+        self.shared.metrics.set_partitions_assigned(self.running.len());
+        self.note_lag();
+        overran
+    }
+
+    pub(super) fn stop_all(&self) {
+        for task in self.running.values() {
+            task.stop.cancel();
+        }
+    }
+
+    pub(super) async fn join_all(&mut self) -> usize {
+        let names: Vec<Name> = self.running.keys().cloned().collect();
+        self.join(&names).await
+    }
+
+    /// Waits for a task that cannot go on.
+    pub(super) async fn ended(&mut self) -> Error {
+        // The pool holds a sender itself, so the channel is never closed.
+        let Some(((topic, partition), message)) = self.failed.recv().await else {
+            return std::future::pending().await;
+        };
+        Error::Partition { pool: Arc::clone(&self.shared.name), topic, partition, message }
+    }
+
+    pub(super) fn kafka_error(&self, message: String) -> Error {
+        Error::Kafka { pool: Arc::clone(&self.shared.name), message }
+    }
+
+    /// What is held, a line each, and what the pool waits for.
+    pub(super) fn detail(&self) -> (Vec<String>, Option<String>) {
+        let (mut held, mut waiting) = (Vec::new(), None);
+        for ((topic, partition), task) in &self.running {
+            match &task.progress.lock().phase {
+                Phase::Held(why) => held.push(format!("{topic}/{partition}: {why}")),
+                Phase::Waiting(what) => waiting = Some(what.clone()),
+                Phase::TakingOver | Phase::Polling | Phase::Working => {}
+            }
+        }
+        if waiting.is_none() && !self.shared.gate.is_open() {
+            waiting = Some("the database".to_owned());
+        }
+        held.sort_unstable();
+        self.shared.metrics.set_holds(held.len());
+        (held, waiting)
+    }
+
+    fn lock_standings(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Arc<Progress>>> {
+        self.standings.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

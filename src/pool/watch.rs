@@ -1,0 +1,138 @@
+//! Lag, and the watchdog. Polling any queue of a client keeps Kafka content, so a partition that stands still while it
+//! has lag is noticed here: it is made to claim and fetch again, and when that does not help three times in a row, the
+//! process ends, so that its supervisor starts it anew.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+
+use super::Error;
+use super::partition::now_ms;
+use super::progress::{Phase, Standing};
+use super::tasks::Tasks;
+use crate::event::Payload;
+use crate::source::cached_watermarks;
+
+/// How often in a row a partition is nudged before the process ends.
+const NUDGES_MAX: u32 = 3;
+
+/// What the watchdog makes of a partition.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    Nudge,
+    GiveUp,
+}
+
+/// A partition that waits for something named is not stuck; one that has lag and neither waits nor moves is.
+fn judge(standing: &Standing, lag: Option<i64>, stall_after: Duration) -> Verdict {
+    let waits = matches!(standing.phase, Phase::Waiting(_) | Phase::Held(_));
+    let behind = lag.is_some_and(|lag| lag > 0) || standing.phase == Phase::Working;
+    if waits || !behind || standing.moved_at.elapsed() < stall_after {
+        Verdict::Fine
+    } else if standing.nudges < NUDGES_MAX {
+        Verdict::Nudge
+    } else {
+        Verdict::GiveUp
+    }
+}
+
+impl<T: Payload> Tasks<T> {
+    /// Looks at every partition once.
+    ///
+    /// # Errors
+    /// One stands still and nudging has not helped.
+    pub(super) fn watch(&self, stall_after: Duration) -> Result<(), Error> {
+        self.note_lag();
+        for ((topic, partition), task) in &self.running {
+            let mut standing = task.progress.lock();
+            match judge(&standing, self.lag(topic, *partition, standing.next_offset), stall_after) {
+                Verdict::Fine => {}
+                Verdict::Nudge => {
+                    standing.nudges += 1;
+                    standing.moved_at = std::time::Instant::now();
+                    task.nudge.notify_one();
+                    let (nudges, next_offset) = (standing.nudges, standing.next_offset);
+                    tracing::warn!(topic, partition, nudges, next_offset, "no progress in spite of lag; fetching again");
+                }
+                Verdict::GiveUp => {
+                    return Err(Error::Partition {
+                        pool: std::sync::Arc::clone(&self.shared.name),
+                        topic: topic.clone(),
+                        partition: *partition,
+                        message: format!("no progress in spite of lag, and fetching again {NUDGES_MAX} times did not help"),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lag(&self, topic: &str, partition: i32, next_offset: Option<i64>) -> Option<i64> {
+        let (_, high) = cached_watermarks(self.shared.source.consumer().client(), topic, partition)?;
+        Some((high - next_offset?).max(0))
+    }
+
+    /// Sums lag by topic. A topic whose every partition is unknown or gone has no series.
+    pub(super) fn note_lag(&self) {
+        let mut by_topic: HashMap<&str, Option<(i64, i64)>> = HashMap::new();
+        for topic in &self.shared.config.topics {
+            by_topic.insert(topic, None);
+        }
+        for ((topic, partition), task) in &self.running {
+            let standing = task.progress.lock();
+            let Some(lag) = self.lag(topic, *partition, standing.next_offset) else { continue };
+            let age_ms = match (lag, standing.oldest_in_hand_ms) {
+                (0, _) => 0,
+                (_, Some(oldest_ms)) => (now_ms() - oldest_ms).max(0),
+                // Known to be behind, and nothing in hand to tell the age by: at least as long as it stands.
+                (_, None) => i64::try_from(standing.moved_at.elapsed().as_millis()).unwrap_or(i64::MAX),
+            };
+            let sum = by_topic.entry(topic).or_default().get_or_insert((0, 0));
+            *sum = (sum.0 + lag, sum.1.max(age_ms));
+        }
+        for (topic, sum) in by_topic {
+            #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
+            let seconds = sum.map(|(_, age_ms)| age_ms as f64 / 1_000.0);
+            let events = sum.map(|(lag, _)| lag.unsigned_abs());
+            self.shared.topic_metrics(topic).set_lag(events, seconds);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::progress::Progress;
+
+    const STALL: Duration = Duration::from_secs(60);
+
+    fn judged(phase: Phase, idle: Duration, lag: Option<i64>, nudges: u32) -> Verdict {
+        let progress = Progress::new();
+        let mut standing = progress.lock();
+        standing.phase = phase;
+        standing.nudges = nudges;
+        standing.moved_at = std::time::Instant::now().checked_sub(idle).unwrap();
+        judge(&standing, lag, STALL)
+    }
+
+    #[test]
+    fn a_partition_that_stands_still_behind_its_log_is_nudged_thrice_and_then_given_up() {
+        let long = STALL * 2;
+        assert_eq!(judged(Phase::Polling, long, Some(1), 0), Verdict::Nudge);
+        assert_eq!(judged(Phase::Polling, long, Some(1), 2), Verdict::Nudge);
+        assert_eq!(judged(Phase::Polling, long, Some(1), 3), Verdict::GiveUp);
+        assert_eq!(judged(Phase::Working, long, None, 0), Verdict::Nudge);
+    }
+
+    #[test]
+    fn a_partition_that_is_idle_moving_or_waiting_is_fine() {
+        let long = STALL * 2;
+        assert_eq!(judged(Phase::Polling, long, Some(0), 0), Verdict::Fine);
+        assert_eq!(judged(Phase::Polling, long, None, 0), Verdict::Fine);
+        assert_eq!(judged(Phase::Polling, STALL / 2, Some(9), 0), Verdict::Fine);
+        assert_eq!(judged(Phase::Waiting("x".to_owned()), long, Some(9), 0), Verdict::Fine);
+        assert_eq!(judged(Phase::Held("x".to_owned()), long, Some(9), 0), Verdict::Fine);
+    }
+}

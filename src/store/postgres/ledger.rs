@@ -1,0 +1,74 @@
+//! Reading and beginning ledger rows, and forgetting old ids. Moving a row is the transaction's (`tx.rs`).
+
+use std::time::Duration;
+
+use sqlx::{PgPool, Row};
+
+use crate::store::{LedgerRow, Place};
+
+pub(super) async fn read(pool: &PgPool, place: &Place) -> sqlx::Result<Option<LedgerRow>> {
+    let row = sqlx::query(
+        "SELECT owner, epoch, next_offset FROM weir_ledger
+          WHERE group_name = $1 AND topic_id = $2 AND partition = $3",
+    )
+    .bind(&*place.group)
+    .bind(place.origin.topic_id)
+    .bind(place.origin.partition)
+    .fetch_optional(pool)
+    .await?;
+    row.map(|row| {
+        Ok(LedgerRow {
+            owner: row.try_get("owner")?,
+            epoch: row.try_get("epoch")?,
+            next_offset: row.try_get("next_offset")?,
+        })
+    })
+    .transpose()
+}
+
+pub(super) async fn knows_topic(pool: &PgPool, group: &str, topic: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM weir_ledger WHERE group_name = $1 AND topic = $2)")
+        .bind(group)
+        .bind(topic)
+        .fetch_one(pool)
+        .await
+}
+
+/// One statement is one transaction. Sorted by partition: of two workers that begin the same group, the second
+/// waits for the first and then adds nothing.
+pub(super) async fn begin(pool: &PgPool, rows: &[(Place, i64)]) -> sqlx::Result<()> {
+    let mut rows: Vec<&(Place, i64)> = rows.iter().collect();
+    rows.sort_by_key(|(place, _)| (place.origin.topic_id, place.origin.partition));
+    let groups: Vec<&str> = rows.iter().map(|(place, _)| &*place.group).collect();
+    let topic_ids: Vec<_> = rows.iter().map(|(place, _)| place.origin.topic_id).collect();
+    let partitions: Vec<i32> = rows.iter().map(|(place, _)| place.origin.partition).collect();
+    let topics: Vec<&str> = rows.iter().map(|(place, _)| &*place.origin.topic).collect();
+    let offsets: Vec<i64> = rows.iter().map(|(_, offset)| *offset).collect();
+    sqlx::query(
+        "INSERT INTO weir_ledger (group_name, topic_id, partition, topic, next_offset)
+         SELECT * FROM unnest($1::text[], $2::uuid[], $3::int4[], $4::text[], $5::int8[])
+         ON CONFLICT (group_name, topic_id, partition) DO NOTHING",
+    )
+    .bind(groups)
+    .bind(topic_ids)
+    .bind(partitions)
+    .bind(topics)
+    .bind(offsets)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn forget_seen(pool: &PgPool, name: &str, horizon: Duration, limit: i64) -> sqlx::Result<u64> {
+    let seconds = i64::try_from(horizon.as_secs()).unwrap_or(i64::MAX);
+    let done = sqlx::query(
+        "DELETE FROM weir_seen WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM weir_seen WHERE pool = $1 AND seen_at < now() - $2 * interval '1 second' LIMIT $3))",
+    )
+    .bind(name)
+    .bind(seconds)
+    .bind(limit)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}

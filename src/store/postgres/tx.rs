@@ -1,0 +1,276 @@
+//! The one transaction of a batch.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres};
+use uuid::Uuid;
+
+use super::bounded;
+use crate::store::{
+    ColumnData, ColumnType, Count, DeadRow, Held, IdKey, KeyType, LedgerRow, OnDuplicate, Place, Result, Table, Tx,
+};
+
+/// A connection inside a transaction. Dropped before its end, it closes the connection, and the server undoes
+/// what was done: a connection cut off in the middle of an exchange must never be used again.
+pub(super) struct PgTx {
+    connection: Option<PoolConnection<Postgres>>,
+    deadline: Duration,
+}
+
+impl PgTx {
+    pub(super) fn new(connection: PoolConnection<Postgres>, deadline: Duration) -> Self {
+        Self { connection: Some(connection), deadline }
+    }
+
+    fn connection(&mut self) -> &mut PgConnection {
+        self.connection.as_mut().expect("the connection leaves only with the end of the transaction")
+    }
+
+    /// Takes a partition over if its row is still as it was read.
+    pub(super) async fn claim(&mut self, place: &Place, read: LedgerRow, token: Uuid) -> Result<bool> {
+        let update = sqlx::query(
+            "UPDATE weir_ledger SET owner = $1, epoch = epoch + 1, updated_at = now()
+              WHERE group_name = $2 AND topic_id = $3 AND partition = $4 AND epoch = $5 AND next_offset = $6",
+        )
+        .bind(token)
+        .bind(&*place.group)
+        .bind(place.origin.topic_id)
+        .bind(place.origin.partition)
+        .bind(read.epoch)
+        .bind(read.next_offset);
+        let done = bounded(self.deadline, "claim a partition", update.execute(self.connection())).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Ends the transaction; the connection goes back to the pool only when the server has said so.
+    async fn end(mut self: Box<Self>, action: &'static str, sql: &'static str) -> Result<()> {
+        let deadline = self.deadline;
+        bounded(deadline, action, sqlx::raw_sql(sql).execute(self.connection())).await?;
+        drop(self.connection.take());
+        Ok(())
+    }
+}
+
+impl Drop for PgTx {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+#[async_trait]
+impl Tx for PgTx {
+    async fn fence(&mut self, held: &Held, next: i64) -> Result<bool> {
+        let place = &held.place;
+        let update = sqlx::query(
+            "UPDATE weir_ledger SET next_offset = $1, updated_at = now()
+              WHERE group_name = $2 AND topic_id = $3 AND partition = $4 AND owner = $5 AND next_offset = $6",
+        )
+        .bind(next)
+        .bind(&*place.group)
+        .bind(place.origin.topic_id)
+        .bind(place.origin.partition)
+        .bind(held.token)
+        .bind(held.next_offset);
+        let done = bounded(self.deadline, "fence the batch", update.execute(self.connection())).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn existing(&mut self, key: &IdKey, ids: &[&str]) -> Result<HashSet<String>> {
+        let IdKey { table, column, kind } = key;
+        let array = match kind {
+            KeyType::Text => "text[]",
+            KeyType::Uuid => "text[]::uuid[]",
+            KeyType::Int => "text[]::int8[]",
+        };
+        let sql = format!("SELECT \"{column}\"::text FROM \"{table}\" WHERE \"{column}\" = ANY($1::{array})");
+        let known: Vec<(String, &str)> = ids.iter().filter_map(|id| Some((canonical(*kind, id)?, *id))).collect();
+        let asked: Vec<&str> = known.iter().map(|(canonical, _)| canonical.as_str()).collect();
+        let select = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql)).bind(asked);
+        let found = bounded(self.deadline, "look for ids", select.fetch_all(self.connection())).await?;
+        let found: HashSet<String> = found.into_iter().collect();
+        Ok(known.into_iter().filter(|(canonical, _)| found.contains(canonical)).map(|(_, id)| id.to_owned()).collect())
+    }
+
+    async fn claim_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<Vec<bool>> {
+        let mut sorted = ids.to_vec();
+        sorted.sort_unstable();
+        let (kinds, event_ids): (Vec<&str>, Vec<&str>) = sorted.into_iter().unzip();
+        let insert = sqlx::query_as::<_, (String, String)>(
+            "INSERT INTO weir_seen (pool, type, event_id) SELECT $1, * FROM unnest($2::text[], $3::text[])
+             ON CONFLICT (pool, type, event_id) DO NOTHING RETURNING type, event_id",
+        )
+        .bind(pool)
+        .bind(kinds)
+        .bind(event_ids);
+        let new = bounded(self.deadline, "claim ids", insert.fetch_all(self.connection())).await?;
+        if new.len() == ids.len() {
+            return Ok(vec![true; ids.len()]);
+        }
+        let new: HashSet<(&str, &str)> = new.iter().map(|(kind, id)| (kind.as_str(), id.as_str())).collect();
+        Ok(ids.iter().map(|id| new.contains(id)).collect())
+    }
+
+    async fn existing_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<HashSet<String>> {
+        let (kinds, event_ids): (Vec<&str>, Vec<&str>) = ids.iter().copied().unzip();
+        let select = sqlx::query_scalar::<_, String>(
+            "SELECT s.event_id FROM weir_seen s JOIN unnest($2::text[], $3::text[]) AS u(type, event_id)
+                 ON s.type = u.type AND s.event_id = u.event_id WHERE s.pool = $1",
+        )
+        .bind(pool)
+        .bind(kinds)
+        .bind(event_ids);
+        let found = bounded(self.deadline, "look for ids", select.fetch_all(self.connection())).await?;
+        Ok(found.into_iter().collect())
+    }
+
+    async fn insert(&mut self, table: &Table, ids: &[&str], columns: &[ColumnData<'_>]) -> Result<Vec<bool>> {
+        let mut insert = sqlx::query_as::<_, (String, bool)>(sqlx::AssertSqlSafe(insert_sql(table)));
+        for column in columns {
+            insert = match column {
+                ColumnData::Bool(values) => insert.bind(values),
+                ColumnData::Int(values) | ColumnData::TimestampMs(values) => insert.bind(values),
+                ColumnData::Float(values) => insert.bind(values),
+                ColumnData::Text(values) => insert.bind(values),
+                ColumnData::Uuid(values) => insert.bind(values),
+            };
+        }
+        let written = bounded(self.deadline, "insert rows", insert.fetch_all(self.connection())).await?;
+        if written.len() == ids.len() && written.iter().all(|(_, new)| *new) {
+            return Ok(vec![true; ids.len()]);
+        }
+        let new: HashSet<&str> = written.iter().filter(|(_, new)| *new).map(|(id, _)| id.as_str()).collect();
+        let kind = table.key.kind;
+        Ok(ids.iter().map(|id| canonical(kind, id).is_some_and(|id| new.contains(id.as_str()))).collect())
+    }
+
+    async fn count(&mut self, counts: &[Count]) -> Result<()> {
+        let mut sorted: Vec<&Count> = counts.iter().collect();
+        sorted.sort_unstable();
+        let (noted, added): (Vec<&Count>, Vec<&Count>) = sorted.into_iter().partition(|count| count.by.is_none());
+        for (counts, on_conflict) in [
+            (added, "DO UPDATE SET count = weir_counts.count + excluded.count"),
+            (noted, "DO NOTHING"),
+        ] {
+            if counts.is_empty() {
+                continue;
+            }
+            let sql = format!(
+                "INSERT INTO weir_counts (minute, dimension, member, shard, count)
+                 SELECT to_timestamp(m * 60), d, n, s, c
+                   FROM unnest($1::int8[], $2::text[], $3::text[], $4::int4[], $5::int8[]) AS u(m, d, n, s, c)
+                 ON CONFLICT (minute, dimension, member, shard) {on_conflict}"
+            );
+            let upsert = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(counts.iter().map(|count| count.minute).collect::<Vec<_>>())
+                .bind(counts.iter().map(|count| count.dimension).collect::<Vec<_>>())
+                .bind(counts.iter().map(|count| count.member.as_str()).collect::<Vec<_>>())
+                .bind(counts.iter().map(|count| count.shard).collect::<Vec<_>>())
+                .bind(counts.iter().map(|count| count.by.unwrap_or(0)).collect::<Vec<_>>());
+            bounded(self.deadline, "add to counters", upsert.execute(self.connection())).await?;
+        }
+        Ok(())
+    }
+
+    async fn bury(&mut self, pool: &str, rows: &[DeadRow]) -> Result<()> {
+        for row in rows {
+            let insert = sqlx::query(
+                "INSERT INTO weir_dead (pool, event_id, pipeline, reason, message, topic, topic_id, partition, \"offset\",
+                                        key, value, headers, attempts)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (pool, event_id) DO NOTHING",
+            )
+            .bind(pool)
+            .bind(&row.event_id)
+            .bind(&row.pipeline)
+            .bind(row.reason.as_str())
+            .bind(row.message.replace('\0', "\u{fffd}"))
+            .bind(&*row.origin.topic)
+            .bind(row.origin.topic_id)
+            .bind(row.origin.partition)
+            .bind(row.offset)
+            .bind(row.key.as_deref())
+            .bind(row.value.as_deref())
+            .bind(row.headers.as_deref())
+            .bind(row.attempts);
+            bounded(self.deadline, "keep a rejected event", insert.execute(self.connection())).await?;
+        }
+        Ok(())
+    }
+
+    async fn unbury(&mut self, pool: &str, ids: &[&str]) -> Result<()> {
+        let delete = sqlx::query("DELETE FROM weir_dead WHERE pool = $1 AND event_id = ANY($2)").bind(pool).bind(ids);
+        bounded(self.deadline, "remove dead rows", delete.execute(self.connection())).await?;
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>) -> Result<()> {
+        self.end("commit the batch", "COMMIT").await
+    }
+
+    async fn rollback(self: Box<Self>) -> Result<()> {
+        self.end("roll the batch back", "ROLLBACK").await
+    }
+
+    fn postgres(&mut self) -> Option<&mut PgConnection> {
+        Some(self.connection())
+    }
+}
+
+/// An id as the key's type prints it, so that two spellings of one UUID are one id. `None`: the type cannot hold it.
+fn canonical(kind: KeyType, id: &str) -> Option<String> {
+    match kind {
+        KeyType::Text => Some(id.to_owned()),
+        KeyType::Uuid => Uuid::parse_str(id).ok().map(|uuid| uuid.to_string()),
+        KeyType::Int => id.parse::<i64>().ok().map(|number| number.to_string()),
+    }
+}
+
+/// One statement for any number of rows: an array a column. The names were checked to be plain when they were
+/// configured, and the key is named: a bare ON CONFLICT would swallow other unique keys too.
+fn insert_sql(table: &Table) -> String {
+    let key = &table.key.column;
+    let names: Vec<String> = table.columns.iter().map(|column| format!("\"{}\"", column.name)).collect();
+    let (mut arrays, mut values) = (Vec::new(), Vec::new());
+    for (column, name) in table.columns.iter().zip(&names) {
+        let (array, value) = match column.kind {
+            ColumnType::Bool => ("bool[]", format!("u.{name}")),
+            ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 => ("int8[]", format!("u.{name}")),
+            ColumnType::Float8 => ("float8[]", format!("u.{name}")),
+            ColumnType::Numeric => ("text[]", format!("u.{name}::numeric")),
+            ColumnType::Uuid => ("uuid[]", format!("u.{name}")),
+            ColumnType::Timestamp => ("int8[]", format!("to_timestamp(u.{name}::numeric / 1000)")),
+            ColumnType::Json => ("text[]", format!("u.{name}::json")),
+            ColumnType::Text { .. } | ColumnType::Other(_) => ("text[]", format!("u.{name}")),
+        };
+        arrays.push(format!("${}::{array}", arrays.len() + 1));
+        values.push(value);
+    }
+    let mut sql = format!(
+        "INSERT INTO \"{}\" AS t ({}) SELECT {} FROM unnest({}) AS u({}) ON CONFLICT (\"{key}\") ",
+        table.key.table,
+        names.join(", "),
+        values.join(", "),
+        arrays.join(", "),
+        names.join(", "),
+    );
+    match &table.on_duplicate {
+        OnDuplicate::Ignore => sql.push_str("DO NOTHING"),
+        OnDuplicate::Update { newer_by } => {
+            let set: Vec<String> = names
+                .iter()
+                .filter(|name| name.trim_matches('"') != key)
+                .map(|name| format!("{name} = excluded.{name}"))
+                .collect();
+            let newer = format!("t.\"{newer_by}\" IS NULL OR excluded.\"{newer_by}\" > t.\"{newer_by}\"");
+            write!(sql, "DO UPDATE SET {} WHERE {newer}", set.join(", ")).expect("writing to a String cannot fail");
+        }
+    }
+    // xmax is 0 only in a row that this statement made new.
+    write!(sql, " RETURNING t.\"{key}\"::text, t.xmax = 0").expect("writing to a String cannot fail");
+    sql
+}
