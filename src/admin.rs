@@ -52,7 +52,7 @@ pub struct Health {
 
 impl Health {
     /// The pools of this process, none of which has joined yet.
-    pub fn new<N: Into<String>>(pools: impl IntoIterator<Item = N>) -> Self {
+    pub fn new<'a>(pools: impl IntoIterator<Item = &'a str>) -> Self {
         let health = Self { pools: Arc::default(), stall_max: STALL_MAX, started: Instant::now() };
         for pool in pools {
             health.pool(pool);
@@ -67,9 +67,9 @@ impl Health {
     }
 
     /// The handle through which a pool reports.
-    pub fn pool(&self, name: impl Into<String>) -> PoolHealth {
+    pub fn pool(&self, name: &str) -> PoolHealth {
         let new = || PoolHealth { started: self.started, report: Arc::default() };
-        lock(&self.pools).entry(name.into()).or_insert_with(new).clone()
+        lock(&self.pools).entry(name.to_owned()).or_insert_with(new).clone()
     }
 
     fn report(&self) -> Report {
