@@ -17,7 +17,12 @@ const DEADLINE: Duration = Duration::from_millis(100);
 const MARGIN: Duration = Duration::from_millis(150);
 
 fn set(url: &str, pool: &str, expiry: Duration, metrics: &Metrics) -> ProcessedSet {
-    let config = config::Redis { url: url.to_owned().into(), url_file: None, expiry, deadline: DEADLINE };
+    let config: config::Redis = serde_json::from_value(serde_json::json!({
+        "url": url,
+        "expiry": format!("{}ms", expiry.as_millis()),
+        "deadline": format!("{}ms", DEADLINE.as_millis()),
+    }))
+    .unwrap();
     ProcessedSet::connect(&config, pool, metrics.pool(pool))
 }
 

@@ -244,7 +244,7 @@ mod tests {
         let blank: u64 = chunks.iter().map(|chunk| chunk.blank_lines).sum();
         assert_eq!(blank, 3);
         let read_bytes: u64 = chunks.iter().map(|chunk| chunk.read_bytes).sum();
-        assert_eq!(read_bytes, 33);
+        assert_eq!(read_bytes, 32);
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(
             bad,
             [
-                "1: not JSON: trailing comma at byte 8",
+                "1: not JSON: key must be a string at byte 8",
                 "2: a JSON array, not an object",
                 "3: a JSON string, not an object",
                 "4: a JSON number, boolean or null, not an object",

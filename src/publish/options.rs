@@ -15,7 +15,7 @@ const QUEUE_KIB: &str = "65536";
 const UNKNOWN_TOPIC_MS: &str = "5000";
 
 /// When sending an event is over.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Delivery {
     /// When all in-sync replicas have it: nothing acknowledged is lost, repeated or overtaken.
     #[default]
@@ -26,7 +26,7 @@ pub enum Delivery {
 }
 
 /// How batches are compressed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Compression {
     /// Not at all.
     None,

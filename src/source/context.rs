@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
@@ -120,6 +121,17 @@ fn names(tpl: &TopicPartitionList) -> Vec<(String, i32)> {
 }
 
 impl ClientContext for Context {
+    /// librdkafka's own log lines, which quote no payloads. Its warnings repeat while a broker is away, so they are
+    /// for whoever asks for them.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "librdkafka", facility, message);
+            }
+            _ => tracing::debug!(target: "librdkafka", facility, message),
+        }
+    }
+
     fn error(&self, error: KafkaError, _reason: &str) {
         self.note_error(&error);
     }

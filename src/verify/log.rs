@@ -190,6 +190,8 @@ impl Log {
                 self.consumer.pause(&finished).map_err(failed)?;
             }
         }
+        // A pause outlives the assignment, and the next read may want the same partitions.
+        self.consumer.resume(&assignment).map_err(failed)?;
         self.consumer.unassign().map_err(failed)
     }
 }

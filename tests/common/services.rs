@@ -1,15 +1,26 @@
-//! Where the real services are: from the environment, or from the file that `make up` leaves.
+//! Where the real services are that tests run against.
 
-/// The value of a service's variable, such as `REDIS_URL`.
+use std::path::Path;
+
+/// The address that `name` (`KAFKA_BROKERS`, `POSTGRES_URL`, `REDIS_URL`) has in the environment, else in
+/// `.services/env`, which `make up` writes.
+///
+/// # Panics
+/// When it has none: a promise that is not tested is not kept, so no test is skipped.
 pub(crate) fn env(name: &str) -> String {
     if let Ok(value) = std::env::var(name) {
         return value;
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.services/env");
-    let file = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}: run `make up` first"));
-    file.lines()
-        .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| value.trim_matches(['"', '\'']).to_owned())
-        .unwrap_or_else(|| panic!("{path} has no {name}"))
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(".services/env");
+    let lines = std::fs::read_to_string(&file).unwrap_or_default();
+    lines
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+        .unwrap_or_else(|| {
+            panic!(
+                "{name} is not set and not in {}: run `make up`",
+                file.display()
+            )
+        })
+        .to_owned()
 }
