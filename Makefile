@@ -1,30 +1,43 @@
 # The front door. CI calls the same targets.
 SHELL := /bin/bash
 services := scripts/services.sh
+shell_files := $(wildcard scripts/*.sh scripts/services/*.sh) .ci/run
 
-.PHONY: help build test lint fmt up down clean-services preflight
+.PHONY: help build test lint fmt up down clean-services test-services preflight
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
+# ---- the code ------------------------------------------------------------------------------------------------------
+
 build: preflight ## the release binary, target/release/weir
 	cargo build --release --locked
 
-test: preflight up ## every test, against real services started here
-	set -a; . .services/env; set +a; cargo test --release --locked
+test: ## every test, against real services started here
+	@scripts/require.sh build services
+	@$(services) up
+	set -a; . .services/env; set +a; cargo test --release --locked --workspace
 
 lint: preflight ## formatting, clippy, scripts
-	cargo fmt --check
-	cargo clippy --release --all-targets --locked -- -D warnings
-	bash -n scripts/*.sh .ci/run
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	for file in $(shell_files); do bash -n $$file || exit 1; done
+	if command -v shellcheck > /dev/null; then shellcheck $(shell_files); fi
 
 fmt: ## format the code
-	cargo fmt
+	cargo fmt --all
+
+preflight:
+	@scripts/require.sh build
+
+# ---- measurements --------------------------------------------------------------------------------------------------
+
+# ---- the services --------------------------------------------------------------------------------------------------
 
 up: ## start Kafka, PostgreSQL and Redis in .services/; addresses in .services/env
 	@$(services) up
 
-down: ## stop them; their data stay
+down: ## stop them; what Kafka and PostgreSQL hold stays
 	@$(services) down
 
 clean-services: ## stop them and remove their data
@@ -36,5 +49,8 @@ start-%: ## start one service: start-kafka, start-postgres, start-redis
 stop-%: ## stop one service
 	@$(services) stop $*
 
-preflight:
-	@scripts/preflight.sh
+kill-%: ## end one service as a crash would
+	@$(services) kill $*
+
+test-services: ## test these scripts in two clones in a temporary folder (two minutes)
+	scripts/test-services.sh

@@ -108,6 +108,8 @@ struct Shared<T> {
     decoding: Decoding<T>,
     processed: Option<ProcessedSet>,
     source: SourceHandle,
+    /// One task at a time gives the group its first place on a topic.
+    begin: tokio::sync::Mutex<()>,
     gate: Arc<Gate>,
     metrics: PoolMetrics,
 }
@@ -240,6 +242,7 @@ impl<T: Payload> Pool<T> {
             decoding: self.decoding,
             processed: self.processed,
             source: source.handle.clone(),
+            begin: tokio::sync::Mutex::new(()),
             gate,
             metrics: self.metrics,
         };

@@ -96,7 +96,12 @@ fn client_config(subscription: &Subscription<'_>) -> ClientConfig {
         .set("max.poll.interval.ms", kafka.max_poll_interval_ms.to_string())
         .set("topic.metadata.refresh.interval.ms", kafka.metadata_refresh_ms.to_string())
         .set("fetch.message.max.bytes", config.max_partition_fetch_bytes.to_string());
-    for (name, value) in [("fetch.queue.backoff.ms", "20"), ("socket.timeout.ms", "10000")] {
+    for (name, value) in [
+        ("fetch.queue.backoff.ms", "20"),
+        ("socket.timeout.ms", "10000"),
+        // Other requests to a broker wait behind its open fetch, a takeover's among them.
+        ("fetch.wait.max.ms", "100"),
+    ] {
         if client.get(name).is_none() {
             client.set(name, value);
         }

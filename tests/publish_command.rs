@@ -123,6 +123,22 @@ fn a_bad_line_is_named_and_its_neighbours_arrive_byte_for_byte() {
 }
 
 #[test]
+fn every_event_of_a_long_file_is_settled() {
+    let (topic, place) = (Topic::new(4), Workplace::new());
+    let lines: Vec<String> = (0..30_000)
+        .map(|n| format!("{{\"message\":{{\"from\":{n},\"to\":{}}}}}", n % 7))
+        .collect();
+    let file = place.file("events.ndjson", lines.join("\n"));
+    let run = place.publish(&["--topic", &topic.0, "--json", &file]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(run.count("published"), 30_000);
+    let (mut found, mut expected) = (topic.values(), lines);
+    found.sort();
+    expected.sort();
+    assert!(found == expected, "each line once, as it was");
+}
+
+#[test]
 fn good_lines_from_files_and_standard_input_end_with_0() {
     let (topic, place) = (Topic::new(1), Workplace::new());
     let one = place.file("one", "{\"n\":1}\n{\"n\":2}\n");

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
@@ -266,8 +265,13 @@ impl Session {
 
     /// Settles the events at the front whose outcome is known.
     fn settle_ready(&mut self) {
-        while let Some(outcome) = first_outcome(&mut self.unsettled).now_or_never() {
-            self.settle(outcome);
+        while let Some(first) = self.unsettled.front_mut() {
+            let Some(outcome) = first.handle.try_outcome() else {
+                return;
+            };
+            let (place, value_bytes) = (first.place, first.value_bytes);
+            self.unsettled.pop_front();
+            self.settle((place, value_bytes, outcome));
         }
     }
 
@@ -283,7 +287,7 @@ impl Session {
     /// Settles every event; one whose outcome is not known by now is undelivered.
     fn settle_or_give_up(&mut self) {
         while let Some(mut first) = self.unsettled.pop_front() {
-            let outcome = (&mut first.handle).now_or_never();
+            let outcome = first.handle.try_outcome();
             let outcome = outcome.unwrap_or(Err(PublishError::Interrupted));
             self.settle((first.place, first.value_bytes, outcome));
         }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
@@ -83,6 +83,12 @@ impl<T: Payload> Task<T> {
     /// Gives a group its first place on a topic: all partitions at once by the pool's `start`, once per group and
     /// topic name. A partition added later, or of a topic made again, starts at its beginning.
     async fn begin_ledger(&mut self, place: &Place) -> Result<(), Halt> {
+        let shared = Arc::clone(&self.shared);
+        let _one_at_a_time = self.unless_stopped(shared.begin.lock()).await?;
+        let row = self.shared.pipelines.store.ledger(place).await;
+        if !matches!(self.unless_failed(row).await?, Some(None)) {
+            return Ok(());
+        }
         let known = self.shared.pipelines.store.knows_topic(&place.group, &self.topic).await;
         let Some(known) = self.unless_failed(known).await? else { return Ok(()) };
         let (topic, partition) = (Arc::clone(&self.topic), self.partition);
@@ -149,19 +155,23 @@ fn start_offsets(
             consumer.offsets_for_times(list(topic, &partitions, Offset::Offset(ms))?, REQUEST_TIMEOUT)?
         }
     };
-    let mut offsets = Vec::with_capacity(partitions.len());
-    for partition in partitions {
-        let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
-        let found = explicit.find_partition(topic, partition).map(|element| element.offset());
-        let offset = match (start, found) {
-            (_, Some(Offset::Offset(offset))) => offset,
-            // No record is as young as the time given; or nothing to adopt on this partition alone.
-            (Start::End | Start::Time(_), _) => high,
-            (Start::Beginning | Start::Committed, _) => low,
-        };
-        offsets.push((partition, offset));
-    }
-    Ok(Some(offsets))
+    // Where nothing explicit is found: no record is as young as the time given, or there is nothing to adopt on this
+    // partition alone. The two ends are special time stamps of the same request.
+    let otherwise = match start {
+        Start::End | Start::Time(_) => Offset::End,
+        Start::Beginning | Start::Committed => Offset::Beginning,
+    };
+    let ends = consumer.offsets_for_times(list(topic, &partitions, otherwise)?, REQUEST_TIMEOUT)?;
+    let offset_in = |list: &TopicPartitionList, partition| match list.find_partition(topic, partition)?.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    };
+    let offsets = partitions.iter().map(|partition| {
+        let offset = offset_in(&explicit, *partition).or_else(|| offset_in(&ends, *partition));
+        let unknown = KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition);
+        offset.map(|offset| (*partition, offset)).ok_or(unknown)
+    });
+    offsets.collect::<Result<_, _>>().map(Some)
 }
 
 fn list(topic: &str, partitions: &[i32], offset: Offset) -> Result<TopicPartitionList, KafkaError> {

@@ -29,7 +29,7 @@ pub enum PublishError {
     UnknownTopic {
         /// The topic.
         topic: String,
-        /// The cluster's addresses, where they are known.
+        /// The cluster's addresses.
         brokers: String,
     },
     /// The event exceeds the producer's own limit, and was not sent.
@@ -93,13 +93,18 @@ impl PublishError {
     }
 
     /// The error of an event that was queued.
-    pub(super) fn of_delivery(code: RDKafkaErrorCode, topic: &str, size_bytes: usize) -> Self {
+    pub(super) fn of_delivery(
+        code: RDKafkaErrorCode,
+        topic: &str,
+        size_bytes: usize,
+        brokers: &str,
+    ) -> Self {
         match code {
             RDKafkaErrorCode::MessageSizeTooLarge => Self::BatchTooLarge {
                 topic: topic.to_owned(),
                 size_bytes,
             },
-            code => Self::from_code(code, topic, "the cluster"),
+            code => Self::from_code(code, topic, brokers),
         }
     }
 }

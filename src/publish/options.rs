@@ -10,6 +10,8 @@ const BATCH_EVENTS: &str = "100";
 const LINGER_MS: &str = "10";
 /// Bytes that may wait in the client's queue, in KiB; sending waits beyond it.
 const QUEUE_KIB: &str = "65536";
+/// The most events that librdkafka allows its queue.
+const QUEUE_EVENTS_MAX: u64 = 10_000_000;
 /// How long a topic may be unknown to the cluster before its events fail, in milliseconds: long enough
 /// for a topic that was just created.
 const UNKNOWN_TOPIC_MS: &str = "5000";
@@ -59,7 +61,7 @@ pub struct PublishOptions {
     pub compression: Option<Compression>,
     /// How long an event is tried before it fails (120 s).
     pub delivery_timeout: Duration,
-    /// Events that may be in flight at once (20,000); sending waits beyond it. At least 1.
+    /// Events that may be in flight at once (20,000); sending waits beyond it. 0 counts as 1.
     pub in_flight_events_max: u32,
 }
 
@@ -78,7 +80,8 @@ impl PublishOptions {
     /// The client's settings with these options: defaults where the client says nothing, and what
     /// `delivery` promises in any case.
     pub fn settings(&self, mut client: ClientConfig) -> ClientConfig {
-        let queue_events = (u64::from(self.in_flight_events_max) * 2).to_string();
+        let queue_events = (u64::from(self.in_flight_events_max.max(1)) * 2).min(QUEUE_EVENTS_MAX);
+        let queue_events = queue_events.to_string();
         let defaults = [
             ("partitioner", "murmur2_random"),
             ("batch.num.messages", BATCH_EVENTS),
