@@ -243,7 +243,7 @@ impl Inner {
         match self.away.failed(permit, Instant::now()) {
             Change::Opened => {
                 tracing::warn!(pool = self.pool, %error, "redis does not answer: the processed set is \
-                left out and tried once a second; events go on, duplicates are found by the database")
+                left out and tried once a second; events go on, duplicates are found by the database");
             }
             Change::Closed | Change::None => {
                 tracing::debug!(pool = self.pool, %error, "redis still does not answer");

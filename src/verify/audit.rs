@@ -257,7 +257,7 @@ impl<'a> Audit<'a> {
                 .filter(|o| o.place.offset() >= moment.start[o.place.partition()]);
             match handled.next() {
                 Some(occurrence) if occurrence.is_old && !found.has_effect() => {
-                    report.forgotten += 1
+                    report.forgotten += 1;
                 }
                 Some(occurrence) => suspects.push(Suspect {
                     id: occurrence.id,
@@ -329,7 +329,7 @@ impl<'a> Audit<'a> {
                 Named::ByEvent(key, place) => {
                     let mut found = None;
                     self.each(&[self.log.one(place)], |_, event| {
-                        found = named(&event.counters, key)
+                        found = named(&event.counters, key);
                     })?;
                     found
                 }

@@ -43,7 +43,7 @@ impl Database {
             match PgConnection::connect_with(&options).await {
                 Ok(connection) => return Ok(Self(connection)),
                 Err(sqlx::Error::Io(_)) if begun.elapsed() < patience => {
-                    tokio::time::sleep(ASK_AGAIN).await
+                    tokio::time::sleep(ASK_AGAIN).await;
                 }
                 Err(source) => return Err(failed(source)),
             }
