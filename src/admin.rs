@@ -33,7 +33,9 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is taken, not this machine's, or not allowed.
-    #[error("listen on {address}: {source}; another process may have it: set health.listen to a free address, or to port 0")]
+    #[error(
+        "listen on {address}: {source}; another process may have it: set health.listen to a free address, or to port 0"
+    )]
     Listen {
         /// The configured address.
         address: SocketAddr,
@@ -52,8 +54,12 @@ pub struct Health {
 
 impl Health {
     /// The pools of this process, none of which has joined yet.
-    pub fn new<N: Into<String>>(pools: impl IntoIterator<Item = N>) -> Self {
-        let health = Self { pools: Arc::default(), stall_max: STALL_MAX, started: Instant::now() };
+    pub fn new<'a>(pools: impl IntoIterator<Item = &'a str>) -> Self {
+        let health = Self {
+            pools: Arc::default(),
+            stall_max: STALL_MAX,
+            started: Instant::now(),
+        };
         for pool in pools {
             health.pool(pool);
         }
@@ -67,14 +73,22 @@ impl Health {
     }
 
     /// The handle through which a pool reports.
-    pub fn pool(&self, name: impl Into<String>) -> PoolHealth {
-        let new = || PoolHealth { started: self.started, report: Arc::default() };
-        lock(&self.pools).entry(name.into()).or_insert_with(new).clone()
+    pub fn pool(&self, name: &str) -> PoolHealth {
+        let new = || PoolHealth {
+            started: self.started,
+            report: Arc::default(),
+        };
+        lock(&self.pools)
+            .entry(name.to_owned())
+            .or_insert_with(new)
+            .clone()
     }
 
     fn report(&self) -> Report {
-        let pools: BTreeMap<String, PoolReport> =
-            lock(&self.pools).iter().map(|(name, pool)| (name.clone(), pool.view(self.stall_max))).collect();
+        let pools: BTreeMap<String, PoolReport> = lock(&self.pools)
+            .iter()
+            .map(|(name, pool)| (name.clone(), pool.view(self.stall_max)))
+            .collect();
         Report {
             ready: pools.values().all(|pool| pool.joined),
             healthy: pools.values().all(|pool| !pool.stalled),
@@ -115,7 +129,9 @@ impl Default for Reported {
 impl PoolHealth {
     /// The poll loop has come round.
     pub fn polled_now(&self) {
-        self.report.polled_at_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.report
+            .polled_at_ms
+            .store(self.now_ms(), Ordering::Relaxed);
     }
 
     /// The pool has joined its group, which it need do only once.
@@ -140,7 +156,8 @@ impl PoolHealth {
 
     fn view(&self, stall_max: Duration) -> PoolReport {
         let polled_at_ms = self.report.polled_at_ms.load(Ordering::Relaxed);
-        let polled_ms_ago = (polled_at_ms != NEVER).then(|| self.now_ms().saturating_sub(polled_at_ms));
+        let polled_ms_ago =
+            (polled_at_ms != NEVER).then(|| self.now_ms().saturating_sub(polled_at_ms));
         PoolReport {
             joined: self.report.joined.load(Ordering::Relaxed),
             stalled: polled_ms_ago.is_some_and(|ms| Duration::from_millis(ms) > stall_max),
@@ -185,16 +202,26 @@ pub async fn serve(
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(SocketAddr, JoinHandle<()>), Error> {
-    let failed = |source| Error::Listen { address: listen, source };
+    let failed = |source| Error::Listen {
+        address: listen,
+        source,
+    };
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(%address, "health and metrics listening");
     let routes = Router::new()
         .route("/metrics", get(render))
         .with_state(metrics)
-        .merge(Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(health));
+        .merge(
+            Router::new()
+                .route("/healthz", get(healthz))
+                .route("/readyz", get(readyz))
+                .with_state(health),
+        );
     let task = tokio::spawn(async move {
-        let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+        let served = axum::serve(listener, routes)
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await;
         if let Err(error) = served {
             tracing::error!(%error, "health and metrics are no longer served: restart the worker");
         }
@@ -203,7 +230,13 @@ pub async fn serve(
 }
 
 async fn render(State(metrics): State<Metrics>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        metrics.render(),
+    )
 }
 
 async fn healthz(State(health): State<Health>) -> impl IntoResponse {
@@ -217,8 +250,13 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
 }
 
 fn answer(good: bool, report: &Report) -> impl IntoResponse + use<> {
-    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::to_string(report).expect("strings, numbers and booleans are always valid JSON");
+    let status = if good {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body =
+        serde_json::to_string(report).expect("strings, numbers and booleans are always valid JSON");
     (status, [(header::CONTENT_TYPE, "application/json")], body)
 }
 

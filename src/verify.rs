@@ -1,1 +1,209 @@
+//! The auditor: reconciles Kafka with the database.
+//!
+//! **What it promises:** for every event of a pool's topics that the pool has passed, either every table of
+//! the pool has it, or there is a dead row and no table has it, and the counters are those of exactly these
+//! events; or a finding says otherwise. It shares no decoding and no SQL with the workers, joins no group and
+//! writes nothing, so it can run beside them: it sees the database at one moment, and what the ledger had not
+//! passed at that moment is pending, not lost.
+//!
+//! **What breaks it:** events that Kafka has deleted cannot be looked for; then counters that are too high may
+//! be theirs and are not reported. Rows that were removed from a table on purpose are lost to it.
+//!
+//! Ids are kept as digests of 128 bits, 33 bytes a record: ten million records take about 350 MB.
 
+mod audit;
+mod counters;
+mod database;
+mod events;
+mod ids;
+mod log;
+
+use std::collections::BTreeMap;
+
+use rdkafka::error::KafkaError;
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use crate::config::Config;
+use crate::source::TopicIdError;
+use audit::Audit;
+
+/// How many findings of a kind are named.
+const NAMED_MAX: usize = 10;
+
+/// Told of reading: records read now, and records that are to be read from now on (0: as before).
+pub type Progress = dyn FnMut(u64, u64) + Send;
+
+/// Why an audit could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Kafka did not give what was asked for.
+    #[error("{action}: {source}; is kafka.brokers right?")]
+    Kafka {
+        /// What was done.
+        action: String,
+        /// What the client said.
+        source: KafkaError,
+    },
+    /// The topic's id is not known.
+    #[error(transparent)]
+    TopicId(#[from] TopicIdError),
+    /// Kafka stopped sending.
+    #[error(
+        "topic {topic}: {partitions} partitions were not read to their end, nothing came for a minute; look at the brokers"
+    )]
+    Silence {
+        /// The topic.
+        topic: String,
+        /// How many of its partitions are left.
+        partitions: usize,
+    },
+    /// The database did not give what was asked for.
+    #[error("{action}: {source}")]
+    Database {
+        /// What was done.
+        action: String,
+        /// What the driver said.
+        source: sqlx::Error,
+    },
+    /// A pool's table or its key is not there.
+    #[error(
+        "table {table} with column {key} does not exist: run `weir migrate`, or set the pipeline's table and key"
+    )]
+    NoKey {
+        /// The table.
+        table: String,
+        /// The column that should hold the ids.
+        key: String,
+    },
+    /// The configuration has no store.
+    #[error("there is nothing to compare with: set store.url")]
+    NoStore,
+    /// No such pool.
+    #[error("pool {0} is not configured")]
+    NoPool(String),
+    /// More partitions than places can be packed for.
+    #[error("{0} partitions are more than an audit can hold: verify pools one by one with --pool")]
+    TooManyPartitions(usize),
+    /// More tables in one pool than there are bits for.
+    #[error("{0} persist pipelines in one pool are more than an audit can hold")]
+    TooManyTables(usize),
+    /// The audit's thread ended early.
+    #[error("the audit was cut off: {0}")]
+    CutOff(#[from] tokio::task::JoinError),
+}
+
+impl Error {
+    fn kafka(action: impl Into<String>, source: KafkaError) -> Self {
+        Self::Kafka {
+            action: action.into(),
+            source,
+        }
+    }
+
+    fn database(action: impl Into<String>, source: sqlx::Error) -> Self {
+        Self::Database {
+            action: action.into(),
+            source,
+        }
+    }
+}
+
+/// What was found, summed over the pools.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Different ids in Kafka.
+    pub unique_ids: u64,
+    /// Of these, ids whose effect is there.
+    pub persisted: u64,
+    /// Ids with a dead row.
+    pub dead_lettered: u64,
+    /// Ids that were passed and are in neither.
+    pub lost: u64,
+    /// Ids that have both an effect and a dead row.
+    pub repeated: u64,
+    /// Counters that differ from a recount.
+    pub counters_wrong: u64,
+    /// Ids that the pools have not come to yet.
+    pub pending: u64,
+    /// The same by pool.
+    pub pools: BTreeMap<String, PoolReport>,
+}
+
+impl Report {
+    /// Whether anything is wrong.
+    #[must_use]
+    pub fn has_findings(&self) -> bool {
+        self.lost + self.repeated + self.counters_wrong > 0
+    }
+
+    fn add(&mut self, name: &str, pool: PoolReport) {
+        self.unique_ids += pool.unique_ids;
+        self.persisted += pool.persisted;
+        self.dead_lettered += pool.dead_lettered;
+        self.lost += pool.lost;
+        self.repeated += pool.repeated;
+        self.counters_wrong += pool.counters_wrong;
+        self.pending += pool.pending;
+        self.pools.insert(name.to_owned(), pool);
+    }
+}
+
+/// What was found in one pool.
+#[derive(Debug, Default, Serialize)]
+pub struct PoolReport {
+    /// Records read, tombstones that the pool skips left out.
+    pub records: u64,
+    /// Different ids in Kafka.
+    pub unique_ids: u64,
+    /// Ids whose effect is there.
+    pub persisted: u64,
+    /// Ids with a dead row.
+    pub dead_lettered: u64,
+    /// Ids that were passed and are in neither.
+    pub lost: u64,
+    /// Ids that have both.
+    pub repeated: u64,
+    /// Counters that differ.
+    pub counters_wrong: u64,
+    /// Counters compared.
+    pub counters_compared: u64,
+    /// Ids that the pool has not come to yet.
+    pub pending: u64,
+    /// Ids from before the place where the pool started.
+    pub before_start: u64,
+    /// Ids older than the pool remembers (`seen_horizon`), of which nothing can be said.
+    pub forgotten: u64,
+    /// Ids whose records disagree in what they add to counters.
+    pub ambiguous: u64,
+    /// The first lost ids, with their places.
+    pub lost_ids: Vec<String>,
+    /// The first repeated ids, with their places.
+    pub repeated_ids: Vec<String>,
+    /// The first wrong counters.
+    pub wrong_counters: Vec<String>,
+    /// What the numbers do not say.
+    pub notes: Vec<String>,
+}
+
+/// Audits the named pools. Runs on a thread of its own, since reading Kafka blocks.
+///
+/// # Errors
+///
+/// If Kafka or the database cannot be read, or the configuration lacks what is needed. Findings are no error.
+pub async fn run(
+    config: Config,
+    pools: Vec<String>,
+    mut progress: Box<Progress>,
+) -> Result<Report, Error> {
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let mut report = Report::default();
+        for name in &pools {
+            let pool = Audit::of(&config, name, &runtime, &mut *progress)?.run()?;
+            report.add(name, pool);
+        }
+        Ok(report)
+    })
+    .await?
+}

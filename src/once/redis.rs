@@ -15,7 +15,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
 use futures_util::future::try_join_all;
-use redis::{AsyncConnectionConfig, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError};
+use redis::{
+    AsyncConnectionConfig, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError,
+};
 use tokio::time::{timeout, timeout_at};
 
 use super::breaker::{Breaker, Change, PAUSE, Permit};
@@ -73,7 +75,9 @@ impl ProcessedSet {
             pool: pool.to_owned(),
             connections,
             deadline: config.deadline,
-            expiry_ms: u64::try_from(config.expiry.as_millis()).unwrap_or(u64::MAX).max(1),
+            expiry_ms: u64::try_from(config.expiry.as_millis())
+                .unwrap_or(u64::MAX)
+                .max(1),
             metrics,
             away: Breaker::default(),
             lookups_refused: Breaker::default(),
@@ -107,12 +111,16 @@ impl ProcessedSet {
             for (shard, members) in filled(&shards) {
                 for bucket in [bucket, bucket.saturating_sub(1)] {
                     let command = pipeline.cmd("SMISMEMBER").arg(self.key(bucket, shard));
-                    members.iter().for_each(|index| _ = command.arg(ids[*index]));
+                    members
+                        .iter()
+                        .for_each(|index| _ = command.arg(ids[*index]));
                 }
             }
             pipeline
         };
-        let replies: Vec<Vec<bool>> = self.send("lookup", &self.0.lookups_refused, commands).await?;
+        let replies: Vec<Vec<bool>> = self
+            .send("lookup", &self.0.lookups_refused, commands)
+            .await?;
         let mut known = vec![false; ids.len()];
         for ((_, members), answers) in filled(&shards).zip(replies.chunks(2)) {
             for answer in answers {
@@ -138,7 +146,9 @@ impl ProcessedSet {
             for (shard, members) in filled(&by_shard(ids)) {
                 let key = self.key(bucket, shard);
                 let command = pipeline.cmd("SADD").arg(&key);
-                members.iter().for_each(|index| _ = command.arg(ids[*index]));
+                members
+                    .iter()
+                    .for_each(|index| _ = command.arg(ids[*index]));
                 command.ignore();
                 pipeline.cmd("PEXPIREAT").arg(&key).arg(ends_at_ms).ignore();
             }
@@ -167,7 +177,10 @@ impl ProcessedSet {
         match answer(connections, self.0.deadline, &commands()).await {
             Ok(Ok(reply)) => {
                 if refused.succeeded(permit) == Change::Closed {
-                    tracing::info!(pool = self.0.pool, "redis accepts {what}s of the processed set again");
+                    tracing::info!(
+                        pool = self.0.pool,
+                        "redis accepts {what}s of the processed set again"
+                    );
                 }
                 Some(reply)
             }
@@ -191,7 +204,9 @@ impl ProcessedSet {
     }
 
     fn bucket(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX) / self.0.expiry_ms
     }
 }
@@ -214,7 +229,10 @@ impl Inner {
             Ok(proven) => {
                 proven.into_iter().for_each(Lent::give_back);
                 if self.away.succeeded(Permit::Trial) == Change::Closed {
-                    tracing::info!(pool = self.pool, "redis answers again: the processed set is back");
+                    tracing::info!(
+                        pool = self.pool,
+                        "redis answers again: the processed set is back"
+                    );
                 }
             }
             Err(away) => self.is_away(Permit::Trial, &away),
@@ -223,8 +241,10 @@ impl Inner {
 
     fn is_away(&self, permit: Permit, error: &Away) {
         match self.away.failed(permit, Instant::now()) {
-            Change::Opened => tracing::warn!(pool = self.pool, %error, "redis does not answer: the processed set is \
-                left out and tried once a second; events go on, duplicates are found by the database"),
+            Change::Opened => {
+                tracing::warn!(pool = self.pool, %error, "redis does not answer: the processed set is \
+                left out and tried once a second; events go on, duplicates are found by the database");
+            }
             Change::Closed | Change::None => {
                 tracing::debug!(pool = self.pool, %error, "redis still does not answer");
             }
@@ -241,7 +261,9 @@ async fn answer<T: FromRedisValue>(
     let late = |_| Away::Late(deadline);
     let until = tokio::time::Instant::now() + deadline;
     let mut connection = Lent::new(timeout_at(until, connections.get()).await.map_err(late)??);
-    let reply = timeout_at(until, commands.query_async(connection.get())).await.map_err(late)?;
+    let reply = timeout_at(until, commands.query_async(connection.get()))
+        .await
+        .map_err(late)?;
     match reply {
         Err(error) if !is_refusal(&error) => Err(Away::Ask(error)),
         reply => {
@@ -266,7 +288,9 @@ impl Lent {
     }
 
     fn get(&mut self) -> &mut Connection {
-        self.0.as_mut().expect("only give_back and drop take it, and both end this value")
+        self.0
+            .as_mut()
+            .expect("only give_back and drop take it, and both end this value")
     }
 
     fn give_back(mut self) {
@@ -305,7 +329,9 @@ fn open(url: &str, deadline: Duration) -> Result<Pool, RedisError> {
 /// as an embedder's dependencies bring a second one. A choice made before is left as it is.
 fn choose_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none()
-        && rustls::crypto::ring::default_provider().install_default().is_err()
+        && rustls::crypto::ring::default_provider()
+            .install_default()
+            .is_err()
     {
         tracing::debug!("the cryptography for TLS was chosen elsewhere meanwhile");
     }
@@ -321,7 +347,10 @@ fn by_shard(ids: &[&str]) -> [Vec<usize>; SHARDS] {
 }
 
 fn filled(shards: &[Vec<usize>; SHARDS]) -> impl Iterator<Item = (usize, &Vec<usize>)> {
-    shards.iter().enumerate().filter(|(_, members)| !members.is_empty())
+    shards
+        .iter()
+        .enumerate()
+        .filter(|(_, members)| !members.is_empty())
 }
 
 /// FNV-1a and a last mix, since its upper bits hardly move for ids that end in a number. Workers of different
@@ -343,7 +372,11 @@ mod tests {
         let ids: Vec<String> = (0..16_000).map(|n| format!("message-{n}")).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         for (shard, members) in by_shard(&ids).iter().enumerate() {
-            assert!((700..1_300).contains(&members.len()), "shard {shard}: {}", members.len());
+            assert!(
+                (700..1_300).contains(&members.len()),
+                "shard {shard}: {}",
+                members.len()
+            );
         }
     }
 

@@ -1,0 +1,298 @@
+//! What an event is, read anew: the auditor shares no code with the decoders that it checks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, UNIX_EPOCH};
+
+use rdkafka::Message;
+use rdkafka::message::{BorrowedMessage, Headers};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::config::{self, EventFields, OnTombstone};
+
+const ID_BYTES_MAX: usize = 512;
+const MINUTE_MS: i64 = 60_000;
+
+/// A hash of 128 bits: it stands for an id or a counter, so that millions of them fit into memory.
+pub(super) type Digest = [u64; 2];
+
+/// The digest of some parts. Parts are kept apart, so that ("a", "bc") is not ("ab", "c").
+pub(super) fn digest(parts: &[&str]) -> Digest {
+    let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+    for part in parts {
+        bytes.extend_from_slice(&part.len().to_le_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    let (high, low) = Uuid::new_v5(&Uuid::NAMESPACE_OID, &bytes).as_u64_pair();
+    [high, low]
+}
+
+/// How a pool's ids are kept: what the database gives back for an id that it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyKind {
+    Text,
+    Uuid,
+    Integer,
+}
+
+impl KeyKind {
+    /// The digest of an id, however it is spelt.
+    pub(super) fn digest(self, id: &str) -> Digest {
+        match self {
+            Self::Text => digest(&[id]),
+            Self::Uuid => match Uuid::parse_str(id) {
+                Ok(uuid) => digest(&[uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer())]),
+                Err(_) => digest(&[id]),
+            },
+            Self::Integer => match id.parse::<i64>() {
+                Ok(number) => digest(&[&number.to_string()]),
+                Err(_) => digest(&[id]),
+            },
+        }
+    }
+}
+
+/// One counter that an event adds to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Counter {
+    pub(super) minute: i64,
+    pub(super) dimension: String,
+    pub(super) member: String,
+}
+
+impl fmt::Display for Counter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at_s = u64::try_from(self.minute.saturating_mul(60)).unwrap_or(0);
+        let at = UNIX_EPOCH
+            .checked_add(Duration::from_secs(at_s))
+            .unwrap_or(UNIX_EPOCH);
+        write!(
+            f,
+            "{} {} {:?}",
+            humantime::format_rfc3339_seconds(at),
+            self.dimension,
+            self.member
+        )
+    }
+}
+
+impl Counter {
+    pub(super) fn digest(&self) -> Digest {
+        digest(&[&self.minute.to_string(), &self.dimension, &self.member])
+    }
+}
+
+/// One record as the auditor sees it.
+#[derive(Debug)]
+pub(super) struct Event {
+    /// The event's id by its payload, else by its record.
+    pub(super) id: String,
+    /// The id that it has when the payload is not believed: the header's, else the position's.
+    pub(super) record_id: String,
+    /// What it adds to, `active_users` with the user as member.
+    pub(super) counters: Vec<Counter>,
+    /// Milliseconds since 1970 by Kafka; 0 when unknown.
+    pub(super) record_ms: i64,
+}
+
+/// How a pool's records are read.
+#[derive(Debug)]
+pub(super) struct Rules {
+    fields: EventFields,
+    rejects_tombstones: bool,
+    dimensions: Vec<String>,
+}
+
+impl Rules {
+    pub(super) fn new(pool: &config::Pool) -> Self {
+        let analyze = pool
+            .pipelines
+            .iter()
+            .filter(|pipeline| pipeline.handler == "analyze");
+        let dimensions = analyze.flat_map(|pipeline| match &pipeline.dimensions {
+            Some(dimensions) => dimensions.clone(),
+            None => vec!["type".to_owned()],
+        });
+        Self {
+            fields: pool.event.clone(),
+            rejects_tombstones: pool.on_tombstone == OnTombstone::Reject,
+            dimensions: dimensions.collect(),
+        }
+    }
+
+    /// The event that a record carries. `None`: a tombstone that the pool skips.
+    pub(super) fn event(&self, topic_id: Uuid, message: &BorrowedMessage<'_>) -> Option<Event> {
+        let payload = match message.payload() {
+            Some(value) => Payload::parse(value),
+            None if self.rejects_tombstones => None,
+            None => return None,
+        };
+        let record_ms = message.timestamp().to_millis().unwrap_or(0);
+        let record_id = header_id(message)
+            .unwrap_or_else(|| format!("{topic_id}:{}:{}", message.partition(), message.offset()));
+        let own = payload
+            .as_ref()
+            .and_then(|payload| payload.text(&self.fields.id));
+        let id = own
+            .filter(|id| is_id(id))
+            .unwrap_or_else(|| record_id.clone());
+        let counters = payload
+            .map(|payload| self.counters(&payload, record_ms))
+            .unwrap_or_default();
+        Some(Event {
+            id,
+            record_id,
+            counters,
+            record_ms,
+        })
+    }
+
+    fn counters(&self, payload: &Payload, record_ms: i64) -> Vec<Counter> {
+        if self.dimensions.is_empty() {
+            return Vec::new();
+        }
+        let stamp = payload
+            .at(&self.fields.timestamp)
+            .and_then(|value| value.as_i64());
+        let minute = stamp.unwrap_or(record_ms).div_euclid(MINUTE_MS);
+        let member = |dimension: &str| match dimension {
+            "type" => match payload.at(&self.fields.r#type) {
+                Some(Value::String(kind)) => Some(kind),
+                _ => Some(String::new()),
+            },
+            "conversation" => self.conversation(payload),
+            _ => payload.text(&self.fields.user),
+        };
+        let counter = |dimension: &String| {
+            Some(Counter {
+                minute,
+                dimension: dimension.clone(),
+                member: member(dimension)?,
+            })
+        };
+        self.dimensions.iter().filter_map(counter).collect()
+    }
+
+    fn conversation(&self, payload: &Payload) -> Option<String> {
+        if let Some(pointer) = &self.fields.conversation {
+            return payload.text(pointer);
+        }
+        payload.text("/message/group_id").or_else(|| {
+            let mut pair = [payload.text("/message/from")?, payload.text("/message/to")?];
+            pair.sort();
+            Some(pair.join(":"))
+        })
+    }
+}
+
+/// A JSON object. What serde_json will not make a tree of (bytes that are no UTF-8, a number out of range)
+/// can still have a readable id, and a decoder that skips what it does not need finds it: so is done here.
+enum Payload {
+    Tree(Value),
+    Text(String),
+}
+
+impl Payload {
+    fn parse(value: &[u8]) -> Option<Self> {
+        match serde_json::from_slice(value) {
+            Ok(tree @ Value::Object(_)) => Some(Self::Tree(tree)),
+            Ok(_) => None,
+            Err(_) => {
+                let text = String::from_utf8_lossy(value).into_owned();
+                let is_object = serde_json::from_str::<BTreeMap<String, &RawValue>>(&text).is_ok();
+                is_object.then_some(Self::Text(text))
+            }
+        }
+    }
+
+    fn at(&self, pointer: &str) -> Option<Value> {
+        match self {
+            Self::Tree(tree) => tree.pointer(pointer).cloned(),
+            Self::Text(text) => {
+                let mut here: &RawValue = serde_json::from_str(text).ok()?;
+                for step in pointer.strip_prefix('/')?.split('/') {
+                    let name = step.replace("~1", "/").replace("~0", "~");
+                    here = match name.parse::<usize>() {
+                        Ok(index) if here.get().starts_with('[') => {
+                            serde_json::from_str::<Vec<&RawValue>>(here.get())
+                                .ok()?
+                                .get(index)
+                                .copied()?
+                        }
+                        _ => serde_json::from_str::<BTreeMap<String, &RawValue>>(here.get())
+                            .ok()?
+                            .remove(&name)?,
+                    };
+                }
+                serde_json::from_str(here.get()).ok()
+            }
+        }
+    }
+
+    /// Text, or a whole number as its decimal text.
+    fn text(&self, pointer: &str) -> Option<String> {
+        match self.at(pointer)? {
+            Value::String(text) => Some(text),
+            Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+            _ => None,
+        }
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= ID_BYTES_MAX && !id.contains('\0')
+}
+
+/// `ce_id`, else `weir-id`; of several headers of a name the last counts.
+fn header_id(message: &BorrowedMessage<'_>) -> Option<String> {
+    let headers = message.headers()?;
+    ["ce_id", "weir-id"].iter().find_map(|name| {
+        let header = headers.iter().filter(|header| header.key == *name).last()?;
+        let id = std::str::from_utf8(header.value?).ok()?;
+        is_id(id).then(|| id.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_keep_their_parts_apart() {
+        assert_ne!(digest(&["a", "bc"]), digest(&["ab", "c"]));
+        assert_eq!(digest(&["a", "bc"]), digest(&["a", "bc"]));
+    }
+
+    #[test]
+    fn an_id_is_the_same_however_its_column_spells_it() {
+        let upper = "0192F0C1-2222-7000-8000-000000000001";
+        assert_eq!(
+            KeyKind::Uuid.digest(upper),
+            KeyKind::Uuid.digest(&upper.to_lowercase())
+        );
+        assert_ne!(
+            KeyKind::Text.digest(upper),
+            KeyKind::Text.digest(&upper.to_lowercase())
+        );
+        assert_eq!(KeyKind::Integer.digest("007"), KeyKind::Integer.digest("7"));
+    }
+
+    #[test]
+    fn fields_are_found_in_payloads_that_make_no_tree() {
+        for broken in [
+            &b"{\"x\":\"\xff\",\"m\":{\"l\":[0,{\"id\":7}]}}"[..],
+            b"{\"x\":1e999,\"m\":{\"l\":[0,{\"id\":7}]}}",
+        ] {
+            assert!(serde_json::from_slice::<Value>(broken).is_err());
+            assert_eq!(
+                Payload::parse(broken).unwrap().text("/m/l/1/id").as_deref(),
+                Some("7")
+            );
+        }
+        for bad in [&b"[1]"[..], b"1", b"", b"{\"a\":"] {
+            assert!(Payload::parse(bad).is_none());
+        }
+    }
+}

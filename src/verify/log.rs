@@ -1,0 +1,278 @@
+//! Kafka's side: the records of a pool's topics, from the log's start to where it ended when the audit began.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use uuid::Uuid;
+
+use super::{Error, Progress};
+use crate::config;
+use crate::source::topic_id;
+
+/// How long Kafka may send nothing before the audit gives up.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+const PARTITIONS_MAX: usize = 1 << 16;
+
+/// One partition and what of it is audited.
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) topic: String,
+    pub(super) topic_id: Uuid,
+    pub(super) number: i32,
+    /// The oldest offset that Kafka still had.
+    pub(super) low: i64,
+    /// One past the newest offset audited.
+    pub(super) end: i64,
+}
+
+/// A record's place, packed: the index of its partition and its offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place(u64);
+
+impl Place {
+    pub(super) fn new(partition: usize, offset: i64) -> Self {
+        Self((partition as u64) << 48 | offset.cast_unsigned())
+    }
+
+    pub(super) fn partition(self) -> usize {
+        (self.0 >> 48) as usize
+    }
+
+    pub(super) fn packed(self) -> u64 {
+        self.0
+    }
+
+    pub(super) fn offset(self) -> i64 {
+        (self.0 & ((1 << 48) - 1)).cast_signed()
+    }
+}
+
+/// Offsets of one partition that are to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    pub(super) partition: usize,
+    pub(super) from: i64,
+    pub(super) to: i64,
+}
+
+/// A reader that belongs to no group and commits nothing.
+pub(super) struct Log {
+    consumer: BaseConsumer,
+    pub(super) partitions: Vec<Partition>,
+}
+
+impl Log {
+    /// Finds the partitions and where they end now.
+    pub(super) fn open(
+        kafka: &config::Kafka,
+        topics: &[String],
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        let mut client = kafka.client();
+        let settings = [
+            ("group.id", "weir-verify"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("auto.offset.reset", "earliest"),
+            ("queued.max.messages.kbytes", "16384"),
+        ];
+        settings
+            .iter()
+            .for_each(|(name, value)| _ = client.set(*name, *value));
+        let consumer: BaseConsumer = client
+            .create()
+            .map_err(|source| Error::kafka("create a consumer", source))?;
+        let mut log = Self {
+            consumer,
+            partitions: Vec::new(),
+        };
+        let mut topics = topics.to_vec();
+        topics.sort();
+        topics.dedup();
+        for topic in &topics {
+            log.find(topic, timeout)?;
+        }
+        if log.partitions.len() > PARTITIONS_MAX {
+            return Err(Error::TooManyPartitions(log.partitions.len()));
+        }
+        Ok(log)
+    }
+
+    fn find(&mut self, topic: &str, timeout: Duration) -> Result<(), Error> {
+        let failed = |source| Error::kafka(format!("find the partitions of topic {topic}"), source);
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(topic), timeout)
+            .map_err(failed)?;
+        let numbers = metadata
+            .topics()
+            .iter()
+            .flat_map(|found| found.partitions())
+            .map(|partition| partition.id());
+        let mut numbers: Vec<i32> = numbers.collect();
+        numbers.sort_unstable();
+        let topic_id = topic_id(self.consumer.client(), topic, timeout)?;
+        for number in numbers {
+            let (low, end) = self
+                .consumer
+                .fetch_watermarks(topic, number, timeout)
+                .map_err(failed)?;
+            self.partitions.push(Partition {
+                topic: topic.to_owned(),
+                topic_id,
+                number,
+                low,
+                end,
+            });
+        }
+        Ok(())
+    }
+
+    /// Everything that is audited.
+    pub(super) fn whole(&self) -> Vec<Range> {
+        let range = |(partition, p): (usize, &Partition)| Range {
+            partition,
+            from: p.low,
+            to: p.end,
+        };
+        self.partitions.iter().enumerate().map(range).collect()
+    }
+
+    /// One record.
+    pub(super) fn one(&self, place: Place) -> Range {
+        Range {
+            partition: place.partition(),
+            from: place.offset(),
+            to: place.offset() + 1,
+        }
+    }
+
+    /// The shortest ranges that have all of some places.
+    pub(super) fn spans(&self, places: impl Iterator<Item = Place>) -> Vec<Range> {
+        let mut spans: BTreeMap<usize, Range> = BTreeMap::new();
+        for range in places.map(|place| self.one(place)) {
+            let span = spans.entry(range.partition).or_insert(range);
+            span.from = span.from.min(range.from);
+            span.to = span.to.max(range.to);
+        }
+        spans.into_values().collect()
+    }
+
+    /// Reads the ranges, at most one a partition, topic by topic, and shows each record with its place.
+    pub(super) fn read(
+        &self,
+        ranges: &[Range],
+        progress: &mut Progress,
+        mut each: impl FnMut(Place, &BorrowedMessage<'_>),
+    ) -> Result<(), Error> {
+        let filled: Vec<Range> = ranges
+            .iter()
+            .copied()
+            .filter(|range| range.from < range.to)
+            .collect();
+        progress(
+            0,
+            filled
+                .iter()
+                .map(|range| (range.to - range.from).cast_unsigned())
+                .sum(),
+        );
+        for ranges in filled.chunk_by(|a, b| {
+            self.partitions[a.partition].topic == self.partitions[b.partition].topic
+        }) {
+            self.read_topic(ranges, progress, &mut each)?;
+        }
+        Ok(())
+    }
+
+    /// One topic at a time, since the end of a partition is reported by its number alone.
+    fn read_topic(
+        &self,
+        ranges: &[Range],
+        progress: &mut Progress,
+        each: &mut impl FnMut(Place, &BorrowedMessage<'_>),
+    ) -> Result<(), Error> {
+        let topic = &self.partitions[ranges[0].partition].topic;
+        let failed = |source| Error::kafka(format!("read topic {topic}"), source);
+        let mut assignment = TopicPartitionList::new();
+        for range in ranges {
+            let number = self.partitions[range.partition].number;
+            assignment
+                .add_partition_offset(topic, number, Offset::Offset(range.from))
+                .map_err(failed)?;
+        }
+        self.consumer.assign(&assignment).map_err(failed)?;
+        let mut open: Vec<Range> = ranges.to_vec();
+        let mut heard = Instant::now();
+        while !open.is_empty() {
+            let ended = match self.consumer.poll(Duration::from_millis(200)) {
+                None if heard.elapsed() > SILENCE_MAX => {
+                    return Err(Error::Silence {
+                        topic: topic.clone(),
+                        partitions: open.len(),
+                    });
+                }
+                None => continue,
+                Some(Err(KafkaError::PartitionEOF(number))) => Some(number),
+                Some(Err(source)) if is_passing(&source) => continue,
+                Some(Err(source)) => return Err(failed(source)),
+                Some(Ok(message)) => {
+                    let number = message.partition();
+                    let Some(range) = open
+                        .iter()
+                        .find(|range| self.partitions[range.partition].number == number)
+                    else {
+                        continue;
+                    };
+                    if message.offset() < range.to {
+                        each(Place::new(range.partition, message.offset()), &message);
+                        progress(1, 0);
+                    }
+                    (message.offset() + 1 >= range.to).then_some(number)
+                }
+            };
+            heard = Instant::now();
+            if let Some(number) = ended {
+                open.retain(|range| self.partitions[range.partition].number != number);
+                let mut finished = TopicPartitionList::new();
+                finished.add_partition(topic, number);
+                self.consumer.pause(&finished).map_err(failed)?;
+            }
+        }
+        // A pause outlives the assignment, and the next read may want the same partitions.
+        self.consumer.resume(&assignment).map_err(failed)?;
+        self.consumer.unassign().map_err(failed)
+    }
+}
+
+/// Whether librdkafka goes on by itself: it tries brokers for ever, and silence has its own limit.
+fn is_passing(error: &KafkaError) -> bool {
+    use rdkafka::error::RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::OperationTimedOut
+                | Code::Resolve
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_keeps_its_partition_and_offset() {
+        for (partition, offset) in [(0, 0), (7, 1), (PARTITIONS_MAX - 1, (1 << 48) - 1)] {
+            let place = Place::new(partition, offset);
+            assert_eq!((place.partition(), place.offset()), (partition, offset));
+        }
+    }
+}
