@@ -16,6 +16,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::{Serialize, Serializer};
 
+mod attributes;
 pub mod group;
 pub mod message;
 pub mod order;

@@ -64,8 +64,8 @@ async fn handle(
     redis: &mut redis::aio::MultiplexedConnection,
     events: &[MessageEvent],
 ) -> Result<()> {
-    let ids: Vec<&str> = events.iter().filter_map(|event| event.message.message_id.as_deref()).collect();
-    let keys: Vec<String> = ids.iter().map(|id| format!("loop:{id}")).collect();
+    let id = |event: &MessageEvent| event.message.message_id.as_ref().map(ToString::to_string).unwrap_or_default();
+    let keys: Vec<String> = events.iter().map(|event| format!("loop:{}", id(event))).collect();
     let seen: Vec<Option<String>> = redis.mget(&keys).await?;
     let new: Vec<&MessageEvent> =
         events.iter().zip(seen).filter(|(_, seen)| seen.is_none()).map(|(event, _)| event).collect();
@@ -75,7 +75,7 @@ async fn handle(
          SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int4[], $7::int8[])
          ON CONFLICT (message_id) DO NOTHING",
     )
-    .bind(column(|event| event.message.message_id.clone().unwrap_or_default()))
+    .bind(new.iter().map(|event| id(event)).collect::<Vec<_>>())
     .bind(column(MessageEvent::conversation))
     .bind(column(|event| event.message.from.to_string()))
     .bind(column(|event| event.message.to.to_string()))

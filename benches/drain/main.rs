@@ -89,13 +89,14 @@ async fn rounds_of(setup: &Setup, rounds: u64) -> Result<()> {
 async fn drain(setup: &Setup, who: &str) -> Result<Measured> {
     let mut db = PgConnection::connect(&setup.postgres).await?;
     let config = write_config(setup, who)?;
-    let weir = env!("CARGO_BIN_EXE_weir");
+    let weir = std::env::var("WEIR").unwrap_or_else(|_| env!("CARGO_BIN_EXE_weir").to_owned());
+    let weir = weir.as_str();
     sql(&mut db, "DROP SCHEMA public CASCADE; CREATE SCHEMA public").await?;
     let migrated = Command::new(weir).arg("migrate").arg("--config").arg(&config).stdout(Stdio::null()).status()?;
     ensure!(migrated.success(), "weir migrate failed");
     sql(&mut db, "CHECKPOINT").await?;
     let mut redis = redis::Client::open(setup.redis.as_str())?.get_multiplexed_async_connection().await?;
-    redis::cmd("FLUSHDB").exec_async(&mut redis).await?;
+    redis::cmd("FLUSHDB").arg("ASYNC").exec_async(&mut redis).await?;
     let begun = Instant::now();
     let mut child = if who == "weir" {
         Command::new(weir).arg("run").arg("--config").arg(&config).stderr(Stdio::null()).spawn()?

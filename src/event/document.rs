@@ -108,8 +108,8 @@ impl Payload for Document {
         match self.attributes.conversation {
             Conversation::Field(slot) => self.get(slot).text(),
             Conversation::Chat { group, from, to } => match self.get(group).text() {
-                Some(group) => Some(group),
-                None => Some(Cow::Owned(crate::payload::conversation_of_two(
+                Some(group) if !group.is_empty() => Some(group),
+                _ => Some(Cow::Owned(crate::payload::conversation_of_two(
                     &self.get(from).text()?,
                     &self.get(to).text()?,
                 ))),
