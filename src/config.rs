@@ -3,18 +3,23 @@
 //! A later layer wins: defaults, the files in their order, `WEIR__…` variables, `--set`. A key that is not known is
 //! an error in every layer, and everything wrong is said at once.
 
+mod budget;
+mod conform;
 mod duration;
 mod error;
 mod kafka;
+mod layers;
 mod pipeline;
 mod pool;
 mod process;
 mod redis;
+mod schema;
 mod secret;
 mod size;
 mod start;
 mod store;
 
+pub use budget::Budget;
 pub use error::Error;
 pub use kafka::Kafka;
 pub use pipeline::{OnDuplicate, Pipeline};
@@ -26,6 +31,7 @@ pub use start::Start;
 pub use store::Store;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,14 +80,24 @@ impl Config {
     /// # Errors
     /// A file cannot be read, something is no TOML, or the whole cannot be used.
     pub fn load(files: &[PathBuf], sets: &[String]) -> Result<Self, Error> {
-        let mut builder = ::config::Config::builder();
-        for file in files {
-            builder = builder.add_source(::config::File::from(file.as_path()).format(::config::FileFormat::Toml));
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let variables = std::env::vars_os().filter_map(text);
+        Self::load_with(files, variables, sets)
+    }
+
+    fn load_with(
+        files: &[PathBuf],
+        variables: impl Iterator<Item = (String, String)>,
+        sets: &[String],
+    ) -> Result<Self, Error> {
+        let merged = layers::merge(files, variables, sets)?;
+        let problems = match &merged.cache.kind {
+            ::config::ValueKind::Table(values) => conform::problems(values),
+            _ => Vec::new(),
+        };
+        if !problems.is_empty() {
+            return Err(Error::Invalid(problems));
         }
-        for set in sets {
-            builder = builder.add_source(::config::File::from_str(set, ::config::FileFormat::Toml));
-        }
-        let whole = builder.build().and_then(::config::Config::try_deserialize);
-        whole.map_err(|error| Error::Invalid(vec![error.to_string()]))
+        merged.try_deserialize().map_err(|error| Error::Invalid(vec![error.to_string()]))
     }
 }
