@@ -1,0 +1,18 @@
+//! Durations as people write them: `20s`, `15min`, `7d`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+/// Reads a duration; the error says how one is written.
+pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| format!("found {text:?}, expected a duration such as \"20s\" or \"15min\""))
+}

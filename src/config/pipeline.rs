@@ -1,0 +1,43 @@
+//! A pipeline: a handler and what it needs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What is done with a pool's events. Keys of one handler are refused on another.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pipeline {
+    /// The pipeline's name in logs, metrics and dead rows.
+    pub name: String,
+    /// `persist` or `analyze`.
+    pub handler: String,
+    /// `persist`: the table; without one, `messages`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// `persist`: the column with the event's id, which needs a unique key of its own; without one, `message_id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// `persist`: what becomes of an event whose id the table holds; without it, nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_duplicate: Option<OnDuplicate>,
+    /// `persist`: the column that says which of two events is newer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newer_by: Option<String>,
+    /// `analyze`: what events are counted by; without it, by type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dimensions: Option<Vec<String>>,
+    /// `persist`: a source for each column: a JSON pointer, or `$id`, `$key`, `$topic`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<BTreeMap<String, String>>,
+}
+
+/// What becomes of an event whose id the table holds already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDuplicate {
+    /// It changes nothing.
+    Ignore,
+    /// It replaces the row if it is newer.
+    Update,
+}

@@ -1,0 +1,127 @@
+//! A pool: one consumer group, its topics and its pipelines.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Pipeline, Start};
+
+/// One consumer group with its pipelines.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pool {
+    /// The consumer group; without one, the pool's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The topics consumed.
+    pub topics: Vec<String>,
+    /// Where the group begins on a partition on which it has no place yet. A configured pool must say.
+    pub start: Start,
+    /// The most events of a batch, which is one transaction.
+    pub max_poll_records: usize,
+    /// The most bytes of a batch.
+    #[serde(with = "super::size")]
+    pub batch_bytes: usize,
+    /// How long a batch that is not full waits for more.
+    #[serde(with = "super::duration")]
+    pub batch_linger: Duration,
+    /// How long a partition that is taken away may still work before it is given up.
+    #[serde(with = "super::duration")]
+    pub drain_deadline: Duration,
+    /// What handling an event takes, in milliseconds, where it is known: the time budget is checked with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handle_ms: Option<f64>,
+    /// The most bytes that one fetch brings of a partition.
+    #[serde(with = "super::size")]
+    pub max_partition_fetch_bytes: usize,
+    /// The most bytes fetched ahead, over all partitions.
+    #[serde(with = "super::size")]
+    pub queue_bytes: usize,
+    /// Whether Redis, where there is one, remembers which events are done.
+    pub processed_set: ProcessedSet,
+    /// What becomes of records without a value.
+    pub on_tombstone: OnTombstone,
+    /// The part of rejected events above which a partition is held, since not every event can be wrong.
+    pub reject_hold_ratio: f64,
+    /// How long ids of pools without a table of their own are kept.
+    #[serde(with = "super::duration")]
+    pub seen_horizon: Duration,
+    /// Where events keep their attributes.
+    pub event: EventFields,
+    /// What is done with every event.
+    pub pipelines: Vec<Pipeline>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            group: None,
+            topics: Vec::new(),
+            start: Start::default(),
+            max_poll_records: 500,
+            batch_bytes: 4 << 20,
+            batch_linger: Duration::from_millis(5),
+            drain_deadline: Duration::from_secs(20),
+            handle_ms: None,
+            max_partition_fetch_bytes: 1 << 20,
+            queue_bytes: 96 << 20,
+            processed_set: ProcessedSet::default(),
+            on_tombstone: OnTombstone::default(),
+            reject_hold_ratio: 0.5,
+            seen_horizon: Duration::from_secs(7 * 24 * 60 * 60),
+            event: EventFields::default(),
+            pipelines: Vec::new(),
+        }
+    }
+}
+
+/// JSON pointers to an event's attributes in its payload. The defaults are the chat envelope's.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventFields {
+    /// The id, by which an event is one and the same however often it is sent.
+    pub id: String,
+    /// The type.
+    pub r#type: String,
+    /// When it happened, in milliseconds since 1970.
+    pub timestamp: String,
+    /// Who sent it.
+    pub user: String,
+    /// The conversation; without a pointer it is `/message/group_id`, or else both ends of the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
+}
+
+impl Default for EventFields {
+    fn default() -> Self {
+        Self {
+            id: "/message/message_id".to_owned(),
+            r#type: "/type".to_owned(),
+            timestamp: "/message/timestamp".to_owned(),
+            user: "/message/from".to_owned(),
+            conversation: None,
+        }
+    }
+}
+
+/// Whether a pool uses the processed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessedSet {
+    /// Keys in Redis, one an event.
+    #[default]
+    Set,
+    /// None.
+    Off,
+}
+
+/// What becomes of a record without a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnTombstone {
+    /// It is passed.
+    #[default]
+    Skip,
+    /// It goes to the dead rows.
+    Reject,
+}

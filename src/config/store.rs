@@ -1,0 +1,43 @@
+//! The database.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Secret;
+
+/// The database that holds every effect, and the ledger beside them.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// Its address, such as `postgres://weir:…@db/weir`.
+    pub url: Secret,
+    /// A file that holds the address, in place of `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url_file: Option<PathBuf>,
+    /// Connections of the whole process, shared by its pools.
+    pub connections: u32,
+    /// How long a statement may take before the database ends it.
+    #[serde(with = "super::duration")]
+    pub statement_timeout: Duration,
+    /// How long a transaction may wait for its client before the database ends it.
+    #[serde(with = "super::duration")]
+    pub idle_in_transaction_timeout: Duration,
+    /// How long a statement may wait for another's lock.
+    #[serde(with = "super::duration")]
+    pub lock_timeout: Duration,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            url: Secret::default(),
+            url_file: None,
+            connections: 8,
+            statement_timeout: Duration::from_secs(7),
+            idle_in_transaction_timeout: Duration::from_secs(5),
+            lock_timeout: Duration::from_secs(2),
+        }
+    }
+}
