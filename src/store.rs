@@ -105,6 +105,18 @@ pub struct Held {
     pub next_offset: i64,
 }
 
+/// What the ledger says to a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fence {
+    /// The batch may be written.
+    Passed {
+        /// Whether the pool has any dead rows, which new events could settle.
+        has_dead_rows: bool,
+    },
+    /// Somebody else owns the partition, or the ledger has moved.
+    Fenced,
+}
+
 /// Why an event was set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -242,9 +254,8 @@ pub trait Store: Send + Sync + 'static {
 /// The one transaction of a batch. Dropped without [`commit`](Tx::commit), it leaves nothing.
 #[async_trait]
 pub trait Tx: Send {
-    /// Moves the ledger from the held offset to `next`, if the token still owns it. `false`: somebody else does,
-    /// or it has moved.
-    async fn fence(&mut self, held: &Held, next: i64) -> Result<bool>;
+    /// Moves the ledger from the held offset to `next`, if the token still owns it.
+    async fn fence(&mut self, held: &Held, next: i64, pool: &str) -> Result<Fence>;
 
     /// Those of the ids that a table holds.
     async fn existing(&mut self, key: &IdKey, ids: &[&str]) -> Result<HashSet<String>>;

@@ -10,7 +10,7 @@ use super::batch::Plan;
 use super::{Batch, Counts, Pipelines};
 use crate::event::{Event, Payload};
 use crate::handler::{Applied, ErasedWork};
-use crate::store::{self, Fault, Held, Reason, Tx};
+use crate::store::{self, Fault, Fence, Held, Reason, Tx};
 
 /// How an attempt ended that met no error.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,9 +77,9 @@ impl<T: Payload> Pipelines<T> {
         plan: &Plan,
         held: &Held,
     ) -> Result<Result<Counts, Attempt>, Failure> {
-        if !tx.fence(held, batch.next_offset).await? {
+        let Fence::Passed { has_dead_rows } = tx.fence(held, batch.next_offset, &self.pool).await? else {
             return Ok(Err(Attempt::Fenced));
-        }
+        };
         if !self.all_there(tx, batch, &plan.known).await? {
             return Ok(Err(Attempt::Unverified));
         }
@@ -90,7 +90,8 @@ impl<T: Payload> Pipelines<T> {
             tx.bury(&self.pool, &dead).await?;
         }
         let new: Vec<&str> = fresh.iter().map(|at| batch.entries[*at].event.id.as_str()).collect();
-        if !new.is_empty() {
+        // A dead row committed since the fence is met again before its letter is sent.
+        if has_dead_rows && !new.is_empty() {
             tx.unbury(&self.pool, &new).await?;
         }
         Ok(Ok(self.counts(batch, &fresh, dead.iter().map(|row| row.reason).collect())))

@@ -58,6 +58,8 @@ pub(super) struct Task<T> {
     pub(super) batch_records: usize,
     pub(super) rejects: Rejects,
     pub(super) backoff: ExponentialBackoff,
+    /// The last batch's ids on their way into the processed set.
+    pub(super) marking: Option<tokio::task::JoinHandle<()>>,
     /// What it is held for, so that it is said once.
     pub(super) held_for: Option<String>,
 }

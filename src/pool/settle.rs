@@ -62,7 +62,7 @@ impl<T: Payload> Task<T> {
                 }
             }
         }
-        self.note_settled(&batch, &counts, held).await;
+        self.note_settled(batch, &counts, held).await;
         Ok(None)
     }
 
@@ -145,14 +145,12 @@ impl<T: Payload> Task<T> {
         }
     }
 
-    /// After the commit: the hint, the offset for Kafka, the figures. In this order; none of it can undo an effect.
-    async fn note_settled(&mut self, batch: &Batch<T>, counts: &Counts, held: &mut Held) {
+    /// After the commit: the offset for Kafka, the figures, the hint. None of it can undo an effect. The hint is given
+    /// while the next batch is fetched, one batch behind at most.
+    async fn note_settled(&mut self, batch: Batch<T>, counts: &Counts, held: &mut Held) {
         let begun = Instant::now();
-        let shared = &self.shared;
+        let shared = std::sync::Arc::clone(&self.shared);
         held.next_offset = batch.next_offset;
-        if let Some(processed) = shared.processed_set() {
-            processed.mark(&batch.settled_ids()).await;
-        }
         shared.source.watermarks.advance(&self.topic, self.partition, batch.next_offset);
         self.progress.settled(batch.next_offset);
         self.rejects.note(batch.len(), &batch.rejected_keys());
@@ -160,7 +158,13 @@ impl<T: Payload> Task<T> {
         if self.held_for.take().is_some() {
             tracing::info!(pool = &*shared.name, place = %held.place, "partition goes on");
         }
-        shared.note_settled(batch, counts, now_ms());
+        shared.note_settled(&batch, counts, now_ms());
+        if let Some(processed) = shared.processed_set().cloned() {
+            if let Some(marking) = self.marking.take() {
+                marking.await.ok();
+            }
+            self.marking = Some(tokio::spawn(async move { processed.mark(&batch.settled_ids()).await }));
+        }
         shared.metrics.spent(metrics::Phase::Commit, begun.elapsed());
     }
 }

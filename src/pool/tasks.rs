@@ -83,6 +83,7 @@ impl<T: Payload> Tasks<T> {
                 batch_records: self.shared.config.max_poll_records,
                 rejects: Rejects::default(),
                 backoff: backoff(),
+                marking: None,
                 held_for: None,
             };
             let (failures, of) = (self.failures.clone(), name.clone());

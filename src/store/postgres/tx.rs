@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::bounded;
 use crate::store::{
-    ColumnData, ColumnType, Count, DeadRow, Held, IdKey, KeyType, LedgerRow, OnDuplicate, Place, Result, Table, Tx,
+    ColumnData, ColumnType, Count, DeadRow, Fence, Held, IdKey, KeyType, LedgerRow, OnDuplicate, Place, Result, Table, Tx,
 };
 
 /// A connection inside a transaction. Dropped before its end, it closes the connection, and the server undoes
@@ -65,20 +65,22 @@ impl Drop for PgTx {
 
 #[async_trait]
 impl Tx for PgTx {
-    async fn fence(&mut self, held: &Held, next: i64) -> Result<bool> {
+    async fn fence(&mut self, held: &Held, next: i64, pool: &str) -> Result<Fence> {
         let place = &held.place;
-        let update = sqlx::query(
+        let update = sqlx::query_scalar::<_, bool>(
             "UPDATE weir_ledger SET next_offset = $1, updated_at = now()
-              WHERE group_name = $2 AND topic_id = $3 AND partition = $4 AND owner = $5 AND next_offset = $6",
+              WHERE group_name = $2 AND topic_id = $3 AND partition = $4 AND owner = $5 AND next_offset = $6
+             RETURNING EXISTS (SELECT 1 FROM weir_dead WHERE pool = $7)",
         )
         .bind(next)
         .bind(&*place.group)
         .bind(place.origin.topic_id)
         .bind(place.origin.partition)
         .bind(held.token)
-        .bind(held.next_offset);
-        let done = bounded(self.deadline, "fence the batch", update.execute(self.connection())).await?;
-        Ok(done.rows_affected() == 1)
+        .bind(held.next_offset)
+        .bind(pool);
+        let moved = bounded(self.deadline, "fence the batch", update.fetch_optional(self.connection())).await?;
+        Ok(moved.map_or(Fence::Fenced, |has_dead_rows| Fence::Passed { has_dead_rows }))
     }
 
     async fn existing(&mut self, key: &IdKey, ids: &[&str]) -> Result<HashSet<String>> {
