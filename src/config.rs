@@ -7,6 +7,7 @@ mod budget;
 mod conform;
 mod duration;
 mod error;
+mod files;
 mod kafka;
 mod layers;
 mod pipeline;
@@ -18,6 +19,7 @@ mod secret;
 mod size;
 mod start;
 mod store;
+mod validate;
 
 pub use budget::Budget;
 pub use error::Error;
@@ -98,6 +100,10 @@ impl Config {
         if !problems.is_empty() {
             return Err(Error::Invalid(problems));
         }
-        merged.try_deserialize().map_err(|error| Error::Invalid(vec![error.to_string()]))
+        let mut config: Self = merged.try_deserialize().map_err(|error| Error::Invalid(vec![error.to_string()]))?;
+        let mut problems = Vec::new();
+        files::read_secrets(&mut config, &mut problems);
+        problems.extend(validate::problems(&config));
+        if problems.is_empty() { Ok(config) } else { Err(Error::Invalid(problems)) }
     }
 }
