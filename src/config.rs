@@ -14,6 +14,8 @@ mod pipeline;
 mod pool;
 mod process;
 mod redis;
+#[cfg(test)]
+mod samples;
 mod schema;
 mod secret;
 mod size;
