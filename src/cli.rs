@@ -1,27 +1,119 @@
 //! The command line: parse, boot once, delegate to one file a subcommand.
+//!
+//! Exit codes: 0 on success, 1 on failure, 2 on bad usage or configuration.
 
+mod check;
 mod migrate;
 mod publish;
 mod run;
 mod verify;
 
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use clap::Parser;
-use crate::config::Config;
 
-#[derive(Parser)]
-struct Cli { #[arg(long, global = true)] config: Vec<PathBuf>, #[arg(long, global = true)] set: Vec<String>, #[command(subcommand)] command: Command }
-#[derive(clap::Subcommand)]
-enum Command { Migrate(migrate::Args), Publish(publish::Args), Run(run::Args), Verify(verify::Args) }
+use anyhow::Context as _;
+use clap::Parser;
+
+use crate::config::{self, Config};
+use crate::pool::BuildError;
+use crate::telemetry;
+
+/// The exit code of bad usage and bad configuration; clap's own is the same.
+const BAD_USAGE: u8 = 2;
+
+/// A worker pool for Kafka: events in order, one effect each, whatever dies on the way.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version)]
+struct Cli {
+    /// A configuration file; a later one goes over an earlier one [default: config/weir.toml, if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// A setting, such as pools.storage.max_poll_records=200; goes over files and WEIR__… variables
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Check(check::Args),
+    /// Brings the database's schema up to this release
+    Migrate(migrate::Args),
+    Publish(publish::Args),
+    /// Runs pools until it is told to stop
+    Run(run::Args),
+    Verify(verify::Args),
+}
+
+/// A command that was asked for what does not exist: the message says what does.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
 
 /// Parses the command line, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or("info".into())).init();
-    let r = (|| { let config = Config::load(&cli.config, &cli.set)?;
-    let rt = tokio::runtime::Runtime::new()?;
-    rt.block_on(async { match cli.command { Command::Migrate(a) => migrate::run(a, config).await, Command::Publish(a) => publish::run(a, &config).await, Command::Run(a) => run::run(a, config).await, Command::Verify(a) => verify::run(a, config).await } }) })();
-    match r { Ok(c) => c, Err(e) => { eprintln!("error: {e:#}"); ExitCode::from(1) } }
+    boot(cli).unwrap_or_else(|error| {
+        // A closed standard error leaves nobody to tell.
+        writeln!(std::io::stderr(), "error: {error:#}").ok();
+        exit_code(&error)
+    })
 }
-fn pool_names(only: &[String], config: &Config) -> anyhow::Result<Vec<String>> { Ok(if only.is_empty() { config.pools.keys().cloned().collect() } else { only.to_vec() }) }
+
+fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&cli.config, &cli.set)?;
+    telemetry::init(&config.log)?;
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Check(args) => check::run(&args, &config),
+            Command::Migrate(args) => migrate::run(args, config).await,
+            Command::Publish(args) => publish::run(args, &config).await,
+            Command::Run(args) => run::run(args, config).await,
+            Command::Verify(args) => verify::run(args, config).await,
+        }
+    })
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let is_bad_usage = error.chain().any(|cause| {
+        let build = cause.downcast_ref::<BuildError>();
+        cause.is::<Usage>()
+            || cause.is::<config::Error>()
+            || cause.is::<telemetry::Error>()
+            || build.is_some_and(|error| !matches!(error, BuildError::Store(_)))
+    });
+    if is_bad_usage { ExitCode::from(BAD_USAGE) } else { ExitCode::FAILURE }
+}
+
+/// The pools to work on: all that are configured, or those that were asked for.
+fn pool_names(only: &[String], config: &Config) -> anyhow::Result<Vec<String>> {
+    if config.pools.is_empty() {
+        let problem = "no pool is configured: name a file with a section [pools.<name>] by --config";
+        return Err(Usage(problem.to_owned()).into());
+    }
+    if only.is_empty() {
+        return Ok(config.pools.keys().cloned().collect());
+    }
+    let mut names: Vec<String> = Vec::with_capacity(only.len());
+    for name in only {
+        if !config.pools.contains_key(name) {
+            let known: Vec<&str> = config.pools.keys().map(String::as_str).collect();
+            return Err(Usage(format!("there is no pool {name:?}: known are {}", known.join(", "))).into());
+        }
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    Ok(names)
+}
+
+/// Prints a command's answer. A reader that has seen enough and closed the pipe is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("write to standard output"),
+        _ => Ok(()),
+    }
+}

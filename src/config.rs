@@ -7,17 +7,21 @@ mod budget;
 mod conform;
 mod duration;
 mod error;
+mod files;
 mod kafka;
 mod layers;
 mod pipeline;
 mod pool;
 mod process;
 mod redis;
+#[cfg(test)]
+mod samples;
 mod schema;
 mod secret;
 mod size;
 mod start;
 mod store;
+mod validate;
 
 pub use budget::Budget;
 pub use error::Error;
@@ -98,6 +102,10 @@ impl Config {
         if !problems.is_empty() {
             return Err(Error::Invalid(problems));
         }
-        merged.try_deserialize().map_err(|error| Error::Invalid(vec![error.to_string()]))
+        let mut config: Self = merged.try_deserialize().map_err(|error| Error::Invalid(vec![error.to_string()]))?;
+        let mut problems = Vec::new();
+        files::read_secrets(&mut config, &mut problems);
+        problems.extend(validate::problems(&config));
+        if problems.is_empty() { Ok(config) } else { Err(Error::Invalid(problems)) }
     }
 }

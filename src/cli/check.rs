@@ -1,1 +1,61 @@
+//! `weir check`: is the configuration right, and what is it once all layers are merged?
 
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::{Usage, print};
+use crate::config::{Budget, Config};
+
+/// Validates the configuration and prints it as it is used
+///
+/// All layers merged, secrets hidden, and each pool's time budget. No service is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the configuration; what is wrong with it was said when it was loaded.
+pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
+    for (name, pool) in &config.pools {
+        if pool.pipelines.is_empty() {
+            let problem = format!("`pools.{name}.pipelines` is empty: without a pipeline, `weir run` has nothing to do");
+            return Err(Usage(problem).into());
+        }
+    }
+    let text = if args.json { json(config)? } else { text(config)? };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(config: &Config) -> anyhow::Result<String> {
+    let mut text = toml::to_string(config).context("write the configuration as TOML")?;
+    for (name, pool) in &config.pools {
+        write!(text, "\n# time budget of pool {name}: {}", Budget::of(&config.kafka, pool))?;
+    }
+    Ok(text)
+}
+
+fn json(config: &Config) -> anyhow::Result<String> {
+    let budgets: serde_json::Map<_, _> = config
+        .pools
+        .iter()
+        .map(|(name, pool)| {
+            let budget = Budget::of(&config.kafka, pool);
+            let value = serde_json::json!({
+                "max_poll_records": budget.max_poll_records,
+                "handle_ms": budget.handle_ms,
+                "batch_ms": budget.batch_ms(),
+                "batch_ms_max": budget.batch_ms_max(),
+                "limited_by": budget.limited_by,
+                "max_poll_records_max": budget.max_poll_records_max(),
+            });
+            (name.clone(), value)
+        })
+        .collect();
+    let whole = serde_json::json!({ "config": config, "time_budgets": budgets });
+    serde_json::to_string_pretty(&whole).context("write the configuration as JSON")
+}

@@ -15,7 +15,6 @@ const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 pub(super) struct Args {}
 
 /// Brings the schema up to this release; safe to run again, and while workers of the previous release run.
-#[expect(clippy::print_stdout, reason = "the command's answer")]
 pub(super) async fn run(_args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let settings = config.store.as_ref().context("store.url is not set: say which database to migrate")?;
     let store = Postgres::new(settings)?;
@@ -34,6 +33,6 @@ pub(super) async fn run(_args: Args, config: Config) -> anyhow::Result<ExitCode>
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }
-    println!("the schema is up to date");
+    super::print("the schema is up to date")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -128,3 +128,9 @@ fn value_of(value: toml::Value, origin: &str) -> Value {
     };
     Value::new(Some(&origin.to_owned()), kind)
 }
+
+/// What conformity finds in a table.
+#[cfg(test)]
+pub(super) fn problems_of(table: toml::Table) -> Vec<String> {
+    super::conform::problems(&map_of(table, "a test"))
+}

@@ -1,0 +1,163 @@
+//! Checks what is configured beyond its shape. Every problem is one line that says what to do.
+
+mod kafka;
+mod pipeline;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Budget, Config, Pool, Redis, Store};
+
+/// The most events that a batch may have.
+const RECORDS_MAX: usize = 100_000;
+
+/// Everything that is wrong with the whole.
+pub(super) fn problems(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    positive("startup_timeout", config.startup_timeout, &mut problems);
+    kafka::check(&config.kafka, &mut problems);
+    if let Some(store) = &config.store {
+        check_store(store, &mut problems);
+    }
+    if let Some(redis) = &config.redis {
+        check_redis(redis, &mut problems);
+    }
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.level) {
+        problems.push(format!("`log.level`: found {:?}, which is no filter: {error}", config.log.level));
+    }
+    if config.store.is_none() && !config.pools.is_empty() {
+        problems.push("pools need a database: give `store.url` or `store.url_file`".to_owned());
+    }
+    for (name, pool) in &config.pools {
+        check_pool(name, pool, &mut problems);
+        let budget = Budget::of(&config.kafka, pool);
+        if !budget.fits() {
+            problems.push(format!("`pools.{name}`: a full batch takes too long: {budget}"));
+        }
+    }
+    check_together(&config.pools, &mut problems);
+    problems
+}
+
+fn check_store(store: &Store, problems: &mut Vec<String>) {
+    if store.connections == 0 {
+        problems.push("`store.connections` must be greater than 0".to_owned());
+    }
+    for (name, duration) in [
+        ("store.statement_timeout", store.statement_timeout),
+        ("store.idle_in_transaction_timeout", store.idle_in_transaction_timeout),
+        ("store.lock_timeout", store.lock_timeout),
+    ] {
+        positive(name, duration, problems);
+    }
+}
+
+fn check_redis(redis: &Redis, problems: &mut Vec<String>) {
+    positive("redis.expiry", redis.expiry, problems);
+    positive("redis.deadline", redis.deadline, problems);
+}
+
+fn positive(path: &str, duration: Duration, problems: &mut Vec<String>) {
+    if duration.is_zero() {
+        problems.push(format!("`{path}` must be greater than 0"));
+    }
+}
+
+fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
+    let at = format!("pools.{name}");
+    if !is_name(name) {
+        problems.push(format!("`{at}`: a pool's name consists of 1 to 64 of a-z, 0-9, '_' and '-'"));
+    }
+    check_topics(&at, &pool.topics, problems);
+    if pool.group.as_deref().is_some_and(str::is_empty) {
+        problems.push(format!("`{at}.group` is empty: leave it out to use the pool's name"));
+    }
+    for (key, value) in [
+        ("max_poll_records", pool.max_poll_records),
+        ("batch_bytes", pool.batch_bytes),
+        ("max_partition_fetch_bytes", pool.max_partition_fetch_bytes),
+        ("queue_bytes", pool.queue_bytes),
+    ] {
+        if value == 0 {
+            problems.push(format!("`{at}.{key}` must be greater than 0"));
+        }
+    }
+    if pool.max_poll_records > RECORDS_MAX {
+        problems.push(format!("`{at}.max_poll_records` is {}, at most {RECORDS_MAX} can be", pool.max_poll_records));
+    }
+    if pool.handle_ms.is_some_and(|handle_ms| !(handle_ms > 0.0 && handle_ms.is_finite())) {
+        problems.push(format!("`{at}.handle_ms` must be greater than 0; leave it out if it is not known"));
+    }
+    if !(pool.reject_hold_ratio > 0.0 && pool.reject_hold_ratio <= 1.0) {
+        problems.push(format!("`{at}.reject_hold_ratio` must be greater than 0 and at most 1"));
+    }
+    positive(&format!("{at}.drain_deadline"), pool.drain_deadline, problems);
+    positive(&format!("{at}.seen_horizon"), pool.seen_horizon, problems);
+    check_pointers(&at, pool, problems);
+    pipeline::check_all(&at, pool, problems);
+}
+
+fn check_topics(at: &str, topics: &[String], problems: &mut Vec<String>) {
+    if topics.is_empty() {
+        problems.push(format!("`{at}.topics` is empty: name the topics to consume"));
+    }
+    let mut seen = BTreeSet::new();
+    for topic in topics {
+        if topic.is_empty() {
+            problems.push(format!("`{at}.topics` has an empty name"));
+        } else if !seen.insert(topic) {
+            problems.push(format!("`{at}.topics` names {topic:?} twice"));
+        }
+    }
+}
+
+fn check_pointers(at: &str, pool: &Pool, problems: &mut Vec<String>) {
+    let event = &pool.event;
+    let all = [
+        ("id", Some(&event.id)),
+        ("type", Some(&event.r#type)),
+        ("timestamp", Some(&event.timestamp)),
+        ("user", Some(&event.user)),
+        ("conversation", event.conversation.as_ref()),
+    ];
+    for (key, pointer) in all {
+        if let Some(pointer) = pointer.filter(|pointer| !pointer.starts_with('/')) {
+            problems.push(format!("`{at}.event.{key}`: found {pointer:?}, expected a JSON pointer such as \"/{key}\""));
+        }
+    }
+}
+
+/// What two pools must not have in common.
+fn check_together(pools: &BTreeMap<String, Pool>, problems: &mut Vec<String>) {
+    let mut groups = BTreeMap::new();
+    let mut tables = BTreeMap::new();
+    let mut analyzing = None;
+    for (name, pool) in pools {
+        let group = pool.group.as_deref().unwrap_or(name);
+        if let Some(other) = groups.insert(group, name) {
+            problems.push(format!("pools {other:?} and {name:?} are both of group {group:?}: give each its own `group`"));
+        }
+        let persisting = pool.pipelines.iter().filter(|pipeline| pipeline.handler == "persist");
+        let own: BTreeSet<&str> = persisting.map(pipeline::table_of).collect();
+        for table in own {
+            if let Some(other) = tables.insert(table, name) {
+                problems.push(format!(
+                    "pools {other:?} and {name:?} both persist into table {table:?}, whose key says what is new: \
+                     give each its own table"
+                ));
+            }
+        }
+        if pool.pipelines.iter().any(|pipeline| pipeline.handler == "analyze")
+            && let Some(other) = analyzing.replace(name)
+        {
+            problems.push(format!(
+                "pools {other:?} and {name:?} both analyze, and would add to the same counters: leave it to one"
+            ));
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+}

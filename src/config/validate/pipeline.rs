@@ -1,0 +1,184 @@
+//! A pool's pipelines: their names, and each handler's keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::is_name;
+use crate::config::{OnDuplicate, Pipeline, Pool};
+
+const HANDLERS: [&str; 2] = ["persist", "analyze"];
+const DIMENSIONS: [&str; 4] = ["type", "user", "conversation", "active_users"];
+/// Sources of a column beside JSON pointers.
+const SOURCES: [&str; 8] =
+    ["$id", "$key", "$topic", "$partition", "$offset", "$kafka_timestamp", "$type", "$conversation"];
+/// Where `persist` writes to when nothing else is configured, and the columns it fills there.
+const MESSAGES: &str = "messages";
+const MESSAGES_COLUMNS: [&str; 7] =
+    ["message_id", "conversation", "sender", "recipient", "content", "message_type", "timestamp"];
+
+/// The table that a `persist` pipeline writes to.
+pub(super) fn table_of(pipeline: &Pipeline) -> &str {
+    pipeline.table.as_deref().unwrap_or(MESSAGES)
+}
+
+pub(super) fn check_all(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) {
+    let (mut names, mut tables) = (BTreeSet::new(), BTreeSet::new());
+    for (index, pipeline) in pool.pipelines.iter().enumerate() {
+        let at = format!("{pool_at}.pipelines[{index}]");
+        let name = &pipeline.name;
+        if !is_name(name) {
+            problems.push(format!("`{at}.name`: found {name:?}, expected 1 to 64 of a-z, 0-9, '_' and '-'"));
+        } else if !names.insert(name) {
+            problems.push(format!("`{at}.name`: {name:?} is another pipeline's name: names of a pool differ"));
+        }
+        match pipeline.handler.as_str() {
+            "persist" => {
+                if !tables.insert(table_of(pipeline)) {
+                    problems.push(format!("`{at}` persists into table {:?}, as another does", table_of(pipeline)));
+                }
+                Persist { at: &at, pipeline, id_pointer: &pool.event.id, problems }.check();
+            }
+            "analyze" => check_analyze(&at, pipeline, problems),
+            other => {
+                let known = HANDLERS.join(" or ");
+                problems.push(format!("`{at}.handler`: there is no handler {other:?}, expected {known}"));
+            }
+        }
+    }
+}
+
+fn check_analyze(at: &str, pipeline: &Pipeline, problems: &mut Vec<String>) {
+    let foreign = [
+        ("table", pipeline.table.is_some()),
+        ("key", pipeline.key.is_some()),
+        ("columns", pipeline.columns.is_some()),
+        ("on_duplicate", pipeline.on_duplicate.is_some()),
+        ("newer_by", pipeline.newer_by.is_some()),
+    ];
+    for (key, _) in foreign.into_iter().filter(|(_, is_set)| *is_set) {
+        problems.push(format!("`{at}.{key}` belongs to the handler persist, not to analyze"));
+    }
+    let Some(dimensions) = &pipeline.dimensions else { return };
+    if dimensions.is_empty() {
+        problems.push(format!("`{at}.dimensions` is empty: name what to count by, or leave it out"));
+    }
+    let mut seen = BTreeSet::new();
+    for name in dimensions {
+        if !DIMENSIONS.contains(&name.as_str()) {
+            let known = DIMENSIONS.join(", ");
+            problems.push(format!("`{at}.dimensions`: there is no dimension {name:?}, known are {known}"));
+        } else if !seen.insert(name) {
+            problems.push(format!("`{at}.dimensions` names {name:?} twice"));
+        }
+    }
+}
+
+/// A `persist` pipeline under check.
+struct Persist<'a> {
+    at: &'a str,
+    pipeline: &'a Pipeline,
+    id_pointer: &'a str,
+    problems: &'a mut Vec<String>,
+}
+
+impl Persist<'_> {
+    fn check(mut self) {
+        let Pipeline { table, columns, .. } = self.pipeline;
+        if self.pipeline.dimensions.is_some() {
+            self.say("dimensions", "belongs to the handler analyze, not to persist");
+        }
+        if let Some(table) = table.as_ref().filter(|table| !is_sql_name(table)) {
+            self.say("table", &format!("is {table:?}, expected {SQL_NAME}"));
+        }
+        match (table.as_deref(), columns) {
+            (None, Some(_)) => self.say("columns", "needs `table`: name the table that has them"),
+            (Some(table), None) if table != MESSAGES => {
+                self.say("table", &format!("is {table:?}, which needs `columns`: map a source to each column"));
+            }
+            (_, Some(columns)) => self.columns(columns),
+            _ => {}
+        }
+        self.key();
+        self.newer_by();
+    }
+
+    fn say(&mut self, key: &str, problem: &str) {
+        self.problems.push(format!("`{}.{key}` {problem}", self.at));
+    }
+
+    fn has_column(&self, name: &str) -> bool {
+        match &self.pipeline.columns {
+            Some(columns) => columns.contains_key(name),
+            None => MESSAGES_COLUMNS.contains(&name),
+        }
+    }
+
+    fn columns(&mut self, columns: &BTreeMap<String, String>) {
+        for (name, source) in columns {
+            let key = format!("columns.{name}");
+            if !is_sql_name(name) {
+                self.say(&key, &format!("is no column: expected {SQL_NAME}"));
+            }
+            if !source.starts_with('/') && !SOURCES.contains(&source.as_str()) {
+                let known = SOURCES.join(", ");
+                self.say(&key, &format!("is {source:?}, expected a JSON pointer such as \"/{name}\", or one of {known}"));
+            }
+        }
+    }
+
+    fn key(&mut self) {
+        let key = self.pipeline.key.as_deref().unwrap_or("message_id");
+        if !self.has_column(key) {
+            return self.say("key", &format!("is {key:?}, which is not one of the columns: map \"$id\" to it"));
+        }
+        let Some(source) = self.pipeline.columns.as_ref().and_then(|columns| columns.get(key)) else {
+            if key != "message_id" {
+                self.say("key", &format!("is {key:?}: the event's id is in \"message_id\""));
+            }
+            return;
+        };
+        if source != "$id" && source != self.id_pointer {
+            self.say("key", &format!("is {key:?}, which must be filled from the event's id: map \"$id\" to it"));
+        }
+    }
+
+    fn newer_by(&mut self) {
+        let updates = self.pipeline.on_duplicate == Some(OnDuplicate::Update);
+        match &self.pipeline.newer_by {
+            None if updates => self.say("newer_by", "is not set: name the column that says which event is newer"),
+            Some(_) if !updates => self.say("newer_by", "has no use without on_duplicate = \"update\""),
+            Some(newer_by) if !self.has_column(newer_by) => {
+                self.say("newer_by", &format!("is {newer_by:?}, which is not one of the columns"));
+            }
+            _ => {}
+        }
+    }
+}
+
+const SQL_NAME: &str = "a letter a-z or '_', then up to 62 of a-z, 0-9 and '_'";
+
+fn is_sql_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= 63
+        && bytes.next().is_some_and(|first| matches!(first, b'a'..=b'z' | b'_'))
+        && bytes.all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::{Dimension, SHIPPED};
+
+    #[test]
+    fn the_known_handlers_and_dimensions_are_those_that_ship() {
+        assert_eq!(SHIPPED.map(|(name, _)| name), HANDLERS);
+        assert!(DIMENSIONS.iter().all(|name| Dimension::from_name(name).is_some()));
+    }
+
+    #[test]
+    fn names_of_the_database_are_plain() {
+        assert!(is_sql_name("orders_2026") && is_sql_name("_x") && is_sql_name(&"a".repeat(63)));
+        for name in ["", "2x", "Orders", "a-b", "a;drop", "a\"b", "ordër", &"a".repeat(64)] {
+            assert!(!is_sql_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Configuration as a user meets it: files, variables and `--set` in, text and exit codes out.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+const STORE: &str = "[store]\nurl = \"postgres://weir:hunter2@db/weir?sslpassword=hunter3\"\n";
+const POOL: &str = "[pools.storage]\ntopics = [\"message-events\"]\nstart = \"beginning\"\n";
+const PERSIST: &str = "[[pools.storage.pipelines]]\nname = \"persist\"\nhandler = \"persist\"\n";
+
+/// A directory of one test, in which `weir` runs.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(config: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("weir-config-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&path).unwrap();
+        let place = Self(path);
+        place.write("weir.toml", config);
+        place
+    }
+
+    /// One pool that persists, and what is added to its file.
+    fn working(more: &str) -> Self {
+        Self::new(&format!("{more}\n{STORE}{POOL}{PERSIST}"))
+    }
+
+    fn write(&self, name: &str, content: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.current_dir(&self.0).env_remove("RUST_LOG").args(args).stdin(Stdio::null());
+        command
+    }
+
+    fn weir(&self, args: &[&str]) -> Ran {
+        Ran::of(self.command(args).args(["--config", "weir.toml"]).output().unwrap())
+    }
+
+    fn check(&self, args: &[&str]) -> Ran {
+        self.weir(&[&["check"], args].concat())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    #[track_caller]
+    fn fails_with(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.err.starts_with("error: "), "{}", self.err);
+        for part in parts {
+            assert!(self.err.contains(part), "{part:?} is not in:\n{}", self.err);
+        }
+        self.keeps_secrets();
+    }
+
+    #[track_caller]
+    fn shows(&self, parts: &[&str]) {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        for part in parts {
+            assert!(self.out.contains(part), "{part:?} is not in:\n{}", self.out);
+        }
+        self.keeps_secrets();
+    }
+
+    #[track_caller]
+    fn keeps_secrets(&self) {
+        assert!(!self.out.contains("hunter") && !self.err.contains("hunter"), "a secret is shown: {self:?}");
+    }
+}
+
+#[track_caller]
+fn refused(config: &str, parts: &[&str]) {
+    Place::new(config).check(&[]).fails_with(2, parts);
+}
+
+/// A pool whose one pipeline consists of these lines.
+fn with_pipeline(lines: &str) -> String {
+    format!("{STORE}{POOL}[[pools.storage.pipelines]]\n{lines}")
+}
+
+#[test]
+fn what_is_right_is_shown_whole_and_without_secrets() {
+    let place = Place::working("[kafka.options]\nsasl_password = \"hunter4\"\nsasl_username = \"weir\"");
+    let shown = place.check(&[]);
+    shown.shows(&["postgres://weir:***@db/weir?sslpassword=***", "sasl_password = \"***\"", "sasl_username = \"weir\""]);
+    shown.shows(&["max_poll_records = 500", "time budget of pool storage: a batch may take 7500 ms"]);
+    let json = place.check(&["--json"]);
+    json.shows(&[]);
+    let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(json["config"]["pools"]["storage"]["batch_bytes"], "4MiB");
+    assert_eq!(json["time_budgets"]["storage"]["batch_ms_max"], 7500.0);
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_path_its_file_and_the_nearest_known_one() {
+    let typo = format!("{STORE}{POOL}max_pol_records = 5\n[kafka]\nbroker = [\"x:1\"]\n[colour]\n");
+    refused(
+        &typo,
+        &[
+            "unknown key `pools.storage.max_pol_records` (weir.toml): did you mean `max_poll_records`?",
+            "unknown key `kafka.broker` (weir.toml): did you mean `brokers`?",
+            "unknown key `colour` (weir.toml): known are startup_timeout, kafka",
+        ],
+    );
+    let deep = with_pipeline("name = \"p\"\nhandler = \"persist\"\ncolumn = {}\n");
+    refused(&deep, &["unknown key `pools.storage.pipelines[0].column` (weir.toml): did you mean `columns`?"]);
+    Place::working("").check(&["--set", "log.levle=debug"]).fails_with(2, &["`log.levle` (--set): did you mean `level`"]);
+}
+
+#[test]
+fn a_wrong_type_is_refused_with_what_was_found_and_expected() {
+    for (line, parts) in [
+        ("max_poll_records = \"many\"", ["`pools.storage.max_poll_records` (weir.toml): found \"many\"", "a whole number"]),
+        ("max_poll_records = 1.5", ["found 1.5", "a whole number"]),
+        ("max_poll_records = -1", ["found -1", "not negative"]),
+        ("drain_deadline = 20", ["found 20", "expected a duration such as \"20s\""]),
+        ("batch_bytes = \"4 bananas\"", ["found \"4 bananas\"", "\"4MiB\""]),
+        ("processed_set = true", ["found true", "expected \"set\" or \"off\""]),
+        ("event = 5", ["found 5", "expected a table"]),
+        ("group = [\"a\"]", ["`pools.storage.group` (weir.toml): found a list", "expected text"]),
+    ] {
+        refused(&format!("{STORE}{POOL}{line}\n"), &parts);
+    }
+    refused("[store]\nurl = 5\n", &["`store.url` (weir.toml): found something else, expected text"]);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_refused_by_its_line_and_without_quoting_it() {
+    refused("[store]\nurl = \"postgres://weir:hunter2@db\n", &["weir.toml: line 2: "]);
+    let missing = Place::new("").check(&["--config", "nowhere.toml"]);
+    missing.fails_with(2, &["read nowhere.toml: No such file"]);
+}
+
+#[test]
+fn a_pool_must_say_where_it_begins() {
+    let silent = format!("{STORE}[pools.storage]\ntopics = [\"t\"]\n{PERSIST}");
+    refused(&silent, &["`pools.storage.start` is not set", "\"beginning\", \"end\", \"committed\" or a point in time"]);
+    let wrong = format!("{STORE}[pools.storage]\ntopics = [\"t\"]\nstart = \"earliest\"\n");
+    refused(&wrong, &["found \"earliest\"", "\"beginning\""]);
+    for start in ["\"2026-01-31T08:00:00Z\"", "2026-01-31T08:00:00Z"] {
+        let since = format!("{STORE}[pools.storage]\ntopics = [\"t\"]\nstart = {start}\n{PERSIST}");
+        Place::new(&since).check(&[]).shows(&["start = \"2026-01-31T08:00:00Z\""]);
+    }
+}
+
+#[test]
+fn an_impossible_time_budget_is_refused_with_its_arithmetic() {
+    refused(
+        &format!("{STORE}{POOL}handle_ms = 20\n"),
+        &["500 events x 20 ms = 10000 ms >= 7500 ms", "the largest max_poll_records that fits is 374"],
+    );
+    Place::working("").check(&["--set", "pools.storage.handle_ms=2"]).shows(&["500 events x 2 ms = 1000 ms < 7500 ms"]);
+}
+
+#[test]
+fn pools_that_would_write_over_each_other_are_refused() {
+    let other = POOL.replace("storage", "other");
+    let pipelines = |pool: &str| {
+        let persist = PERSIST.replace("storage", pool);
+        format!("{persist}[[pools.{pool}.pipelines]]\nname = \"analyze\"\nhandler = \"analyze\"\n")
+    };
+    let both = format!("{STORE}{POOL}group = \"g\"\n{}{other}group = \"g\"\n{}", pipelines("storage"), pipelines("other"));
+    refused(
+        &both,
+        &[
+            "pools \"other\" and \"storage\" are both of group \"g\"",
+            "pools \"other\" and \"storage\" both persist into table \"messages\"",
+            "pools \"other\" and \"storage\" both analyze",
+        ],
+    );
+}
+
+#[test]
+fn pools_need_a_database_topics_and_pipelines() {
+    refused(&format!("{POOL}{PERSIST}"), &["pools need a database", "store.url"]);
+    refused(&format!("[store]\n{POOL}{PERSIST}"), &["`store.url` is not set"]);
+    refused(&format!("{STORE}[pools.x]\nstart = \"end\"\n"), &["`pools.x.topics` is empty"]);
+    refused(&format!("{STORE}{POOL}"), &["`pools.storage.pipelines` is empty"]);
+    let twice = POOL.replace("[\"message-events\"]", "[\"a\", \"a\"]");
+    refused(&format!("{STORE}{twice}{PERSIST}"), &["names \"a\" twice"]);
+}
+
+#[test]
+fn names_are_plain() {
+    refused(&format!("{STORE}{}", POOL.replace("storage", "Storage")), &["`pools.Storage`: a pool's name consists of"]);
+    let twice = format!("{STORE}{POOL}{PERSIST}{PERSIST}");
+    refused(&twice, &["`pools.storage.pipelines[1].name`: \"persist\" is another pipeline's name", "as another does"]);
+    refused(&with_pipeline("name = \"a b\"\nhandler = \"persist\"\n"), &["pipelines[0].name`: found \"a b\""]);
+    refused(&with_pipeline("name = \"a\"\n"), &["`pools.storage.pipelines[0].handler` is not set"]);
+    refused(&with_pipeline("name = \"a\"\nhandler = \"print\"\n"), &["no handler \"print\", expected persist or analyze"]);
+}
+
+#[test]
+fn a_mapping_is_checked() {
+    let persist = |lines: &str| with_pipeline(&format!("name = \"p\"\nhandler = \"persist\"\n{lines}\n"));
+    for (lines, part) in [
+        ("table = \"orders; drop\"\ncolumns = { message_id = \"$id\" }", "table` is \"orders; drop\", expected a letter"),
+        ("table = \"orders\"", "needs `columns`"),
+        ("columns = { message_id = \"$id\" }", "needs `table`"),
+        ("table = \"o\"\ncolumns = { message_id = \"$id\", x = \"order/id\" }", "columns.x` is \"order/id\", expected a JSON pointer"),
+        ("table = \"o\"\ncolumns = { message_id = \"$id\", X = \"/x\" }", "columns.X` is no column"),
+        ("table = \"o\"\nkey = \"id\"\ncolumns = { x = \"$id\" }", "key` is \"id\", which is not one of the columns"),
+        ("table = \"o\"\nkey = \"id\"\ncolumns = { id = \"/x\" }", "must be filled from the event's id"),
+        ("on_duplicate = \"update\"", "newer_by` is not set"),
+        ("newer_by = \"timestamp\"", "newer_by` has no use without"),
+        ("on_duplicate = \"update\"\nnewer_by = \"age\"", "newer_by` is \"age\", which is not one of the columns"),
+        ("dimensions = [\"type\"]", "dimensions` belongs to the handler analyze"),
+    ] {
+        refused(&persist(lines), &[part]);
+    }
+    Place::new(&persist("on_duplicate = \"update\"\nnewer_by = \"timestamp\"")).check(&[]).shows(&["newer_by"]);
+    let mapped = "table = \"o\"\nkey = \"id\"\ncolumns = { id = \"/message/message_id\", at = \"$kafka_timestamp\" }";
+    Place::new(&persist(mapped)).check(&[]).shows(&["id = \"/message/message_id\""]);
+}
+
+#[test]
+fn what_is_counted_is_checked() {
+    let analyze = |lines: &str| with_pipeline(&format!("name = \"a\"\nhandler = \"analyze\"\n{lines}\n"));
+    refused(&analyze("dimensions = [\"colour\"]"), &["no dimension \"colour\", known are type, user"]);
+    refused(&analyze("dimensions = [\"type\", \"type\"]"), &["names \"type\" twice"]);
+    refused(&analyze("table = \"t\""), &["`pools.storage.pipelines[0].table` belongs to the handler persist"]);
+}
+
+#[test]
+fn numbers_and_pointers_of_a_pool_are_checked_together() {
+    let pool = "max_poll_records = 100001\nreject_hold_ratio = 1.5\nqueue_bytes = 0\nhandle_ms = 0\ndrain_deadline = \"0s\"\n";
+    refused(
+        &format!("{STORE}{POOL}{pool}[pools.storage.event]\nid = \"id\"\n"),
+        &[
+            "`pools.storage.max_poll_records` is 100001, at most 100000",
+            "`pools.storage.reject_hold_ratio` must be",
+            "`pools.storage.queue_bytes` must be greater than 0",
+            "`pools.storage.handle_ms` must be greater than 0",
+            "`pools.storage.drain_deadline` must be greater than 0",
+            "`pools.storage.event.id`: found \"id\", expected a JSON pointer",
+        ],
+    );
+}
+
+#[test]
+fn settings_of_kafka_that_weir_governs_are_refused_by_name() {
+    refused("[kafka]\nheartbeat_interval_ms = 5000\n", &["heartbeat_interval_ms` is 5000: it must be less than a third"]);
+    refused("[kafka]\nmax_poll_interval_ms = 9000\n", &["max_poll_interval_ms` is 9000", "session_timeout_ms` (15000)"]);
+    refused(
+        "[kafka.options]\ngroup_id = \"x\"\n\"auto.offset.reset\" = \"latest\"\nqueued_max_messages_kbytes = 5\n",
+        &[
+            "`kafka.options.group_id` cannot be set: use `pools.<name>.group`",
+            "`kafka.options.auto.offset.reset` cannot be set: use `pools.<name>.start`",
+            "use `pools.<name>.queue_bytes`",
+        ],
+    );
+}
+
+#[test]
+fn a_secret_can_lie_in_a_file() {
+    let place = Place::new(&format!("[store]\nurl_file = \"url\"\n{POOL}{PERSIST}"));
+    place.check(&[]).fails_with(2, &["`store.url_file`: read url: No such file"]);
+    place.write("url", "\n");
+    place.check(&[]).fails_with(2, &["`store.url_file`: url is empty"]);
+    place.write("url", "postgres://weir:hunter2@db/weir\n");
+    place.check(&[]).shows(&["url = \"postgres://weir:***@db/weir\"", "url_file = \"url\""]);
+    place.check(&["--set", "store.url=postgres://x"]).fails_with(2, &["`store.url` and `store.url_file` are both set"]);
+    place.write("password", "hunter5\n");
+    let options = ["--set", "kafka.options.sasl_password_file=password"];
+    place.check(&options).shows(&["sasl_password = \"***\""]);
+    let both = [&options[..], &["--set", "kafka.options.sasl_password=hunter6"]].concat();
+    place.check(&both).fails_with(2, &["`kafka.options.sasl_password` and `kafka.options.sasl_password_file`"]);
+    place.check(&["--set", "redis.url_file=gone"]).fails_with(2, &["`redis.url_file`: read gone"]);
+}
+
+#[test]
+fn a_later_layer_goes_over_an_earlier_one() {
+    let place = Place::working("[log]\nlevel = \"warn\"");
+    let other = place.write("other.toml", "[pools.storage]\nmax_poll_records = 20\nbatch_linger = \"6ms\"\n");
+    let mut command = place.command(&["check", "--config", "weir.toml", "--config", &other]);
+    command
+        .env("WEIR__POOLS__STORAGE__BATCH_LINGER", "7ms")
+        .env("weir__pools__storage__topics", "a, b")
+        .env("WEIR__KAFKA__BROKERS", "x:1,y:2")
+        .env("WEIR__KAFKA__OPTIONS__LINGER_MS", "5")
+        .env("WEIR__POOLS__STORAGE__REJECT_HOLD_RATIO", "0.25")
+        .env("WEIR__STORE__CONNECTIONS", "9")
+        .args(["--set", "store.connections=10", "--set", "pools.storage.batch_bytes=2MiB", "--set", "redis.url=\"redis://r\""]);
+    Ran::of(command.output().unwrap()).shows(&[
+        "level = \"warn\"",
+        "max_poll_records = 20",
+        "batch_linger = \"7ms\"",
+        "topics = [\"a\", \"b\"]",
+        "brokers = [\"x:1\", \"y:2\"]",
+        "linger_ms = \"5\"",
+        "reject_hold_ratio = 0.25",
+        "connections = 10",
+        "batch_bytes = \"2MiB\"",
+        "url = \"redis://r\"",
+    ]);
+}
+
+#[test]
+fn a_variable_is_checked_like_a_file() {
+    let place = Place::working("");
+    let with = |name: &str, value: &str| {
+        Ran::of(place.command(&["check", "--config", "weir.toml"]).env(name, value).output().unwrap())
+    };
+    with("WEIR__POOLS__STORAGE__MAX_POLL_RECORDS", "many")
+        .fails_with(2, &["(the variable WEIR__POOLS__STORAGE__MAX_POLL_RECORDS): found \"many\""]);
+    with("WEIR__STORE__URLL", "hunter2").fails_with(2, &["unknown key `store.urll`", "did you mean `url`?"]);
+}
+
+#[test]
+fn the_file_of_the_working_directory_is_taken_when_none_is_named() {
+    let place = Place::new("");
+    place.write("config/weir.toml", &format!("{STORE}{POOL}max_poll_records = 77\n{PERSIST}"));
+    Ran::of(place.command(&["check"]).output().unwrap()).shows(&["max_poll_records = 77"]);
+}
+
+#[test]
+fn a_pool_that_is_not_there_is_bad_usage() {
+    Place::working("").weir(&["run", "--pool", "x"]).fails_with(2, &["there is no pool \"x\": known are storage"]);
+    Place::new("").weir(&["run"]).fails_with(2, &["no pool is configured"]);
+    let unknown = Ran::of(Place::new("").command(&["rnu"]).output().unwrap());
+    assert_eq!(unknown.code, Some(2));
+    Place::working("").check(&["--set", "log"]).fails_with(2, &["found \"log\", expected KEY=VALUE"]);
+    Place::working("").check(&["--set", "log.level=a=b=c"]).fails_with(2, &["`log.level`: found \"a=b=c\""]);
+}
+
+#[test]
+fn a_reader_that_closes_the_pipe_is_no_failure() {
+    let place = Place::working("");
+    let mut command = place.command(&["check", "--config", "weir.toml"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
+}
