@@ -55,11 +55,7 @@ pub struct Health {
 impl Health {
     /// The pools of this process, none of which has joined yet.
     pub fn new<'a>(pools: impl IntoIterator<Item = &'a str>) -> Self {
-        let health = Self {
-            pools: Arc::default(),
-            stall_max: STALL_MAX,
-            started: Instant::now(),
-        };
+        let health = Self { pools: Arc::default(), stall_max: STALL_MAX, started: Instant::now() };
         for pool in pools {
             health.pool(pool);
         }
@@ -74,21 +70,13 @@ impl Health {
 
     /// The handle through which a pool reports.
     pub fn pool(&self, name: &str) -> PoolHealth {
-        let new = || PoolHealth {
-            started: self.started,
-            report: Arc::default(),
-        };
-        lock(&self.pools)
-            .entry(name.to_owned())
-            .or_insert_with(new)
-            .clone()
+        let new = || PoolHealth { started: self.started, report: Arc::default() };
+        lock(&self.pools).entry(name.to_owned()).or_insert_with(new).clone()
     }
 
     fn report(&self) -> Report {
-        let pools: BTreeMap<String, PoolReport> = lock(&self.pools)
-            .iter()
-            .map(|(name, pool)| (name.clone(), pool.view(self.stall_max)))
-            .collect();
+        let pools: BTreeMap<String, PoolReport> =
+            lock(&self.pools).iter().map(|(name, pool)| (name.clone(), pool.view(self.stall_max))).collect();
         Report {
             ready: pools.values().all(|pool| pool.joined),
             healthy: pools.values().all(|pool| !pool.stalled),
@@ -129,9 +117,7 @@ impl Default for Reported {
 impl PoolHealth {
     /// The poll loop has come round.
     pub fn polled_now(&self) {
-        self.report
-            .polled_at_ms
-            .store(self.now_ms(), Ordering::Relaxed);
+        self.report.polled_at_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
     /// The pool has joined its group, which it need do only once.
@@ -156,8 +142,7 @@ impl PoolHealth {
 
     fn view(&self, stall_max: Duration) -> PoolReport {
         let polled_at_ms = self.report.polled_at_ms.load(Ordering::Relaxed);
-        let polled_ms_ago =
-            (polled_at_ms != NEVER).then(|| self.now_ms().saturating_sub(polled_at_ms));
+        let polled_ms_ago = (polled_at_ms != NEVER).then(|| self.now_ms().saturating_sub(polled_at_ms));
         PoolReport {
             joined: self.report.joined.load(Ordering::Relaxed),
             stalled: polled_ms_ago.is_some_and(|ms| Duration::from_millis(ms) > stall_max),
@@ -202,26 +187,16 @@ pub async fn serve(
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(SocketAddr, JoinHandle<()>), Error> {
-    let failed = |source| Error::Listen {
-        address: listen,
-        source,
-    };
+    let failed = |source| Error::Listen { address: listen, source };
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(%address, "health and metrics listening");
     let routes = Router::new()
         .route("/metrics", get(render))
         .with_state(metrics)
-        .merge(
-            Router::new()
-                .route("/healthz", get(healthz))
-                .route("/readyz", get(readyz))
-                .with_state(health),
-        );
+        .merge(Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(health));
     let task = tokio::spawn(async move {
-        let served = axum::serve(listener, routes)
-            .with_graceful_shutdown(shutdown.cancelled_owned())
-            .await;
+        let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await;
         if let Err(error) = served {
             tracing::error!(%error, "health and metrics are no longer served: restart the worker");
         }
@@ -230,13 +205,7 @@ pub async fn serve(
 }
 
 async fn render(State(metrics): State<Metrics>) -> impl IntoResponse {
-    (
-        [(
-            header::CONTENT_TYPE,
-            "text/plain; version=0.0.4; charset=utf-8",
-        )],
-        metrics.render(),
-    )
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
 }
 
 async fn healthz(State(health): State<Health>) -> impl IntoResponse {
@@ -250,13 +219,8 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
 }
 
 fn answer(good: bool, report: &Report) -> impl IntoResponse + use<> {
-    let status = if good {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let body =
-        serde_json::to_string(report).expect("strings, numbers and booleans are always valid JSON");
+    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = serde_json::to_string(report).expect("strings, numbers and booleans are always valid JSON");
     (status, [(header::CONTENT_TYPE, "application/json")], body)
 }
 

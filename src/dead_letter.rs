@@ -113,7 +113,11 @@ impl Mirror {
                 }
                 Err(why) => {
                     if told.as_ref() != Some(&why) {
-                        tracing::warn!(pool = &*self.pool, why, "dead letters wait in weir_dead; events go on, and their mirror is tried again");
+                        tracing::warn!(
+                            pool = &*self.pool,
+                            why,
+                            "dead letters wait in weir_dead; events go on, and their mirror is tried again"
+                        );
                     }
                     told = Some(why);
                     RETRY

@@ -108,11 +108,7 @@ impl<T: Payload> Event<T> {
     ///
     /// # Errors
     /// The value is not what the decoder expects, or its id cannot be kept. The record comes back with the error.
-    pub fn decode(
-        decoder: &dyn Decode<T>,
-        origin: &Arc<Origin>,
-        record: Record,
-    ) -> Result<Self, (Record, Malformed)> {
+    pub fn decode(decoder: &dyn Decode<T>, origin: &Arc<Origin>, record: Record) -> Result<Self, (Record, Malformed)> {
         let decoded = decoder.decode(&record).and_then(|payload| {
             let id = EventId::of_payload(payload.id(), origin, &record)?;
             Ok((payload, id))

@@ -12,8 +12,7 @@ use std::sync::Arc;
 
 use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 pub use pool::{Commit, DEAD_REASONS, Lookups, Phase, PipelineMetrics, PoolMetrics, TopicMetrics};
@@ -111,13 +110,7 @@ impl Families {
                     &["pool", "topic"],
                 ),
             ),
-            batch_events: histograms(
-                r,
-                "weir_batch_events",
-                "Events in a batch.",
-                &["pool"],
-                BATCH_BUCKETS,
-            ),
+            batch_events: histograms(r, "weir_batch_events", "Events in a batch.", &["pool"], BATCH_BUCKETS),
             prepare_duration: histograms(
                 r,
                 "weir_prepare_duration_seconds",
@@ -174,24 +167,14 @@ impl Families {
                 "Attempts repeated after a transient failure, by reason.",
                 &["pool", "reason"],
             ),
-            holds: gauges(
-                r,
-                "weir_holds",
-                "Partitions held now, waiting for somebody to act.",
-                &["pool"],
-            ),
+            holds: gauges(r, "weir_holds", "Partitions held now, waiting for somebody to act.", &["pool"]),
             fences: counters(
                 r,
                 "weir_fences_total",
                 "Batches refused by the ledger since another owner had claimed the partition.",
                 &["pool"],
             ),
-            claims: counters(
-                r,
-                "weir_claims_total",
-                "Partitions claimed in the ledger.",
-                &["pool"],
-            ),
+            claims: counters(r, "weir_claims_total", "Partitions claimed in the ledger.", &["pool"]),
             rebalances: counters(
                 r,
                 "weir_rebalances_total",
@@ -210,27 +193,18 @@ impl Families {
                 "Offset commits to Kafka, by result: ok or error.",
                 &["pool", "result"],
             ),
-            tombstones: counters(
-                r,
-                "weir_tombstones_total",
-                "Records without a value.",
-                &["pool"],
-            ),
+            tombstones: counters(r, "weir_tombstones_total", "Records without a value.", &["pool"]),
             registry,
         }
     }
 }
 
-const BATCH_BUCKETS: &[f64] = &[
-    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0,
-];
-const WORK_BUCKETS: &[f64] = &[
-    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
-const AGE_BUCKETS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
-    3_600.0,
-];
+const BATCH_BUCKETS: &[f64] =
+    &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0];
+const WORK_BUCKETS: &[f64] =
+    &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const AGE_BUCKETS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0];
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
@@ -240,21 +214,12 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGa
     registered(registry, IntGaugeVec::new(Opts::new(name, help), labels))
 }
 
-fn histograms(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-    buckets: &[f64],
-) -> HistogramVec {
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
     let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
     registered(registry, HistogramVec::new(options, labels))
 }
 
-fn registered<F: Collector + Clone + 'static>(
-    registry: &Registry,
-    family: prometheus::Result<F>,
-) -> F {
+fn registered<F: Collector + Clone + 'static>(registry: &Registry, family: prometheus::Result<F>) -> F {
     let family = family.expect("names, labels and buckets are constants that the unit tests check");
     registry
         .register(Box::new(family.clone()))
@@ -286,32 +251,17 @@ mod tests {
         for family in filled().0.registry.gather() {
             let name = family.name();
             assert!(name.starts_with("weir_"), "{name}");
-            assert!(
-                !family.help().is_empty() && family.help().ends_with('.'),
-                "{name}: help"
-            );
+            assert!(!family.help().is_empty() && family.help().ends_with('.'), "{name}: help");
             if family.get_field_type() == MetricType::COUNTER {
                 assert!(name.ends_with("_total"), "{name}: a counter");
             } else {
-                assert!(
-                    base_units.iter().any(|unit| name.ends_with(unit)),
-                    "{name}: unit"
-                );
+                assert!(base_units.iter().any(|unit| name.ends_with(unit)), "{name}: unit");
             }
             for series in family.get_metric() {
-                let labels: BTreeSet<&str> = series
-                    .get_label()
-                    .iter()
-                    .map(|label| label.name())
-                    .collect();
+                let labels: BTreeSet<&str> = series.get_label().iter().map(|label| label.name()).collect();
                 assert!(labels.contains("pool"), "{name}: pool");
-                let known = [
-                    "pool", "pipeline", "topic", "outcome", "phase", "result", "reason",
-                ];
-                assert!(
-                    labels.iter().all(|label| known.contains(label)),
-                    "{name}: {labels:?}"
-                );
+                let known = ["pool", "pipeline", "topic", "outcome", "phase", "result", "reason"];
+                assert!(labels.iter().all(|label| known.contains(label)), "{name}: {labels:?}");
             }
         }
     }
@@ -349,19 +299,10 @@ mod tests {
     fn two_handles_of_a_pool_count_in_the_same_series() {
         let metrics = Metrics::new();
         for _ in 0..2 {
-            metrics
-                .clone()
-                .pool("storage")
-                .topic("message-events")
-                .consumed
-                .inc_by(3);
+            metrics.clone().pool("storage").topic("message-events").consumed.inc_by(3);
         }
         let line = "weir_events_consumed_total{pool=\"storage\",topic=\"message-events\"} 6";
-        assert!(
-            metrics.render().lines().any(|found| found == line),
-            "{}",
-            metrics.render()
-        );
+        assert!(metrics.render().lines().any(|found| found == line), "{}", metrics.render());
     }
 
     #[test]
@@ -371,37 +312,19 @@ mod tests {
         topic.set_lag(Some(7), Some(0.5));
         assert!(metrics.render().contains("weir_lag_events{"));
         topic.set_lag(None, None);
-        assert!(
-            !metrics.render().contains("weir_lag_"),
-            "{}",
-            metrics.render()
-        );
+        assert!(!metrics.render().contains("weir_lag_"), "{}", metrics.render());
         topic.set_lag(Some(8), None);
         let text = metrics.render();
-        assert!(
-            text.contains("} 8") && !text.contains("weir_lag_seconds{"),
-            "{text}"
-        );
+        assert!(text.contains("} 8") && !text.contains("weir_lag_seconds{"), "{text}");
     }
 
     #[test]
     fn ages_of_a_batch_are_observed_one_by_one() {
         let metrics = Metrics::new();
-        metrics
-            .pool("storage")
-            .settled_after([0.001, 0.02, 7_200.0]);
+        metrics.pool("storage").settled_after([0.001, 0.02, 7_200.0]);
         let text = metrics.render();
-        assert!(
-            text.contains("weir_end_to_end_seconds_bucket{pool=\"storage\",le=\"0.005\"} 1"),
-            "{text}"
-        );
-        assert!(
-            text.contains("weir_end_to_end_seconds_bucket{pool=\"storage\",le=\"0.025\"} 2"),
-            "{text}"
-        );
-        assert!(
-            text.contains("weir_end_to_end_seconds_count{pool=\"storage\"} 3"),
-            "{text}"
-        );
+        assert!(text.contains("weir_end_to_end_seconds_bucket{pool=\"storage\",le=\"0.005\"} 1"), "{text}");
+        assert!(text.contains("weir_end_to_end_seconds_bucket{pool=\"storage\",le=\"0.025\"} 2"), "{text}");
+        assert!(text.contains("weir_end_to_end_seconds_count{pool=\"storage\"} 3"), "{text}");
     }
 }

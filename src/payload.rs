@@ -114,11 +114,7 @@ impl<'de> Deserialize<'de> for Id {
 /// The conversation of a message between two users: both ids as text, sorted, joined by `:`. So it is
 /// the same whoever of the two writes.
 pub fn conversation_of_two(one: &str, other: &str) -> String {
-    let (first, second) = if one <= other {
-        (one, other)
-    } else {
-        (other, one)
-    };
+    let (first, second) = if one <= other { (one, other) } else { (other, one) };
     format!("{first}:{second}")
 }
 
@@ -128,14 +124,7 @@ mod tests {
 
     #[test]
     fn an_id_keeps_its_kind_and_its_value() {
-        for json in [
-            r#""1001""#,
-            "1001",
-            "-7",
-            "18446744073709551615",
-            r#""zoë""#,
-            r#""""#,
-        ] {
+        for json in [r#""1001""#, "1001", "-7", "18446744073709551615", r#""zoë""#, r#""""#] {
             let id: Id = serde_json::from_str(json).unwrap();
             assert_eq!(serde_json::to_string(&id).unwrap(), json);
         }

@@ -55,7 +55,9 @@ pub enum PipelinesError {
         pool: Arc<str>,
     },
     /// An id can only be claimed once.
-    #[error("pool {pool:?}: pipelines {first:?} and {second:?} both claim the event's id; put one into a pool of its own")]
+    #[error(
+        "pool {pool:?}: pipelines {first:?} and {second:?} both claim the event's id; put one into a pool of its own"
+    )]
     TwoClaimers {
         /// The pool.
         pool: Arc<str>,
@@ -75,11 +77,7 @@ pub enum PipelinesError {
 }
 
 impl<T: Payload> Pipelines<T> {
-    pub(crate) fn new(
-        pool: Arc<str>,
-        store: Arc<dyn Store>,
-        list: Vec<Pipeline<T>>,
-    ) -> Result<Self, PipelinesError> {
+    pub(crate) fn new(pool: Arc<str>, store: Arc<dyn Store>, list: Vec<Pipeline<T>>) -> Result<Self, PipelinesError> {
         match list.len() {
             0 => return Err(PipelinesError::None { pool }),
             1..=PIPELINES_MAX => {}

@@ -76,7 +76,9 @@ pub enum Error {
         message: String,
     },
     /// A stop took longer than the drain deadline, so a batch was abandoned; it is redelivered.
-    #[error("pool {pool:?}: {partitions} partitions did not finish their batch within the drain deadline; their events come again")]
+    #[error(
+        "pool {pool:?}: {partitions} partitions did not finish their batch within the drain deadline; their events come again"
+    )]
     DrainOverran {
         /// The pool.
         pool: Arc<str>,
@@ -193,7 +195,11 @@ impl<T: Payload> Pool<T> {
             match counted {
                 Ok(Ok(counts)) => {
                     for (topic, _) in self.config.topics.iter().zip(&counts).filter(|(_, count)| **count == 0) {
-                        tracing::warn!(pool = &*self.name, topic, "the topic does not exist; waiting for it to be made");
+                        tracing::warn!(
+                            pool = &*self.name,
+                            topic,
+                            "the topic does not exist; waiting for it to be made"
+                        );
                     }
                     self.health.waiting_for(None);
                     return Ok(Some(counts.iter().sum()));

@@ -80,9 +80,7 @@ impl Publisher {
         let deliveries = Deliveries::new(Arc::clone(&brokers));
         let in_flight_events_max = options.in_flight_events_max.max(1);
         Ok(Self {
-            producer: settings
-                .create_with_context(deliveries)
-                .map_err(PublishError::Setup)?,
+            producer: settings.create_with_context(deliveries).map_err(PublishError::Setup)?,
             in_flight: Arc::new(Semaphore::new(in_flight_events_max as usize)),
             in_flight_events_max,
             event_bytes_max,
@@ -99,10 +97,7 @@ impl Publisher {
     /// [`PublishError::TooLarge`], [`PublishError::UnknownTopic`] or [`PublishError::Refused`]: the event
     /// was not queued. Later failures are the handle's.
     pub async fn send(&self, event: Outgoing<'_>) -> Result<Handle, PublishError> {
-        let place = Arc::clone(&self.in_flight)
-            .acquire_owned()
-            .await
-            .map_err(|_| PublishError::Interrupted)?;
+        let place = Arc::clone(&self.in_flight).acquire_owned().await.map_err(|_| PublishError::Interrupted)?;
         let (reply, handle) = match self.delivery {
             Delivery::Acknowledged => {
                 let (reply, handle) = oneshot::channel();
@@ -110,10 +105,7 @@ impl Publisher {
             }
             Delivery::Buffered => (None, None),
         };
-        let pending = Box::new(Pending {
-            _place: place,
-            reply,
-        });
+        let pending = Box::new(Pending { _place: place, reply });
         let mut record = record(&event, pending);
         loop {
             match self.producer.send(record) {
@@ -136,17 +128,12 @@ impl Publisher {
             Err(_) => self.in_flight_events(),
         };
         let (failed, first_error) = self.producer.context().take_failures();
-        Undelivered {
-            failed,
-            pending,
-            first_error,
-        }
+        Undelivered { failed, pending, first_error }
     }
 
     /// How many events are neither delivered nor failed at this moment.
     pub fn in_flight_events(&self) -> u64 {
-        u64::from(self.in_flight_events_max)
-            .saturating_sub(self.in_flight.available_permits() as u64)
+        u64::from(self.in_flight_events_max).saturating_sub(self.in_flight.available_permits() as u64)
     }
 
     /// Waits until a broker answers, `deadline` at most, and returns the number of the topic's partitions.
@@ -154,11 +141,7 @@ impl Publisher {
     /// # Errors
     /// [`PublishError::UnknownTopic`] as soon as a broker says so, [`PublishError::Unreachable`] when none
     /// answered in time, [`PublishError::Refused`] for anything else, such as a missing permission.
-    pub async fn await_topic(
-        &self,
-        topic: &str,
-        deadline: Duration,
-    ) -> Result<usize, PublishError> {
+    pub async fn await_topic(&self, topic: &str, deadline: Duration) -> Result<usize, PublishError> {
         let began = Instant::now();
         loop {
             let left = deadline.saturating_sub(began.elapsed());
@@ -183,10 +166,7 @@ impl Publisher {
         let producer = self.producer.clone();
         let topic = topic.to_owned();
         let look = move || {
-            let metadata = producer
-                .client()
-                .fetch_metadata(Some(&topic), timeout)
-                .map_err(|error| code_of(&error))?;
+            let metadata = producer.client().fetch_metadata(Some(&topic), timeout).map_err(|error| code_of(&error))?;
             let found = metadata.topics().first();
             let found = found.ok_or(RDKafkaErrorCode::UnknownTopicOrPartition)?;
             match found.error() {
@@ -194,9 +174,7 @@ impl Publisher {
                 None => Ok(found.partitions().len()),
             }
         };
-        tokio::task::spawn_blocking(look)
-            .await
-            .unwrap_or(Err(RDKafkaErrorCode::Fail))
+        tokio::task::spawn_blocking(look).await.unwrap_or(Err(RDKafkaErrorCode::Fail))
     }
 
     fn refusal(&self, event: &Outgoing<'_>, error: &KafkaError) -> PublishError {
@@ -240,16 +218,8 @@ mod tests {
         let mut client = ClientConfig::new();
         client.set("message.max.bytes", "2000");
         let value = [b'x'; 3000];
-        let error = publisher(client)
-            .send(Outgoing::new("t", &value).key(b"key"))
-            .await
-            .unwrap_err();
-        let PublishError::TooLarge {
-            size_bytes,
-            limit_bytes,
-            ..
-        } = error
-        else {
+        let error = publisher(client).send(Outgoing::new("t", &value).key(b"key")).await.unwrap_err();
+        let PublishError::TooLarge { size_bytes, limit_bytes, .. } = error else {
             panic!("{error}");
         };
         assert_eq!((size_bytes, limit_bytes), (3003, 2000));
@@ -257,10 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn sending_waits_when_the_queue_is_full_and_drops_nothing() {
-        let options = PublishOptions {
-            in_flight_events_max: 3,
-            ..PublishOptions::default()
-        };
+        let options = PublishOptions { in_flight_events_max: 3, ..PublishOptions::default() };
         let publisher = Publisher::new(ClientConfig::new(), options).unwrap();
         let mut handles = Vec::new();
         for _ in 0..3 {
@@ -291,10 +258,7 @@ mod tests {
     async fn an_event_is_given_up_after_the_delivery_timeout() {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", "127.0.0.1:1");
-        let options = PublishOptions {
-            delivery_timeout: Duration::from_millis(300),
-            ..PublishOptions::default()
-        };
+        let options = PublishOptions { delivery_timeout: Duration::from_millis(300), ..PublishOptions::default() };
         let publisher = Publisher::new(client, options).unwrap();
         let mut handle = publisher.send(Outgoing::new("t", b"{}")).await.unwrap();
         assert!(handle.try_outcome().is_none());
@@ -316,10 +280,7 @@ mod tests {
     async fn a_cluster_that_does_not_answer_is_named() {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", "127.0.0.1:1");
-        let error = publisher(client)
-            .await_topic("t", Duration::from_millis(400))
-            .await
-            .unwrap_err();
+        let error = publisher(client).await_topic("t", Duration::from_millis(400)).await.unwrap_err();
         assert!(matches!(error, PublishError::Unreachable { .. }), "{error}");
         assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
     }

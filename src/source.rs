@@ -12,9 +12,9 @@ mod native;
 mod queue;
 mod watermarks;
 
-pub use native::{TopicIdError, topic_id};
 pub(crate) use context::Context;
 pub(crate) use native::cached_watermarks;
+pub use native::{TopicIdError, topic_id};
 pub(crate) use queue::{Fetched, Fetching, Limits, Queue};
 pub(crate) use watermarks::Watermarks;
 

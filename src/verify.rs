@@ -67,9 +67,7 @@ pub enum Error {
         source: sqlx::Error,
     },
     /// A pool's table or its key is not there.
-    #[error(
-        "table {table} with column {key} does not exist: run `weir migrate`, or set the pipeline's table and key"
-    )]
+    #[error("table {table} with column {key} does not exist: run `weir migrate`, or set the pipeline's table and key")]
     NoKey {
         /// The table.
         table: String,
@@ -95,17 +93,11 @@ pub enum Error {
 
 impl Error {
     fn kafka(action: impl Into<String>, source: KafkaError) -> Self {
-        Self::Kafka {
-            action: action.into(),
-            source,
-        }
+        Self::Kafka { action: action.into(), source }
     }
 
     fn database(action: impl Into<String>, source: sqlx::Error) -> Self {
-        Self::Database {
-            action: action.into(),
-            source,
-        }
+        Self::Database { action: action.into(), source }
     }
 }
 
@@ -191,11 +183,7 @@ pub struct PoolReport {
 /// # Errors
 ///
 /// If Kafka or the database cannot be read, or the configuration lacks what is needed. Findings are no error.
-pub async fn run(
-    config: Config,
-    pools: Vec<String>,
-    mut progress: Box<Progress>,
-) -> Result<Report, Error> {
+pub async fn run(config: Config, pools: Vec<String>, mut progress: Box<Progress>) -> Result<Report, Error> {
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || {
         let mut report = Report::default();

@@ -10,18 +10,10 @@ use tokio_util::sync::CancellationToken;
 use weir::admin::{self, Health};
 use weir::metrics::Metrics;
 
-const ANY_PORT: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 async fn serve(metrics: &Metrics, health: &Health) -> SocketAddr {
-    let (address, _) = admin::serve(
-        ANY_PORT,
-        metrics.clone(),
-        health.clone(),
-        CancellationToken::new(),
-    )
-    .await
-    .unwrap();
+    let (address, _) = admin::serve(ANY_PORT, metrics.clone(), health.clone(), CancellationToken::new()).await.unwrap();
     assert_ne!(address.port(), 0);
     address
 }
@@ -34,11 +26,7 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
     let mut response = String::new();
     socket.read_to_string(&mut response).await.unwrap();
     let (head, body) = response.split_once("\r\n\r\n").unwrap();
-    (
-        head[9..12].parse().unwrap(),
-        head.to_lowercase(),
-        body.to_owned(),
-    )
+    (head[9..12].parse().unwrap(), head.to_lowercase(), body.to_owned())
 }
 
 async fn get_json(address: SocketAddr, path: &str) -> (u16, Value) {
@@ -50,26 +38,13 @@ async fn get_json(address: SocketAddr, path: &str) -> (u16, Value) {
 #[tokio::test]
 async fn metrics_are_served_in_the_text_format() {
     let metrics = Metrics::new();
-    metrics
-        .pool("storage")
-        .topic("message-events")
-        .consumed
-        .inc();
+    metrics.pool("storage").topic("message-events").consumed.inc();
     let address = serve(&metrics, &Health::new(["storage"])).await;
     let (status, head, body) = get(address, "/metrics").await;
     assert_eq!(status, 200);
-    assert!(
-        head.contains("content-type: text/plain; version=0.0.4"),
-        "{head}"
-    );
-    assert!(
-        body.contains("# HELP weir_events_consumed_total "),
-        "{body}"
-    );
-    assert!(
-        body.contains("weir_events_consumed_total{pool=\"storage\",topic=\"message-events\"} 1\n"),
-        "{body}"
-    );
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert!(body.contains("# HELP weir_events_consumed_total "), "{body}");
+    assert!(body.contains("weir_events_consumed_total{pool=\"storage\",topic=\"message-events\"} 1\n"), "{body}");
 }
 
 #[tokio::test]
@@ -77,18 +52,12 @@ async fn a_worker_is_ready_when_every_pool_has_joined_once() {
     let health = Health::new(["storage", "analytics"]);
     let address = serve(&Metrics::new(), &health).await;
     health.pool("storage").joined();
-    health
-        .pool("analytics")
-        .waiting_for(Some("database".to_owned()));
+    health.pool("analytics").waiting_for(Some("database".to_owned()));
     let (status, body) = get_json(address, "/readyz").await;
     assert_eq!(status, 503);
     assert_eq!(body["pools"]["analytics"]["joined"], false);
     assert_eq!(body["pools"]["analytics"]["waiting_for"], "database");
-    assert_eq!(
-        get_json(address, "/healthz").await.0,
-        200,
-        "waiting at start is not standing still"
-    );
+    assert_eq!(get_json(address, "/healthz").await.0, 200, "waiting at start is not standing still");
 
     health.pool("analytics").joined();
     health.pool("analytics").waiting_for(None);
@@ -102,17 +71,12 @@ async fn a_ready_worker_stays_ready_without_partitions_in_holds_and_in_outages()
     let pool = health.pool("storage");
     pool.joined();
     pool.partitions(3);
-    pool.held(vec![
-        "message-events 0: table messages is missing".to_owned(),
-    ]);
+    pool.held(vec!["message-events 0: table messages is missing".to_owned()]);
     pool.waiting_for(Some("database".to_owned()));
     let (status, body) = get_json(address, "/readyz").await;
     assert_eq!(status, 200);
     assert_eq!(body["pools"]["storage"]["partitions"], 3);
-    assert_eq!(
-        body["pools"]["storage"]["holds"][0],
-        "message-events 0: table messages is missing"
-    );
+    assert_eq!(body["pools"]["storage"]["holds"][0], "message-events 0: table messages is missing");
     pool.partitions(0);
     assert_eq!(get_json(address, "/readyz").await.0, 200);
 }
@@ -133,10 +97,7 @@ async fn a_poll_loop_that_stands_still_makes_the_worker_unhealthy_and_is_named()
             assert_eq!(body["pools"]["moves"]["stalled"], false);
             break;
         }
-        assert!(
-            started.elapsed() < Duration::from_secs(10),
-            "the stall was not noticed"
-        );
+        assert!(started.elapsed() < Duration::from_secs(10), "the stall was not noticed");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     health.pool("stands").polled_now();
@@ -146,31 +107,17 @@ async fn a_poll_loop_that_stands_still_makes_the_worker_unhealthy_and_is_named()
 #[tokio::test]
 async fn an_address_in_use_is_an_error_that_names_it_and_the_setting() {
     let taken = serve(&Metrics::new(), &Health::new(["storage"])).await;
-    let second = admin::serve(
-        taken,
-        Metrics::new(),
-        Health::new(["storage"]),
-        CancellationToken::new(),
-    )
-    .await;
+    let second = admin::serve(taken, Metrics::new(), Health::new(["storage"]), CancellationToken::new()).await;
     let error = second.unwrap_err().to_string();
-    assert!(
-        error.contains(&taken.to_string()) && error.contains("health.listen"),
-        "{error}"
-    );
+    assert!(error.contains(&taken.to_string()) && error.contains("health.listen"), "{error}");
 }
 
 #[tokio::test]
 async fn the_shutdown_ends_it() {
     let shutdown = CancellationToken::new();
     let health = Health::new(["storage"]);
-    let (address, task) = admin::serve(ANY_PORT, Metrics::new(), health, shutdown.clone())
-        .await
-        .unwrap();
+    let (address, task) = admin::serve(ANY_PORT, Metrics::new(), health, shutdown.clone()).await.unwrap();
     shutdown.cancel();
-    tokio::time::timeout(Duration::from_secs(5), task)
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), task).await.unwrap().unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }

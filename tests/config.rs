@@ -105,7 +105,11 @@ fn with_pipeline(lines: &str) -> String {
 fn what_is_right_is_shown_whole_and_without_secrets() {
     let place = Place::working("[kafka.options]\nsasl_password = \"hunter4\"\nsasl_username = \"weir\"");
     let shown = place.check(&[]);
-    shown.shows(&["postgres://weir:***@db/weir?sslpassword=***", "sasl_password = \"***\"", "sasl_username = \"weir\""]);
+    shown.shows(&[
+        "postgres://weir:***@db/weir?sslpassword=***",
+        "sasl_password = \"***\"",
+        "sasl_username = \"weir\"",
+    ]);
     shown.shows(&["max_poll_records = 500", "time budget of pool storage: a batch may take 7500 ms"]);
     let json = place.check(&["--json"]);
     json.shows(&[]);
@@ -127,13 +131,18 @@ fn an_unknown_key_is_refused_with_its_path_its_file_and_the_nearest_known_one() 
     );
     let deep = with_pipeline("name = \"p\"\nhandler = \"persist\"\ncolumn = {}\n");
     refused(&deep, &["unknown key `pools.storage.pipelines[0].column` (weir.toml): did you mean `columns`?"]);
-    Place::working("").check(&["--set", "log.levle=debug"]).fails_with(2, &["`log.levle` (--set): did you mean `level`"]);
+    Place::working("")
+        .check(&["--set", "log.levle=debug"])
+        .fails_with(2, &["`log.levle` (--set): did you mean `level`"]);
 }
 
 #[test]
 fn a_wrong_type_is_refused_with_what_was_found_and_expected() {
     for (line, parts) in [
-        ("max_poll_records = \"many\"", ["`pools.storage.max_poll_records` (weir.toml): found \"many\"", "a whole number"]),
+        (
+            "max_poll_records = \"many\"",
+            ["`pools.storage.max_poll_records` (weir.toml): found \"many\"", "a whole number"],
+        ),
         ("max_poll_records = 1.5", ["found 1.5", "a whole number"]),
         ("max_poll_records = -1", ["found -1", "not negative"]),
         ("drain_deadline = 20", ["found 20", "expected a duration such as \"20s\""]),
@@ -182,7 +191,8 @@ fn pools_that_would_write_over_each_other_are_refused() {
         let persist = PERSIST.replace("storage", pool);
         format!("{persist}[[pools.{pool}.pipelines]]\nname = \"analyze\"\nhandler = \"analyze\"\n")
     };
-    let both = format!("{STORE}{POOL}group = \"g\"\n{}{other}group = \"g\"\n{}", pipelines("storage"), pipelines("other"));
+    let both =
+        format!("{STORE}{POOL}group = \"g\"\n{}{other}group = \"g\"\n{}", pipelines("storage"), pipelines("other"));
     refused(
         &both,
         &[
@@ -210,17 +220,26 @@ fn names_are_plain() {
     refused(&twice, &["`pools.storage.pipelines[1].name`: \"persist\" is another pipeline's name", "as another does"]);
     refused(&with_pipeline("name = \"a b\"\nhandler = \"persist\"\n"), &["pipelines[0].name`: found \"a b\""]);
     refused(&with_pipeline("name = \"a\"\n"), &["`pools.storage.pipelines[0].handler` is not set"]);
-    refused(&with_pipeline("name = \"a\"\nhandler = \"print\"\n"), &["no handler \"print\", expected persist or analyze"]);
+    refused(
+        &with_pipeline("name = \"a\"\nhandler = \"print\"\n"),
+        &["no handler \"print\", expected persist or analyze"],
+    );
 }
 
 #[test]
 fn a_mapping_is_checked() {
     let persist = |lines: &str| with_pipeline(&format!("name = \"p\"\nhandler = \"persist\"\n{lines}\n"));
     for (lines, part) in [
-        ("table = \"orders; drop\"\ncolumns = { message_id = \"$id\" }", "table` is \"orders; drop\", expected a letter"),
+        (
+            "table = \"orders; drop\"\ncolumns = { message_id = \"$id\" }",
+            "table` is \"orders; drop\", expected a letter",
+        ),
         ("table = \"orders\"", "needs `columns`"),
         ("columns = { message_id = \"$id\" }", "needs `table`"),
-        ("table = \"o\"\ncolumns = { message_id = \"$id\", x = \"order/id\" }", "columns.x` is \"order/id\", expected a JSON pointer"),
+        (
+            "table = \"o\"\ncolumns = { message_id = \"$id\", x = \"order/id\" }",
+            "columns.x` is \"order/id\", expected a JSON pointer",
+        ),
         ("table = \"o\"\ncolumns = { message_id = \"$id\", X = \"/x\" }", "columns.X` is no column"),
         ("table = \"o\"\nkey = \"id\"\ncolumns = { x = \"$id\" }", "key` is \"id\", which is not one of the columns"),
         ("table = \"o\"\nkey = \"id\"\ncolumns = { id = \"/x\" }", "must be filled from the event's id"),
@@ -246,7 +265,8 @@ fn what_is_counted_is_checked() {
 
 #[test]
 fn numbers_and_pointers_of_a_pool_are_checked_together() {
-    let pool = "max_poll_records = 100001\nreject_hold_ratio = 1.5\nqueue_bytes = 0\nhandle_ms = 0\ndrain_deadline = \"0s\"\n";
+    let pool =
+        "max_poll_records = 100001\nreject_hold_ratio = 1.5\nqueue_bytes = 0\nhandle_ms = 0\ndrain_deadline = \"0s\"\n";
     refused(
         &format!("{STORE}{POOL}{pool}[pools.storage.event]\nid = \"id\"\n"),
         &[
@@ -262,8 +282,14 @@ fn numbers_and_pointers_of_a_pool_are_checked_together() {
 
 #[test]
 fn settings_of_kafka_that_weir_governs_are_refused_by_name() {
-    refused("[kafka]\nheartbeat_interval_ms = 5000\n", &["heartbeat_interval_ms` is 5000: it must be less than a third"]);
-    refused("[kafka]\nmax_poll_interval_ms = 9000\n", &["max_poll_interval_ms` is 9000", "session_timeout_ms` (15000)"]);
+    refused(
+        "[kafka]\nheartbeat_interval_ms = 5000\n",
+        &["heartbeat_interval_ms` is 5000: it must be less than a third"],
+    );
+    refused(
+        "[kafka]\nmax_poll_interval_ms = 9000\n",
+        &["max_poll_interval_ms` is 9000", "session_timeout_ms` (15000)"],
+    );
     refused(
         "[kafka.options]\ngroup_id = \"x\"\n\"auto.offset.reset\" = \"latest\"\nqueued_max_messages_kbytes = 5\n",
         &[
@@ -303,7 +329,14 @@ fn a_later_layer_goes_over_an_earlier_one() {
         .env("WEIR__KAFKA__OPTIONS__LINGER_MS", "5")
         .env("WEIR__POOLS__STORAGE__REJECT_HOLD_RATIO", "0.25")
         .env("WEIR__STORE__CONNECTIONS", "9")
-        .args(["--set", "store.connections=10", "--set", "pools.storage.batch_bytes=2MiB", "--set", "redis.url=\"redis://r\""]);
+        .args([
+            "--set",
+            "store.connections=10",
+            "--set",
+            "pools.storage.batch_bytes=2MiB",
+            "--set",
+            "redis.url=\"redis://r\"",
+        ]);
     Ran::of(command.output().unwrap()).shows(&[
         "level = \"warn\"",
         "max_poll_records = 20",

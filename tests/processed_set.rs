@@ -43,10 +43,7 @@ async fn until(set: &ProcessedSet, ids: &[&str], wanted: Option<Vec<bool>>) {
         if answer == wanted {
             return;
         }
-        assert!(
-            started.elapsed() < Duration::from_secs(15),
-            "{answer:?} instead of {wanted:?}"
-        );
+        assert!(started.elapsed() < Duration::from_secs(15), "{answer:?} instead of {wanted:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -59,15 +56,8 @@ struct OwnRedis {
 
 impl OwnRedis {
     fn start(options: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        Self {
-            port,
-            process: launch(port, options),
-        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { port, process: launch(port, options) }
     }
 
     fn url(&self) -> String {
@@ -75,10 +65,7 @@ impl OwnRedis {
     }
 
     fn signal(&self, signal: &str) {
-        let status = Command::new("kill")
-            .args([signal, &self.process.id().to_string()])
-            .status()
-            .unwrap();
+        let status = Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
@@ -102,26 +89,14 @@ impl Drop for OwnRedis {
 
 fn launch(port: u16, options: &[&str]) -> Child {
     let process = Command::new("redis-server")
-        .args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ])
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(options)
         .stdout(Stdio::null())
         .spawn()
         .expect("redis-server is needed on the PATH");
     let started = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(
-            started.elapsed() < Duration::from_secs(10),
-            "redis-server does not listen"
-        );
+        assert!(started.elapsed() < Duration::from_secs(10), "redis-server does not listen");
         std::thread::sleep(Duration::from_millis(10));
     }
     process
@@ -149,12 +124,7 @@ async fn away_costs_one_deadline(set: &ProcessedSet) {
 #[tokio::test]
 async fn marked_ids_are_hits_and_others_are_misses_in_the_order_asked() {
     let (pool, metrics) = (pool(), Metrics::new());
-    let set = set(
-        &services::env("REDIS_URL"),
-        &pool,
-        Duration::from_secs(900),
-        &metrics,
-    );
+    let set = set(&services::env("REDIS_URL"), &pool, Duration::from_secs(900), &metrics);
     let ids: Vec<String> = (0..500).map(|n| format!("id-{n}")).collect();
     let even: Vec<&str> = ids.iter().step_by(2).map(String::as_str).collect();
     let all: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -163,8 +133,7 @@ async fn marked_ids_are_hits_and_others_are_misses_in_the_order_asked() {
     assert_eq!(set.lookup(&all).await, Some(expected));
     let text = metrics.render();
     for result in ["hit", "miss"] {
-        let line =
-            format!("weir_processed_set_lookups_total{{pool=\"{pool}\",result=\"{result}\"}} 250");
+        let line = format!("weir_processed_set_lookups_total{{pool=\"{pool}\",result=\"{result}\"}} 250");
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
 }
@@ -189,16 +158,10 @@ async fn an_id_is_forgotten_after_one_to_two_expiries_and_its_set_with_it() {
     until(&set, &["a", "b", "c"], Some(vec![false; 3])).await;
     let kept = marked.elapsed();
     assert!(kept >= expiry && kept < expiry * 2 + MARGIN, "{kept:?}");
-    let mut connection = redis::Client::open(redis.url())
-        .unwrap()
-        .get_connection()
-        .unwrap();
+    let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
     let started = Instant::now();
     while redis::cmd("DBSIZE").query::<u64>(&mut connection).unwrap() > 0 {
-        assert!(
-            started.elapsed() < Duration::from_secs(5),
-            "a set has no expiry"
-        );
+        assert!(started.elapsed() < Duration::from_secs(5), "a set has no expiry");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -260,10 +223,7 @@ async fn a_late_reply_is_never_read_as_another_batchs_answer() {
         redis.signal("-CONT");
         until(&set, &["other"], Some(vec![false])).await;
         for _ in 0..50 {
-            assert_eq!(
-                set.lookup(&["other", "known"]).await,
-                Some(vec![false, true])
-            );
+            assert_eq!(set.lookup(&["other", "known"]).await, Some(vec![false, true]));
         }
     }
 }
@@ -275,15 +235,9 @@ async fn a_cancelled_lookup_leaves_no_reply_behind() {
     let set = fresh(&redis.url());
     set.mark(&["known"]).await;
     for micros in 0..300 {
-        let cut_off = tokio::time::timeout(
-            Duration::from_micros(micros),
-            set.lookup(&["known", "known"]),
-        );
+        let cut_off = tokio::time::timeout(Duration::from_micros(micros), set.lookup(&["known", "known"]));
         drop(cut_off.await);
-        assert_eq!(
-            set.lookup(&["other", "known"]).await,
-            Some(vec![false, true])
-        );
+        assert_eq!(set.lookup(&["other", "known"]).await, Some(vec![false, true]));
     }
 }
 
@@ -292,37 +246,18 @@ async fn a_full_redis_refuses_marks_and_still_answers() {
     let redis = OwnRedis::start(&[]);
     let set = fresh(&redis.url());
     set.mark(&["before"]).await;
-    let mut connection = redis::Client::open(redis.url())
-        .unwrap()
-        .get_connection()
-        .unwrap();
+    let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
     for (option, value) in [("maxmemory-policy", "noeviction"), ("maxmemory", "1mb")] {
-        redis::cmd("CONFIG")
-            .arg("SET")
-            .arg(option)
-            .arg(value)
-            .query::<()>(&mut connection)
-            .unwrap();
+        redis::cmd("CONFIG").arg("SET").arg(option).arg(value).query::<()>(&mut connection).unwrap();
     }
     for _ in 0..10 {
         set.mark(&["after"]).await;
-        assert_eq!(
-            set.lookup(&["before", "after"]).await,
-            Some(vec![true, false])
-        );
+        assert_eq!(set.lookup(&["before", "after"]).await, Some(vec![true, false]));
     }
-    redis::cmd("CONFIG")
-        .arg("SET")
-        .arg("maxmemory")
-        .arg("0")
-        .query::<()>(&mut connection)
-        .unwrap();
+    redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0").query::<()>(&mut connection).unwrap();
     let started = Instant::now();
     while set.lookup(&["after"]).await != Some(vec![true]) {
-        assert!(
-            started.elapsed() < Duration::from_secs(10),
-            "marks are not tried again"
-        );
+        assert!(started.elapsed() < Duration::from_secs(10), "marks are not tried again");
         set.mark(&["after"]).await;
     }
 }

@@ -17,10 +17,7 @@ fn publisher() -> Publisher {
 }
 
 fn buffered() -> Publisher {
-    let options = PublishOptions {
-        delivery: Delivery::Buffered,
-        ..PublishOptions::default()
-    };
+    let options = PublishOptions { delivery: Delivery::Buffered, ..PublishOptions::default() };
     Publisher::new(client(), options).unwrap()
 }
 
@@ -58,10 +55,7 @@ fn this_files_murmur2_is_javas() {
         ("foobar", -790_332_482),
         ("a-little-bit-long-string", -985_981_536),
         ("a-little-bit-longer-string", -1_486_304_829),
-        (
-            "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
-            -58_897_971,
-        ),
+        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
         ("abc", 479_470_107),
     ] {
         assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
@@ -72,9 +66,8 @@ fn this_files_murmur2_is_javas() {
 async fn a_key_lands_on_the_partition_that_java_would_choose() {
     let topic = Topic::new(7);
     let publisher = publisher();
-    let mut keys: Vec<Vec<u8>> = ["", "a", "1001:1002", "zoë", "日本語", "😀😀", "group-42"]
-        .map(|key| key.as_bytes().to_vec())
-        .into();
+    let mut keys: Vec<Vec<u8>> =
+        ["", "a", "1001:1002", "zoë", "日本語", "😀😀", "group-42"].map(|key| key.as_bytes().to_vec()).into();
     keys.extend((1..=64).map(|length| (0..length).map(|byte| byte * 31 + 200).collect()));
     let mut handles = Vec::new();
     for key in &keys {
@@ -102,12 +95,7 @@ async fn events_without_a_key_are_spread() {
     let publisher = publisher();
     for _ in 0..20 {
         for _ in 0..100 {
-            drop(
-                publisher
-                    .send(Outgoing::new(&topic.0, b"{}"))
-                    .await
-                    .unwrap(),
-            );
+            drop(publisher.send(Outgoing::new(&topic.0, b"{}")).await.unwrap());
         }
         assert_eq!(publisher.flush(PATIENCE).await.total(), 0);
     }
@@ -160,16 +148,10 @@ async fn a_single_event_leaves_without_others_following() {
     let topic = Topic::new(1);
     let publisher = publisher();
     publisher.await_topic(&topic.0, PATIENCE).await.unwrap();
-    let warm = publisher
-        .send(Outgoing::new(&topic.0, b"{}"))
-        .await
-        .unwrap();
+    let warm = publisher.send(Outgoing::new(&topic.0, b"{}")).await.unwrap();
     warm.await.unwrap();
     let began = Instant::now();
-    let handle = publisher
-        .send(Outgoing::new(&topic.0, b"{}"))
-        .await
-        .unwrap();
+    let handle = publisher.send(Outgoing::new(&topic.0, b"{}")).await.unwrap();
     handle.await.unwrap();
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(9), "it lingers: {took:?}");
@@ -185,32 +167,20 @@ async fn a_batch_of_a_hundred_leaves_without_lingering() {
     publisher.await_topic(&topic.0, PATIENCE).await.unwrap();
     let mut handles = Vec::new();
     for _ in 0..99 {
-        handles.push(
-            publisher
-                .send(Outgoing::new(&topic.0, b"{}"))
-                .await
-                .unwrap(),
-        );
+        handles.push(publisher.send(Outgoing::new(&topic.0, b"{}")).await.unwrap());
     }
     let first = handles.remove(0);
     tokio::pin!(first);
     let early = tokio::time::timeout(Duration::from_millis(500), &mut first).await;
     assert!(early.is_err(), "99 events wait for the hundredth");
-    handles.push(
-        publisher
-            .send(Outgoing::new(&topic.0, b"{}"))
-            .await
-            .unwrap(),
-    );
+    handles.push(publisher.send(Outgoing::new(&topic.0, b"{}")).await.unwrap());
     let all = async {
         first.await.unwrap();
         for handle in handles {
             handle.await.unwrap();
         }
     };
-    tokio::time::timeout(PATIENCE, all)
-        .await
-        .expect("sent at once");
+    tokio::time::timeout(PATIENCE, all).await.expect("sent at once");
 }
 
 #[tokio::test]
@@ -219,10 +189,7 @@ async fn buffered_events_arrive_and_are_not_waited_for() {
     let publisher = buffered();
     for number in 0..1000 {
         let value = format!("{{\"n\":{number}}}");
-        let handle = publisher
-            .send(Outgoing::new(&topic.0, value.as_bytes()))
-            .await
-            .unwrap();
+        let handle = publisher.send(Outgoing::new(&topic.0, value.as_bytes())).await.unwrap();
         assert_eq!(handle.await.unwrap(), Receipt::Buffered);
     }
     assert_eq!(publisher.flush(PATIENCE).await.total(), 0);
@@ -234,20 +201,12 @@ async fn buffered_events_arrive_and_are_not_waited_for() {
 async fn what_buffering_lost_is_counted_once() {
     let publisher = buffered();
     for _ in 0..5 {
-        drop(
-            publisher
-                .send(Outgoing::new("no-such-topic", b"{}"))
-                .await
-                .unwrap(),
-        );
+        drop(publisher.send(Outgoing::new("no-such-topic", b"{}")).await.unwrap());
     }
     let left = publisher.flush(PATIENCE).await;
     assert_eq!((left.failed, left.pending), (5, 0));
     let error = left.first_error.unwrap();
-    assert!(
-        matches!(error, PublishError::UnknownTopic { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, PublishError::UnknownTopic { .. }), "{error}");
     assert_eq!(publisher.flush(PATIENCE).await.total(), 0);
 }
 
@@ -259,15 +218,9 @@ async fn an_unknown_topic_is_named_and_not_made() {
     assert!(error.to_string().contains(&name), "{error}");
     let sent = async { publisher.send(Outgoing::new(&name, b"{}")).await?.await };
     let error = sent.await.unwrap_err();
-    assert!(
-        matches!(error, PublishError::UnknownTopic { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, PublishError::UnknownTopic { .. }), "{error}");
     let again = publisher.await_topic(&name, PATIENCE).await.unwrap_err();
-    assert!(
-        matches!(again, PublishError::UnknownTopic { .. }),
-        "{again}"
-    );
+    assert!(matches!(again, PublishError::UnknownTopic { .. }), "{again}");
 }
 
 #[tokio::test]
@@ -275,62 +228,27 @@ async fn headers_time_and_tombstones_arrive() {
     let topic = Topic::new(1);
     let publisher = publisher();
     let headers: &[(&str, &[u8])] = &[("ce_id", b"id-1"), ("weir-id", b""), ("ce_id", b"\xff")];
-    let event = Outgoing::new(&topic.0, b"{}")
-        .headers(headers)
-        .timestamp_ms(1_700_000_000_123);
+    let event = Outgoing::new(&topic.0, b"{}").headers(headers).timestamp_ms(1_700_000_000_123);
     drop(publisher.send(event).await.unwrap());
-    drop(
-        publisher
-            .send(Outgoing::tombstone(&topic.0).key(b"k"))
-            .await
-            .unwrap(),
-    );
+    drop(publisher.send(Outgoing::tombstone(&topic.0).key(b"k")).await.unwrap());
     assert_eq!(publisher.flush(PATIENCE).await.total(), 0);
     let events = topic.read();
-    let found: Vec<_> = events[0]
-        .headers()
-        .unwrap()
-        .iter()
-        .map(|header| (header.key, header.value.unwrap_or_default()))
-        .collect();
+    let found: Vec<_> =
+        events[0].headers().unwrap().iter().map(|header| (header.key, header.value.unwrap_or_default())).collect();
     assert_eq!(found, headers);
     assert_eq!(events[0].timestamp().to_millis(), Some(1_700_000_000_123));
-    assert_eq!(
-        (events[1].key(), events[1].payload()),
-        (Some(&b"k"[..]), None)
-    );
+    assert_eq!((events[1].key(), events[1].payload()), (Some(&b"k"[..]), None));
 }
 
 #[tokio::test]
 async fn a_batch_that_the_topic_finds_too_large_is_refused_by_name() {
     let topic = Topic::with_settings(1, &[("max.message.bytes", "10000")]);
     let publisher = publisher();
-    let value: Vec<u8> = (0..50_000_u32)
-        .map(|n| (n.wrapping_mul(n) >> 3) as u8 ^ (n >> 8) as u8)
-        .collect();
+    let value: Vec<u8> = (0..50_000_u32).map(|n| (n.wrapping_mul(n) >> 3) as u8 ^ (n >> 8) as u8).collect();
     let mut client = client();
     client.set("compression.type", "none");
     let uncompressed = Publisher::new(client, PublishOptions::default()).unwrap();
-    let error = uncompressed
-        .send(Outgoing::new(&topic.0, &value))
-        .await
-        .unwrap()
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            PublishError::BatchTooLarge {
-                size_bytes: 50_000,
-                ..
-            }
-        ),
-        "{error}"
-    );
-    publisher
-        .send(Outgoing::new(&topic.0, b"{}"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    let error = uncompressed.send(Outgoing::new(&topic.0, &value)).await.unwrap().await.unwrap_err();
+    assert!(matches!(error, PublishError::BatchTooLarge { size_bytes: 50_000, .. }), "{error}");
+    publisher.send(Outgoing::new(&topic.0, b"{}")).await.unwrap().await.unwrap();
 }

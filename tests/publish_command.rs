@@ -80,11 +80,7 @@ struct Run {
 
 impl Run {
     fn of(child: Child) -> Self {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = child.wait_with_output().unwrap();
+        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
         Self {
             code: status.code(),
             stdout: String::from_utf8(stdout).unwrap(),
@@ -95,9 +91,7 @@ impl Run {
     /// A number of the JSON summary.
     fn count(&self, name: &str) -> u64 {
         let summary: serde_json::Value = serde_json::from_str(&self.stdout).unwrap();
-        summary[name]
-            .as_u64()
-            .unwrap_or_else(|| panic!("{name} in {self:?}"))
+        summary[name].as_u64().unwrap_or_else(|| panic!("{name} in {self:?}"))
     }
 }
 
@@ -106,16 +100,10 @@ fn a_bad_line_is_named_and_its_neighbours_arrive_byte_for_byte() {
     let (topic, place) = (Topic::new(1), Workplace::new());
     let before = "  {\"b\" : 1.0,\t\"a\":\"\\u00e9\" , \"a\":\"é\"} ";
     let after = "{\"n\":18446744073709551616000}";
-    let file = place.file(
-        "events.ndjson",
-        format!("{before}\r\n\n{{\"cut\":\n{after}"),
-    );
+    let file = place.file("events.ndjson", format!("{before}\r\n\n{{\"cut\":\n{after}"));
     let run = place.publish(&["--topic", &topic.0, "--json", &file]);
     assert_eq!(run.code, Some(1), "{run:?}");
-    assert!(
-        run.stderr.contains(&format!("{file}:3: not JSON")),
-        "{run:?}"
-    );
+    assert!(run.stderr.contains(&format!("{file}:3: not JSON")), "{run:?}");
     assert_eq!(topic.values(), [before, after]);
     assert_eq!((run.count("published"), run.count("bad_lines")), (2, 1));
     assert_eq!((run.count("undelivered"), run.count("blank_lines")), (0, 1));
@@ -125,9 +113,8 @@ fn a_bad_line_is_named_and_its_neighbours_arrive_byte_for_byte() {
 #[test]
 fn every_event_of_a_long_file_is_settled() {
     let (topic, place) = (Topic::new(4), Workplace::new());
-    let lines: Vec<String> = (0..30_000)
-        .map(|n| format!("{{\"message\":{{\"from\":{n},\"to\":{}}}}}", n % 7))
-        .collect();
+    let lines: Vec<String> =
+        (0..30_000).map(|n| format!("{{\"message\":{{\"from\":{n},\"to\":{}}}}}", n % 7)).collect();
     let file = place.file("events.ndjson", lines.join("\n"));
     let run = place.publish(&["--topic", &topic.0, "--json", &file]);
     assert_eq!(run.code, Some(0), "{run:?}");
@@ -189,10 +176,7 @@ fn a_missing_topic_is_said_and_not_made() {
     for _ in 0..2 {
         let run = place.publish_stdin(&["--topic", &name], "{}\n");
         assert_eq!(run.code, Some(1), "{run:?}");
-        let message = format!(
-            "topic {name} does not exist on {}",
-            services::env("KAFKA_BROKERS")
-        );
+        let message = format!("topic {name} does not exist on {}", services::env("KAFKA_BROKERS"));
         assert!(run.stderr.contains(&message), "{run:?}");
         assert!(run.stderr.contains("--create"), "{run:?}");
     }
@@ -213,17 +197,10 @@ fn a_broker_that_does_not_answer_is_waited_for_and_named() {
 fn an_event_beyond_the_limit_is_named_and_the_others_arrive() {
     let (topic, place) = (Topic::new(1), Workplace::new());
     let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1_500_000));
-    let run = place.publish_stdin(
-        &["--topic", &topic.0, "--json"],
-        &format!("{{}}\n{large}\n{{}}\n"),
-    );
+    let run = place.publish_stdin(&["--topic", &topic.0, "--json"], &format!("{{}}\n{large}\n{{}}\n"));
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(run.stderr.contains("stdin:2: not delivered"), "{run:?}");
-    assert!(
-        run.stderr
-            .contains("1500008 bytes, more than the limit of 1000000"),
-        "{run:?}"
-    );
+    assert!(run.stderr.contains("1500008 bytes, more than the limit of 1000000"), "{run:?}");
     assert_eq!((run.count("published"), run.count("undelivered")), (2, 1));
     assert_eq!(topic.values(), ["{}", "{}"]);
 }
@@ -251,14 +228,7 @@ fn buffered_delivery_and_every_compression_arrive() {
     let topic = Topic::new(1);
     let place = Workplace::new();
     for compression in ["none", "snappy", "lz4", "zstd"] {
-        let args = [
-            "--topic",
-            &topic.0,
-            "--compression",
-            compression,
-            "--delivery",
-            "buffered",
-        ];
+        let args = ["--topic", &topic.0, "--compression", compression, "--delivery", "buffered"];
         let run = place.publish_stdin(&args, &format!("{{\"by\":\"{compression}\"}}\n"));
         assert_eq!(run.code, Some(0), "{run:?}");
     }
@@ -291,10 +261,7 @@ fn a_wrong_kafka_setting_ends_with_2_and_is_named() {
 #[test]
 fn a_line_that_trickles_in_is_sent_at_once_and_a_signal_ends_it_in_order() {
     let (topic, place) = (Topic::new(1), Workplace::new());
-    let mut child = place
-        .command(&["--topic", &topic.0, "--json"])
-        .spawn()
-        .unwrap();
+    let mut child = place.command(&["--topic", &topic.0, "--json"]).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"{\"n\":1}\n").unwrap();
     let deadline = Instant::now() + PATIENCE;

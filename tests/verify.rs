@@ -40,22 +40,12 @@ struct Message {
 }
 
 fn message(id: &str) -> Message {
-    Message {
-        id: id.to_owned(),
-        from: json!("ann"),
-        to: json!(7),
-        at_ms: MINUTE_MS + 1_500,
-    }
+    Message { id: id.to_owned(), from: json!("ann"), to: json!(7), at_ms: MINUTE_MS + 1_500 }
 }
 
 impl Message {
     fn json(&self) -> String {
-        let Self {
-            id,
-            from,
-            to,
-            at_ms,
-        } = self;
+        let Self { id, from, to, at_ms } = self;
         json!({
             "type": "new_message",
             "message": {"message_id": id, "from": from, "to": to, "content": "hi", "message_type": 1, "timestamp": at_ms},
@@ -66,9 +56,7 @@ impl Message {
 }
 
 fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn url_of(database: &str) -> String {
@@ -79,30 +67,15 @@ fn url_of(database: &str) -> String {
 impl World {
     async fn new() -> Self {
         let database = format!("verify_{}", Uuid::new_v4().simple());
-        let mut admin = PgConnection::connect(&services::env("POSTGRES_URL"))
-            .await
-            .unwrap();
-        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {database}")))
-            .execute(&mut admin)
-            .await
-            .unwrap();
+        let mut admin = PgConnection::connect(&services::env("POSTGRES_URL")).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut admin).await.unwrap();
         let mut connection = PgConnection::connect(&url_of(&database)).await.unwrap();
-        sqlx::migrate!("migrations/postgres")
-            .run(&mut connection)
-            .await
-            .unwrap();
+        sqlx::migrate!("migrations/postgres").run(&mut connection).await.unwrap();
         let topic = kafka::Topic::new(2);
         let consumer: BaseConsumer = kafka::client().create().unwrap();
-        let topic_id =
-            weir::source::topic_id(consumer.client(), &topic.0, kafka::PATIENCE).unwrap();
+        let topic_id = weir::source::topic_id(consumer.client(), &topic.0, kafka::PATIENCE).unwrap();
         let producer = kafka::client().create().unwrap();
-        Self {
-            topic,
-            topic_id,
-            producer,
-            database,
-            connection,
-        }
+        Self { topic, topic_id, producer, database, connection }
     }
 
     fn config(&self, pipelines: Value) -> Config {
@@ -119,56 +92,29 @@ impl World {
     }
 
     async fn verify_with(&self, pipelines: Value) -> Report {
-        verify::run(
-            self.config(pipelines),
-            vec!["storage".to_owned()],
-            Box::new(|_, _| {}),
-        )
-        .await
-        .unwrap()
+        verify::run(self.config(pipelines), vec!["storage".to_owned()], Box::new(|_, _| {})).await.unwrap()
     }
 
-    async fn send_record(
-        &self,
-        partition: i32,
-        value: Option<&[u8]>,
-        header: Option<(&str, &str)>,
-    ) -> i64 {
-        let headers = header.map(|(key, value)| {
-            OwnedHeaders::new().insert(Header {
-                key,
-                value: Some(value),
-            })
-        });
-        let mut record = FutureRecord::<str, [u8]>::to(&self.topic.0)
-            .partition(partition)
-            .headers(headers.unwrap_or_default());
+    async fn send_record(&self, partition: i32, value: Option<&[u8]>, header: Option<(&str, &str)>) -> i64 {
+        let headers = header.map(|(key, value)| OwnedHeaders::new().insert(Header { key, value: Some(value) }));
+        let mut record =
+            FutureRecord::<str, [u8]>::to(&self.topic.0).partition(partition).headers(headers.unwrap_or_default());
         record.payload = value;
         let sent = self.producer.send(record, kafka::PATIENCE).await.unwrap();
         sent.offset
     }
 
     async fn send(&self, partition: i32, message: &Message) -> i64 {
-        self.send_record(partition, Some(message.json().as_bytes()), None)
-            .await
+        self.send_record(partition, Some(message.json().as_bytes()), None).await
     }
 
     async fn sql(&mut self, sql: &str) -> u64 {
-        sqlx::raw_sql(AssertSqlSafe(sql))
-            .execute(&mut self.connection)
-            .await
-            .unwrap()
-            .rows_affected()
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await.unwrap().rows_affected()
     }
 
     /// Leaves the effects that a worker would: the row and the counters.
     async fn settle(&mut self, message: &Message) {
-        let Message {
-            id,
-            from,
-            to,
-            at_ms,
-        } = message;
+        let Message { id, from, to, at_ms } = message;
         let mut pair = [text(from), text(to)];
         pair.sort();
         let (conversation, from, to) = (pair.join(":"), text(from), text(to));
@@ -177,12 +123,8 @@ impl World {
              VALUES ('{id}', '{conversation}', '{from}', '{to}', 'hi', 1, {at_ms})"
         ))
         .await;
-        let members = [
-            ("type", "new_message"),
-            ("user", &from),
-            ("conversation", &conversation),
-            ("active_users", &from),
-        ];
+        let members =
+            [("type", "new_message"), ("user", &from), ("conversation", &conversation), ("active_users", &from)];
         for (dimension, member) in members {
             self.sql(&format!(
                 "INSERT INTO weir_counts (minute, dimension, member, shard, count) \
@@ -219,11 +161,7 @@ impl World {
         for n in 0..20_i32 {
             let from = if n % 3 == 0 { json!(n) } else { json!("bob") };
             let at_ms = MINUTE_MS + i64::from(n) * 10_000;
-            messages.push(Message {
-                from,
-                at_ms,
-                ..message(&format!("m-{n}"))
-            });
+            messages.push(Message { from, at_ms, ..message(&format!("m-{n}")) });
             world.send(n % 2, &messages[n as usize]).await;
             world.settle(&messages[n as usize]).await;
         }
@@ -237,26 +175,13 @@ impl Drop for World {
     fn drop(&mut self) {
         let database = self.database.clone();
         let dropped = std::thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap()
-                .block_on(async {
-                    let mut admin = PgConnection::connect(&services::env("POSTGRES_URL"))
-                        .await
-                        .unwrap();
-                    let sql = format!("DROP DATABASE {database} WITH (FORCE)");
-                    sqlx::raw_sql(AssertSqlSafe(sql))
-                        .execute(&mut admin)
-                        .await
-                        .unwrap();
-                });
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                let mut admin = PgConnection::connect(&services::env("POSTGRES_URL")).await.unwrap();
+                let sql = format!("DROP DATABASE {database} WITH (FORCE)");
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();
+            });
         });
-        assert!(
-            dropped.join().is_ok() || std::thread::panicking(),
-            "database {} is left behind",
-            self.database
-        );
+        assert!(dropped.join().is_ok() || std::thread::panicking(), "database {} is left behind", self.database);
     }
 }
 
@@ -281,11 +206,7 @@ fn numbers(report: &Report) -> BTreeMap<&'static str, u64> {
 }
 
 fn expect(report: &Report, expected: &[(&'static str, u64)]) {
-    assert_eq!(
-        numbers(report),
-        expected.iter().copied().collect(),
-        "{report:#?}"
-    );
+    assert_eq!(numbers(report), expected.iter().copied().collect(), "{report:#?}");
 }
 
 #[tokio::test]
@@ -294,57 +215,29 @@ async fn a_consistent_state_has_no_findings() {
     world.send(1, &messages[0]).await;
     world.send_record(0, None, None).await;
     let no_json = world.send_record(0, Some(b"\xff{"), None).await;
-    world
-        .kill(
-            &format!("{}:0:{no_json}", world.topic_id),
-            "malformed",
-            0,
-            no_json,
-        )
-        .await;
-    let with_header = world
-        .send_record(0, Some(b"[]"), Some(("weir-id", "w-1")))
-        .await;
+    world.kill(&format!("{}:0:{no_json}", world.topic_id), "malformed", 0, no_json).await;
+    let with_header = world.send_record(0, Some(b"[]"), Some(("weir-id", "w-1"))).await;
     world.kill("w-1", "malformed", 0, with_header).await;
     let refused = world.send(0, &message("refused")).await;
     world.kill("refused", "refused", 0, refused).await;
     world.pass(0, 14).await;
     world.pass(1, 11).await;
     let report = world.verify().await;
-    expect(
-        &report,
-        &[("unique_ids", 23), ("persisted", 20), ("dead_lettered", 3)],
-    );
+    expect(&report, &[("unique_ids", 23), ("persisted", 20), ("dead_lettered", 3)]);
     assert!(!report.has_findings());
     let pool = &report.pools["storage"];
     assert_eq!((pool.records, pool.ambiguous), (24, 0));
-    assert!(
-        pool.counters_compared > 10 && pool.notes.is_empty(),
-        "{pool:#?}"
-    );
+    assert!(pool.counters_compared > 10 && pool.notes.is_empty(), "{pool:#?}");
 }
 
 #[tokio::test]
 async fn a_removed_row_is_lost_and_named() {
     let (mut world, _) = World::settled().await;
-    assert_eq!(
-        world
-            .sql("DELETE FROM messages WHERE message_id = 'm-7'")
-            .await,
-        1
-    );
-    let report = world
-        .verify_with(json!([{"name": "persist", "handler": "persist"}]))
-        .await;
-    expect(
-        &report,
-        &[("unique_ids", 20), ("persisted", 19), ("lost", 1)],
-    );
+    assert_eq!(world.sql("DELETE FROM messages WHERE message_id = 'm-7'").await, 1);
+    let report = world.verify_with(json!([{"name": "persist", "handler": "persist"}])).await;
+    expect(&report, &[("unique_ids", 20), ("persisted", 19), ("lost", 1)]);
     assert!(report.has_findings());
-    assert_eq!(
-        report.pools["storage"].lost_ids,
-        [format!("m-7 at {}/1 offset 3", world.topic.0)]
-    );
+    assert_eq!(report.pools["storage"].lost_ids, [format!("m-7 at {}/1 offset 3", world.topic.0)]);
 }
 
 #[tokio::test]
@@ -352,38 +245,21 @@ async fn an_id_both_live_and_dead_is_repeated() {
     let (mut world, _) = World::settled().await;
     world.kill("m-4", "handler", 0, 2).await;
     let report = world.verify().await;
-    expect(
-        &report,
-        &[
-            ("unique_ids", 20),
-            ("persisted", 20),
-            ("dead_lettered", 1),
-            ("repeated", 1),
-        ],
-    );
-    assert_eq!(
-        report.pools["storage"].repeated_ids,
-        [format!("m-4 at {}/0 offset 2", world.topic.0)]
-    );
+    expect(&report, &[("unique_ids", 20), ("persisted", 20), ("dead_lettered", 1), ("repeated", 1)]);
+    assert_eq!(report.pools["storage"].repeated_ids, [format!("m-4 at {}/0 offset 2", world.topic.0)]);
 }
 
 #[tokio::test]
 async fn counters_too_high_too_low_missing_and_made_up_are_wrong() {
     let (mut world, _) = World::settled().await;
     let first = "minute = to_timestamp(1767225600)";
+    world.sql(&format!("UPDATE weir_counts SET count = count + 1 WHERE {first} AND dimension = 'type'")).await;
     world
-        .sql(&format!(
-            "UPDATE weir_counts SET count = count + 1 WHERE {first} AND dimension = 'type'"
-        ))
+        .sql(&format!("UPDATE weir_counts SET count = 1 WHERE {first} AND member = 'bob' AND dimension = 'user'"))
         .await;
-    world.sql(&format!("UPDATE weir_counts SET count = 1 WHERE {first} AND member = 'bob' AND dimension = 'user'")).await;
-    let gone = format!(
-        "DELETE FROM weir_counts WHERE {first} AND dimension = 'conversation' AND member = '0:7'"
-    );
+    let gone = format!("DELETE FROM weir_counts WHERE {first} AND dimension = 'conversation' AND member = '0:7'");
     assert_eq!(world.sql(&gone).await, 1);
-    world
-        .sql("INSERT INTO weir_counts VALUES (to_timestamp(0), 'user', 'nobody', 3, 2)")
-        .await;
+    world.sql("INSERT INTO weir_counts VALUES (to_timestamp(0), 'user', 'nobody', 3, 2)").await;
     world
         .sql(&format!(
             "INSERT INTO weir_counts SELECT minute, dimension, 'ghost', 0, 1 FROM weir_counts \
@@ -391,10 +267,7 @@ async fn counters_too_high_too_low_missing_and_made_up_are_wrong() {
         ))
         .await;
     let report = world.verify().await;
-    expect(
-        &report,
-        &[("unique_ids", 20), ("persisted", 20), ("counters_wrong", 5)],
-    );
+    expect(&report, &[("unique_ids", 20), ("persisted", 20), ("counters_wrong", 5)]);
     let mut wrong = report.pools["storage"].wrong_counters.clone();
     wrong.sort();
     assert_eq!(
@@ -416,21 +289,10 @@ async fn what_the_ledger_has_not_passed_is_pending_and_not_lost() {
         world.send(0, &message(&format!("later-{n}"))).await;
     }
     let report = world.verify().await;
-    expect(
-        &report,
-        &[("unique_ids", 23), ("persisted", 20), ("pending", 3)],
-    );
+    expect(&report, &[("unique_ids", 23), ("persisted", 20), ("pending", 3)]);
     world.pass(0, 12).await;
     let report = world.verify().await;
-    expect(
-        &report,
-        &[
-            ("unique_ids", 23),
-            ("persisted", 20),
-            ("pending", 1),
-            ("lost", 2),
-        ],
-    );
+    expect(&report, &[("unique_ids", 23), ("persisted", 20), ("pending", 1), ("lost", 2)]);
 }
 
 #[tokio::test]
@@ -459,9 +321,7 @@ async fn what_is_settled_during_the_audit_is_audited_too() {
             });
         }
     };
-    let report = verify::run(config, vec!["storage".to_owned()], Box::new(meanwhile))
-        .await
-        .unwrap();
+    let report = verify::run(config, vec!["storage".to_owned()], Box::new(meanwhile)).await.unwrap();
     expect(&report, &[("unique_ids", 21), ("persisted", 21)]);
     drop(world.lock().unwrap().take());
 }
@@ -472,14 +332,14 @@ async fn a_pool_without_a_table_is_audited_by_its_seen_ids() {
     for (offset, id) in ["a", "b", "c"].into_iter().enumerate() {
         world.send(0, &message(id)).await;
         if id != "c" {
-            world.sql(&format!("INSERT INTO weir_seen (pool, type, event_id) VALUES ('storage', 'new_message', '{id}')")).await;
+            world
+                .sql(&format!("INSERT INTO weir_seen (pool, type, event_id) VALUES ('storage', 'new_message', '{id}')"))
+                .await;
         }
         world.pass(0, offset as i64 + 1).await;
     }
     world.sql("INSERT INTO weir_counts VALUES (to_timestamp(1767225600), 'type', 'new_message', 0, 2)").await;
-    let report = world
-        .verify_with(json!([{"name": "analyze", "handler": "analyze", "dimensions": ["type"]}]))
-        .await;
+    let report = world.verify_with(json!([{"name": "analyze", "handler": "analyze", "dimensions": ["type"]}])).await;
     expect(&report, &[("unique_ids", 3), ("persisted", 2), ("lost", 1)]);
 }
 
@@ -488,30 +348,17 @@ async fn a_pool_without_a_table_is_audited_by_its_seen_ids() {
 async fn a_malformed_event_with_a_readable_id_is_not_lost() {
     let (mut world, _) = World::settled().await;
     let payload = br#"{"type":"new_message","message":{"message_id":"odd"}}"#;
-    let first = world
-        .send_record(0, Some(payload), Some(("ce_id", "c-1")))
-        .await;
+    let first = world.send_record(0, Some(payload), Some(("ce_id", "c-1"))).await;
     world.kill("c-1", "malformed", 0, first).await;
     world.pass(0, 11).await;
     let report = world.verify().await;
-    expect(
-        &report,
-        &[("unique_ids", 21), ("persisted", 20), ("dead_lettered", 1)],
-    );
+    expect(&report, &[("unique_ids", 21), ("persisted", 20), ("dead_lettered", 1)]);
 }
 
 #[tokio::test]
 async fn counters_of_disagreeing_duplicates_are_left_out_with_a_note() {
     let (mut world, messages) = World::settled().await;
-    world
-        .send(
-            0,
-            &Message {
-                from: json!("eve"),
-                ..messages[2].clone()
-            },
-        )
-        .await;
+    world.send(0, &Message { from: json!("eve"), ..messages[2].clone() }).await;
     world.pass(0, 11).await;
     let report = world.verify().await;
     expect(&report, &[("unique_ids", 20), ("persisted", 20)]);
@@ -522,32 +369,15 @@ async fn counters_of_disagreeing_duplicates_are_left_out_with_a_note() {
 #[tokio::test]
 async fn the_key_may_be_a_uuid_in_another_table() {
     let mut world = World::new().await;
-    world
-        .sql("CREATE SCHEMA shop; CREATE TABLE shop.\"Orders\" (\"Id\" uuid PRIMARY KEY)")
-        .await;
-    world
-        .send(0, &message("0192F0C1-2222-7000-8000-00000000000A"))
-        .await;
-    world
-        .sql("INSERT INTO shop.\"Orders\" VALUES ('0192f0c1-2222-7000-8000-00000000000a')")
-        .await;
+    world.sql("CREATE SCHEMA shop; CREATE TABLE shop.\"Orders\" (\"Id\" uuid PRIMARY KEY)").await;
+    world.send(0, &message("0192F0C1-2222-7000-8000-00000000000A")).await;
+    world.sql("INSERT INTO shop.\"Orders\" VALUES ('0192f0c1-2222-7000-8000-00000000000a')").await;
     world.pass(0, 1).await;
-    let pipelines =
-        json!([{"name": "persist", "handler": "persist", "table": "shop.Orders", "key": "Id"}]);
-    expect(
-        &world.verify_with(pipelines).await,
-        &[("unique_ids", 1), ("persisted", 1)],
-    );
+    let pipelines = json!([{"name": "persist", "handler": "persist", "table": "shop.Orders", "key": "Id"}]);
+    expect(&world.verify_with(pipelines).await, &[("unique_ids", 1), ("persisted", 1)]);
     let wrong = world.config(json!([{"name": "persist", "handler": "persist", "table": "absent"}]));
-    let error = verify::run(wrong, vec!["storage".to_owned()], Box::new(|_, _| {}))
-        .await
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("table absent with column message_id does not exist"),
-        "{error}"
-    );
+    let error = verify::run(wrong, vec!["storage".to_owned()], Box::new(|_, _| {})).await.unwrap_err();
+    assert!(error.to_string().contains("table absent with column message_id does not exist"), "{error}");
 }
 
 #[tokio::test]
@@ -564,33 +394,14 @@ async fn the_command_says_it_by_its_exit_code_and_as_json() {
     std::fs::write(&config, text).unwrap();
     let verify = |more: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command
-            .arg("verify")
-            .arg("--config")
-            .arg(&config)
-            .args(more)
-            .output()
-            .unwrap()
+        command.arg("verify").arg("--config").arg(&config).args(more).output().unwrap()
     };
     let good = verify(&["--json"]);
     assert_eq!(good.status.code(), Some(0), "{good:?}");
     let report: Value = serde_json::from_slice(&good.stdout).unwrap();
-    let keys = [
-        "unique_ids",
-        "persisted",
-        "dead_lettered",
-        "lost",
-        "repeated",
-        "counters_wrong",
-    ];
-    assert_eq!(
-        keys.map(|key| report[key].as_u64()),
-        [20, 20, 0, 0, 0, 0].map(Some),
-        "{report}"
-    );
-    world
-        .sql("DELETE FROM messages WHERE message_id = 'm-0'")
-        .await;
+    let keys = ["unique_ids", "persisted", "dead_lettered", "lost", "repeated", "counters_wrong"];
+    assert_eq!(keys.map(|key| report[key].as_u64()), [20, 20, 0, 0, 0, 0].map(Some), "{report}");
+    world.sql("DELETE FROM messages WHERE message_id = 'm-0'").await;
     let bad = verify(&[]);
     assert_eq!(bad.status.code(), Some(1), "{bad:?}");
     let table = String::from_utf8(bad.stdout).unwrap();

@@ -34,10 +34,8 @@ pub async fn run() -> Result<()> {
     for partition in &partitions {
         assignment.add_partition_offset(&topic, *partition, Offset::Beginning)?;
     }
-    let queues: Vec<_> = partitions
-        .iter()
-        .filter_map(|partition| consumer.split_partition_queue(&topic, *partition))
-        .collect();
+    let queues: Vec<_> =
+        partitions.iter().filter_map(|partition| consumer.split_partition_queue(&topic, *partition)).collect();
     consumer.assign(&assignment)?;
     for queue in queues {
         let (pool, mut redis) = (pool.clone(), redis.get_multiplexed_async_connection().await?);

@@ -122,8 +122,9 @@ async fn watch(child: &mut Child, begun: Instant, db: &mut PgConnection, events:
     loop {
         tokio::time::sleep(Duration::from_millis(20)).await;
         ensure!(begun.elapsed() < PATIENCE, "not drained within {} s", PATIENCE.as_secs());
-        let now: i64 =
-            sqlx::query_scalar("SELECT pg_relation_size('messages') + pg_indexes_size('messages')").fetch_one(&mut *db).await?;
+        let now: i64 = sqlx::query_scalar("SELECT pg_relation_size('messages') + pg_indexes_size('messages')")
+            .fetch_one(&mut *db)
+            .await?;
         if now > size {
             (size, grown_at) = (now, Instant::now());
             (cpu_seconds, peak_mib) = usage(child.id()).unwrap_or((cpu_seconds, peak_mib));

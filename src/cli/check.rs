@@ -22,7 +22,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     for (name, pool) in &config.pools {
         if pool.pipelines.is_empty() {
-            let problem = format!("`pools.{name}.pipelines` is empty: without a pipeline, `weir run` has nothing to do");
+            let problem =
+                format!("`pools.{name}.pipelines` is empty: without a pipeline, `weir run` has nothing to do");
             return Err(Usage(problem).into());
         }
     }

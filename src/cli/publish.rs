@@ -14,9 +14,7 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::publish::key::{KeyRule, Pointer};
 use crate::publish::lines::{Chunk, LINE_BYTES_MAX, Line, LineOptions};
-use crate::publish::{
-    Compression, Delivery, Handle, Outgoing, PublishError, PublishOptions, Publisher, Receipt,
-};
+use crate::publish::{Compression, Delivery, Handle, Outgoing, PublishError, PublishOptions, Publisher, Receipt};
 
 use input::{Input, Piece, read_all};
 use report::{Place, Report};
@@ -87,11 +85,8 @@ impl Args {
 /// An input that cannot be opened, a broker that does not answer, a topic that does not exist.
 pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
     let inputs = Input::open_all(&args.files)?;
-    let options = PublishOptions {
-        delivery: args.delivery,
-        compression: args.compression,
-        ..PublishOptions::default()
-    };
+    let options =
+        PublishOptions { delivery: args.delivery, compression: args.compression, ..PublishOptions::default() };
     let delivery_timeout = options.delivery_timeout;
     let publisher = match Publisher::new(config.kafka.client(), options) {
         Ok(publisher) => publisher,
@@ -104,12 +99,7 @@ pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode>
 
     let report = Report::new(&inputs);
     let pieces = start_reading(inputs, &args)?;
-    let mut session = Session {
-        args,
-        publisher,
-        unsettled: VecDeque::new(),
-        report,
-    };
+    let mut session = Session { args, publisher, unsettled: VecDeque::new(), report };
     let end = tokio::select! {
         end = session.publish_all(pieces) => end,
         () = interrupted() => End::Interrupted,
@@ -122,20 +112,13 @@ pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode>
     let Session { args, report, .. } = session;
     let is_clean = report.is_clean() && matches!(end, End::Complete);
     report.finish(&end, &args.topic, args.json);
-    Ok(if is_clean {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Reads on a thread of its own, which nobody joins: it may wait for standard input for ever.
 fn start_reading(inputs: Vec<Input>, args: &Args) -> anyhow::Result<mpsc::Receiver<Piece>> {
     let (sender, pieces) = mpsc::channel(CHUNKS_AHEAD_MAX);
-    let options = LineOptions {
-        key: args.key_rule(),
-        line_bytes_max: args.line_bytes_max,
-    };
+    let options = LineOptions { key: args.key_rule(), line_bytes_max: args.line_bytes_max };
     let fail_fast = args.fail_fast;
     std::thread::Builder::new()
         .name("read-lines".to_owned())
@@ -161,10 +144,8 @@ async fn await_topic(publisher: &Publisher, topic: &str, config: &Config) -> any
 /// Resolves at SIGINT or SIGTERM; never, when they cannot be listened for.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -260,11 +241,7 @@ impl Session {
         match self.publisher.send(event).await {
             Ok(handle) => match self.args.delivery {
                 Delivery::Buffered => self.report.delivered(value_bytes),
-                Delivery::Acknowledged => self.unsettled.push_back(Unsettled {
-                    place,
-                    value_bytes,
-                    handle,
-                }),
+                Delivery::Acknowledged => self.unsettled.push_back(Unsettled { place, value_bytes, handle }),
             },
             Err(error) => self.report.undelivered(place, &error),
         }

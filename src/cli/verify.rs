@@ -25,10 +25,8 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let pools = super::pool_names(&args.pools, &config)?;
     let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template(
-            "{msg} {wide_bar} {human_pos}/{human_len} events, {per_sec}, {eta} left",
-        )
-        .expect("the template is a constant, tried by every run on a terminal"),
+        ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} events, {per_sec}, {eta} left")
+            .expect("the template is a constant, tried by every run on a terminal"),
     );
     bar.set_message("reading");
     let shown = bar.clone();
@@ -44,22 +42,12 @@ pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> 
     } else {
         print!("{}", table(&report));
     }
-    Ok(if report.has_findings() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if report.has_findings() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The report for people: a line a pool, then what was found.
 fn table(report: &Report) -> String {
-    let width = report
-        .pools
-        .keys()
-        .map(|name| name.len())
-        .chain([4])
-        .max()
-        .unwrap_or(4);
+    let width = report.pools.keys().map(|name| name.len()).chain([4]).max().unwrap_or(4);
     let mut text = format!(
         "{:width$}  {:>11}  {:>11}  {:>8}  {:>9}  {:>6}  {:>8}  {:>14}\n",
         "pool", "unique ids", "persisted", "dead", "pending", "lost", "repeated", "counters wrong"
@@ -73,11 +61,7 @@ fn table(report: &Report) -> String {
             pool.pending,
             pool.lost,
             pool.repeated,
-            if pool.counters_compared == 0 {
-                "-".to_owned()
-            } else {
-                pool.counters_wrong.to_string()
-            },
+            if pool.counters_compared == 0 { "-".to_owned() } else { pool.counters_wrong.to_string() },
         );
     }
     for (name, pool) in &report.pools {
@@ -93,9 +77,7 @@ fn findings(text: &mut String, name: &str, pool: &PoolReport) {
         ("counter", pool.counters_wrong, &pool.wrong_counters),
     ];
     for (kind, count, named) in kinds {
-        named
-            .iter()
-            .for_each(|finding| *text += &format!("{name}: {kind}: {finding}\n"));
+        named.iter().for_each(|finding| *text += &format!("{name}: {kind}: {finding}\n"));
         let more = count.saturating_sub(named.len() as u64);
         if more > 0 {
             *text += &format!("{name}: {kind}: and {more} more\n");
@@ -103,21 +85,13 @@ fn findings(text: &mut String, name: &str, pool: &PoolReport) {
     }
     let remarks = [
         (pool.before_start, "ids are from before the pool's start"),
-        (
-            pool.forgotten,
-            "ids are older than the pool's seen_horizon: nothing can be said of them",
-        ),
-        (
-            pool.ambiguous,
-            "ids have records that disagree in what they add to counters",
-        ),
+        (pool.forgotten, "ids are older than the pool's seen_horizon: nothing can be said of them"),
+        (pool.ambiguous, "ids have records that disagree in what they add to counters"),
     ];
     for (count, remark) in remarks.iter().filter(|(count, _)| *count > 0) {
         *text += &format!("{name}: note: {count} {remark}\n");
     }
-    pool.notes
-        .iter()
-        .for_each(|note| *text += &format!("{name}: note: {note}\n"));
+    pool.notes.iter().for_each(|note| *text += &format!("{name}: note: {note}\n"));
 }
 
 #[cfg(test)]
@@ -133,15 +107,9 @@ mod tests {
             lost_ids: vec!["m-1 at t/0 offset 4".to_owned()],
             ..PoolReport::default()
         };
-        let report = Report {
-            pools: [("storage".to_owned(), pool)].into(),
-            ..Report::default()
-        };
+        let report = Report { pools: [("storage".to_owned(), pool)].into(), ..Report::default() };
         let text = table(&report);
-        assert!(
-            text.contains("storage: lost: m-1 at t/0 offset 4\nstorage: lost: and 11 more\n"),
-            "{text}"
-        );
+        assert!(text.contains("storage: lost: m-1 at t/0 offset 4\nstorage: lost: and 11 more\n"), "{text}");
         assert_eq!(text.lines().count(), 4, "{text}");
     }
 }

@@ -29,7 +29,8 @@ impl Budget {
             (Duration::from_millis(kafka.max_poll_interval_ms), "kafka.max_poll_interval_ms"),
             (pool.drain_deadline, "drain_deadline"),
         ];
-        let (limit, limited_by) = limits.into_iter().fold(limits[0], |least, next| if next < least { next } else { least });
+        let (limit, limited_by) =
+            limits.into_iter().fold(limits[0], |least, next| if next < least { next } else { least });
         Self { max_poll_records: pool.max_poll_records, handle_ms: pool.handle_ms, limit, limited_by }
     }
 

@@ -66,7 +66,8 @@ impl Conform {
     fn option(&mut self, path: &str, value: &Value) {
         if matches!(value.kind, ValueKind::Table(_) | ValueKind::Array(_) | ValueKind::Nil) {
             let found = found(&value.kind, secret::is_secret_name(path));
-            self.problems.push(format!("`{path}`{}: found {found}, expected text, a number or a boolean", place(value)));
+            self.problems
+                .push(format!("`{path}`{}: found {found}, expected text, a number or a boolean", place(value)));
         }
     }
 

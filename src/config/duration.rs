@@ -14,5 +14,6 @@ pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Re
 
 /// Reads a duration; the error says how one is written.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| format!("found {text:?}, expected a duration such as \"20s\" or \"15min\""))
+    humantime::parse_duration(text)
+        .map_err(|_| format!("found {text:?}, expected a duration such as \"20s\" or \"15min\""))
 }

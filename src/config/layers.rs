@@ -94,7 +94,8 @@ fn of_set(set: &str) -> Result<Layer, Error> {
 
 /// Reads text as TOML where that succeeds. A list may be separated by commas alone.
 fn read(text: &str, shape: Shape) -> toml::Value {
-    let parsed = toml::from_str::<toml::Table>(&format!("value = {text}")).ok().and_then(|mut table| table.remove("value"));
+    let parsed =
+        toml::from_str::<toml::Table>(&format!("value = {text}")).ok().and_then(|mut table| table.remove("value"));
     match parsed {
         Some(value) if shape != Shape::Texts || value.is_array() => value,
         _ if shape == Shape::Texts => {
@@ -105,7 +106,8 @@ fn read(text: &str, shape: Shape) -> toml::Value {
 }
 
 fn nest(path: &[&str], value: toml::Value, origin: &str) -> Layer {
-    let nested = path.iter().rev().fold(value, |value, name| toml::Table::from_iter([((*name).to_owned(), value)]).into());
+    let nested =
+        path.iter().rev().fold(value, |value, name| toml::Table::from_iter([((*name).to_owned(), value)]).into());
     match nested {
         toml::Value::Table(table) => Layer(map_of(table, origin)),
         _ => Layer(Map::new()),

@@ -79,8 +79,14 @@ fn undocumented(path: &str, tables: &[&toml::Table], keys: &[Key]) -> Vec<String
         let values: Vec<&toml::Value> = tables.iter().filter_map(|table| table.get(key.name)).collect();
         let below: Vec<&toml::Table> = match key.shape {
             Shape::Table(_) => values.iter().filter_map(|value| value.as_table()).collect(),
-            Shape::Named(_) => values.iter().flat_map(|value| value.as_table().unwrap().values()).filter_map(toml::Value::as_table).collect(),
-            Shape::List(_) => values.iter().flat_map(|value| value.as_array().unwrap()).filter_map(toml::Value::as_table).collect(),
+            Shape::Named(_) => values
+                .iter()
+                .flat_map(|value| value.as_table().unwrap().values())
+                .filter_map(toml::Value::as_table)
+                .collect(),
+            Shape::List(_) => {
+                values.iter().flat_map(|value| value.as_array().unwrap()).filter_map(toml::Value::as_table).collect()
+            }
             _ => Vec::new(),
         };
         if values.is_empty() {

@@ -71,10 +71,7 @@ impl Shape {
 
     /// Whether text from outside is taken as it is, so that a password of digits stays one.
     pub(super) fn is_text(self) -> bool {
-        matches!(
-            self,
-            Self::Text | Self::Secret | Self::Duration | Self::Start | Self::Address | Self::Choice(_)
-        )
+        matches!(self, Self::Text | Self::Secret | Self::Duration | Self::Start | Self::Address | Self::Choice(_))
     }
 }
 

@@ -32,9 +32,9 @@ impl FromStr for Start {
             "beginning" => Ok(Self::Beginning),
             "end" => Ok(Self::End),
             "committed" => Ok(Self::Committed),
-            _ => humantime::parse_rfc3339(text)
-                .map(Self::Time)
-                .map_err(|_| format!("found {text:?}, expected {FORMS}")),
+            _ => {
+                humantime::parse_rfc3339(text).map(Self::Time).map_err(|_| format!("found {text:?}, expected {FORMS}"))
+            }
         }
     }
 }

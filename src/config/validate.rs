@@ -135,7 +135,8 @@ fn check_together(pools: &BTreeMap<String, Pool>, problems: &mut Vec<String>) {
     for (name, pool) in pools {
         let group = pool.group.as_deref().unwrap_or(name);
         if let Some(other) = groups.insert(group, name) {
-            problems.push(format!("pools {other:?} and {name:?} are both of group {group:?}: give each its own `group`"));
+            problems
+                .push(format!("pools {other:?} and {name:?} are both of group {group:?}: give each its own `group`"));
         }
         let persisting = pool.pipelines.iter().filter(|pipeline| pipeline.handler == "persist");
         let own: BTreeSet<&str> = persisting.map(pipeline::table_of).collect();
@@ -158,6 +159,5 @@ fn check_together(pools: &BTreeMap<String, Pool>, problems: &mut Vec<String>) {
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+    (1..=64).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }

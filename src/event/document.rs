@@ -71,7 +71,11 @@ struct Attributes {
 enum Conversation {
     Field(Slot),
     /// The chat envelope's rule: the group's id, else both users.
-    Chat { group: Slot, from: Slot, to: Slot },
+    Chat {
+        group: Slot,
+        from: Slot,
+        to: Slot,
+    },
 }
 
 impl Document {
@@ -365,7 +369,8 @@ mod tests {
         let odd = fields.value("/a~1b/~0").unwrap();
         let whole = fields.json("/items").unwrap();
         let document =
-            decode(&fields, r#"{"items":[{"price":1},{"price":2.5,"x":[1]}],"a/b":{"~":"y"},"z":{"deep":[{}]}}"#).unwrap();
+            decode(&fields, r#"{"items":[{"price":1},{"price":2.5,"x":[1]}],"a/b":{"~":"y"},"z":{"deep":[{}]}}"#)
+                .unwrap();
         assert_eq!(*document.get(price), Value::Float(2.5));
         assert_eq!(*document.get(odd), Value::Text("y".into()));
         assert_eq!(*document.get(whole), Value::Json(r#"[{"price":1},{"price":2.5,"x":[1]}]"#.into()));
@@ -376,8 +381,7 @@ mod tests {
         let mut fields = fields();
         let slots = ["/a", "/b", "/c", "/d", "/e"].map(|pointer| fields.value(pointer).unwrap());
         let document = decode(&fields, r#"{"b":null,"c":{"x":1},"d":18446744073709551615,"e":"\u0000"}"#).unwrap();
-        let expected =
-            [Value::Absent, Value::Null, Value::Composite, Value::Uint(u64::MAX), Value::Text("\0".into())];
+        let expected = [Value::Absent, Value::Null, Value::Composite, Value::Uint(u64::MAX), Value::Text("\0".into())];
         for (slot, value) in slots.into_iter().zip(expected) {
             assert_eq!(*document.get(slot), value);
         }

@@ -121,4 +121,3 @@ impl<T: Payload> Handler<T> for Analyze {
         Ok(Applied::Done)
     }
 }
-

@@ -30,9 +30,7 @@ pub enum Phase {
 }
 
 /// The phases in the order of their declaration, with their labels.
-const PHASES: [&str; 7] = [
-    "poll", "decode", "dedupe", "prepare", "apply", "commit", "wait",
-];
+const PHASES: [&str; 7] = ["poll", "decode", "dedupe", "prepare", "apply", "commit", "wait"];
 
 /// How an offset commit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,11 +115,7 @@ impl PoolMetrics {
     #[must_use]
     pub fn topic(&self, topic: &str) -> TopicMetrics {
         TopicMetrics {
-            consumed: self
-                .0
-                .families
-                .events_consumed
-                .with_label_values(&[self.0.pool.as_str(), topic]),
+            consumed: self.0.families.events_consumed.with_label_values(&[self.0.pool.as_str(), topic]),
             pool: Arc::clone(&self.0),
             topic: topic.to_owned(),
         }
@@ -131,22 +125,13 @@ impl PoolMetrics {
     #[must_use]
     pub fn pipeline(&self, pipeline: &str) -> PipelineMetrics {
         let pool = self.0.pool.as_str();
-        let settled = |outcome| {
-            self.0
-                .families
-                .events_settled
-                .with_label_values(&[pool, pipeline, outcome])
-        };
+        let settled = |outcome| self.0.families.events_settled.with_label_values(&[pool, pipeline, outcome]);
         PipelineMetrics {
             applied: settled("applied"),
             duplicate: settled("duplicate"),
             filtered: settled("filtered"),
             dead: settled("dead"),
-            prepare_seconds: self
-                .0
-                .families
-                .prepare_duration
-                .with_label_values(&[pool, pipeline]),
+            prepare_seconds: self.0.families.prepare_duration.with_label_values(&[pool, pipeline]),
         }
     }
 
@@ -184,12 +169,7 @@ impl PoolMetrics {
     pub fn dead(&self, reason: &str, events: u64) {
         match DEAD_REASONS.iter().position(|known| *known == reason) {
             Some(index) => self.0.dead[index].inc_by(events),
-            None => self
-                .0
-                .families
-                .dead_events
-                .with_label_values(&[self.0.pool.as_str(), reason])
-                .inc_by(events),
+            None => self.0.families.dead_events.with_label_values(&[self.0.pool.as_str(), reason]).inc_by(events),
         }
     }
 
@@ -200,11 +180,7 @@ impl PoolMetrics {
 
     /// Something is tried again. The reason is a fixed word, such as `store_away`: never an error's text.
     pub fn retried(&self, reason: &'static str) {
-        self.0
-            .families
-            .retries
-            .with_label_values(&[self.0.pool.as_str(), reason])
-            .inc();
+        self.0.families.retries.with_label_values(&[self.0.pool.as_str(), reason]).inc();
     }
 
     /// Partitions held now.
@@ -263,10 +239,7 @@ impl TopicMetrics {
         let families = &self.pool.families;
         match events {
             Some(events) => {
-                families
-                    .lag_events
-                    .with_label_values(&labels)
-                    .set(i64::try_from(events).unwrap_or(i64::MAX));
+                families.lag_events.with_label_values(&labels).set(i64::try_from(events).unwrap_or(i64::MAX));
             }
             None => drop(families.lag_events.remove_label_values(&labels)),
         }

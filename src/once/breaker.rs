@@ -75,9 +75,7 @@ impl Breaker {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.next_trial
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.next_trial.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,10 +104,7 @@ mod tests {
         let start = Instant::now();
         assert_eq!(breaker.failed(Permit::Regular, start), Change::Opened);
         assert_eq!(breaker.succeeded(Permit::Regular), Change::None);
-        assert_eq!(
-            breaker.failed(Permit::Regular, start + PAUSE / 2),
-            Change::None
-        );
+        assert_eq!(breaker.failed(Permit::Regular, start + PAUSE / 2), Change::None);
         assert_eq!(breaker.permit(start + PAUSE), Some(Permit::Trial));
     }
 

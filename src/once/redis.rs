@@ -15,9 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
 use futures_util::future::try_join_all;
-use redis::{
-    AsyncConnectionConfig, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError,
-};
+use redis::{AsyncConnectionConfig, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError};
 use tokio::time::{timeout, timeout_at};
 
 use super::breaker::{Breaker, Change, PAUSE, Permit};
@@ -75,9 +73,7 @@ impl ProcessedSet {
             pool: pool.to_owned(),
             connections,
             deadline: config.deadline,
-            expiry_ms: u64::try_from(config.expiry.as_millis())
-                .unwrap_or(u64::MAX)
-                .max(1),
+            expiry_ms: u64::try_from(config.expiry.as_millis()).unwrap_or(u64::MAX).max(1),
             metrics,
             away: Breaker::default(),
             lookups_refused: Breaker::default(),
@@ -111,16 +107,12 @@ impl ProcessedSet {
             for (shard, members) in filled(&shards) {
                 for bucket in [bucket, bucket.saturating_sub(1)] {
                     let command = pipeline.cmd("SMISMEMBER").arg(self.key(bucket, shard));
-                    members
-                        .iter()
-                        .for_each(|index| _ = command.arg(ids[*index]));
+                    members.iter().for_each(|index| _ = command.arg(ids[*index]));
                 }
             }
             pipeline
         };
-        let replies: Vec<Vec<bool>> = self
-            .send("lookup", &self.0.lookups_refused, commands)
-            .await?;
+        let replies: Vec<Vec<bool>> = self.send("lookup", &self.0.lookups_refused, commands).await?;
         let mut known = vec![false; ids.len()];
         for ((_, members), answers) in filled(&shards).zip(replies.chunks(2)) {
             for answer in answers {
@@ -146,9 +138,7 @@ impl ProcessedSet {
             for (shard, members) in filled(&by_shard(ids)) {
                 let key = self.key(bucket, shard);
                 let command = pipeline.cmd("SADD").arg(&key);
-                members
-                    .iter()
-                    .for_each(|index| _ = command.arg(ids[*index]));
+                members.iter().for_each(|index| _ = command.arg(ids[*index]));
                 command.ignore();
                 pipeline.cmd("PEXPIREAT").arg(&key).arg(ends_at_ms).ignore();
             }
@@ -177,10 +167,7 @@ impl ProcessedSet {
         match answer(connections, self.0.deadline, &commands()).await {
             Ok(Ok(reply)) => {
                 if refused.succeeded(permit) == Change::Closed {
-                    tracing::info!(
-                        pool = self.0.pool,
-                        "redis accepts {what}s of the processed set again"
-                    );
+                    tracing::info!(pool = self.0.pool, "redis accepts {what}s of the processed set again");
                 }
                 Some(reply)
             }
@@ -204,9 +191,7 @@ impl ProcessedSet {
     }
 
     fn bucket(&self) -> u64 {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX) / self.0.expiry_ms
     }
 }
@@ -229,10 +214,7 @@ impl Inner {
             Ok(proven) => {
                 proven.into_iter().for_each(Lent::give_back);
                 if self.away.succeeded(Permit::Trial) == Change::Closed {
-                    tracing::info!(
-                        pool = self.pool,
-                        "redis answers again: the processed set is back"
-                    );
+                    tracing::info!(pool = self.pool, "redis answers again: the processed set is back");
                 }
             }
             Err(away) => self.is_away(Permit::Trial, &away),
@@ -261,9 +243,7 @@ async fn answer<T: FromRedisValue>(
     let late = |_| Away::Late(deadline);
     let until = tokio::time::Instant::now() + deadline;
     let mut connection = Lent::new(timeout_at(until, connections.get()).await.map_err(late)??);
-    let reply = timeout_at(until, commands.query_async(connection.get()))
-        .await
-        .map_err(late)?;
+    let reply = timeout_at(until, commands.query_async(connection.get())).await.map_err(late)?;
     match reply {
         Err(error) if !is_refusal(&error) => Err(Away::Ask(error)),
         reply => {
@@ -288,9 +268,7 @@ impl Lent {
     }
 
     fn get(&mut self) -> &mut Connection {
-        self.0
-            .as_mut()
-            .expect("only give_back and drop take it, and both end this value")
+        self.0.as_mut().expect("only give_back and drop take it, and both end this value")
     }
 
     fn give_back(mut self) {
@@ -311,9 +289,7 @@ fn open(url: &str, deadline: Duration) -> Result<Pool, RedisError> {
     if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
         choose_crypto();
     }
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(PAUSE))
-        .set_response_timeout(Some(deadline));
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(PAUSE)).set_response_timeout(Some(deadline));
     let pool = Pool::builder(Manager::new_with_config(info, config)?)
         .max_size(CONNECTIONS_MAX)
         .wait_timeout(Some(deadline))
@@ -329,9 +305,7 @@ fn open(url: &str, deadline: Duration) -> Result<Pool, RedisError> {
 /// as an embedder's dependencies bring a second one. A choice made before is left as it is.
 fn choose_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none()
-        && rustls::crypto::ring::default_provider()
-            .install_default()
-            .is_err()
+        && rustls::crypto::ring::default_provider().install_default().is_err()
     {
         tracing::debug!("the cryptography for TLS was chosen elsewhere meanwhile");
     }
@@ -347,18 +321,15 @@ fn by_shard(ids: &[&str]) -> [Vec<usize>; SHARDS] {
 }
 
 fn filled(shards: &[Vec<usize>; SHARDS]) -> impl Iterator<Item = (usize, &Vec<usize>)> {
-    shards
-        .iter()
-        .enumerate()
-        .filter(|(_, members)| !members.is_empty())
+    shards.iter().enumerate().filter(|(_, members)| !members.is_empty())
 }
 
 /// FNV-1a and a last mix, since its upper bits hardly move for ids that end in a number. Workers of different
 /// builds must find the same shard, which std's hasher does not promise.
 fn shard_of(id: &str) -> usize {
-    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     (mixed >> 60) as usize % SHARDS
 }
@@ -372,11 +343,7 @@ mod tests {
         let ids: Vec<String> = (0..16_000).map(|n| format!("message-{n}")).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         for (shard, members) in by_shard(&ids).iter().enumerate() {
-            assert!(
-                (700..1_300).contains(&members.len()),
-                "shard {shard}: {}",
-                members.len()
-            );
+            assert!((700..1_300).contains(&members.len()), "shard {shard}: {}", members.len());
         }
     }
 

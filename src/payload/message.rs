@@ -40,9 +40,7 @@ impl MessageEvent {
     /// What the message belongs to, and its record key: the group's id if it has one (an empty one names
     /// no group), else both users' ids as text, sorted and joined by `:`.
     pub fn conversation(&self) -> String {
-        let Message {
-            from, to, group_id, ..
-        } = &self.message;
+        let Message { from, to, group_id, .. } = &self.message;
         match group_id {
             Some(group) if !group.is_empty() => group.to_string(),
             _ => conversation_of_two(&from.to_string(), &to.to_string()),
@@ -71,11 +69,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_tolerated() {
-        let more = WITH_ID.replacen(
-            r#"{"type""#,
-            r#"{"trace":{"id":[1,2]},"schema":3,"type""#,
-            1,
-        );
+        let more = WITH_ID.replacen(r#"{"type""#, r#"{"trace":{"id":[1,2]},"schema":3,"type""#, 1);
         let more = more.replacen(r#""content""#, r#""edited":false,"content""#, 1);
         assert_eq!(parse(&more), parse(WITH_ID));
     }
@@ -92,9 +86,7 @@ mod tests {
     #[test]
     fn a_missing_sender_is_an_error_that_names_it() {
         let error =
-            serde_json::from_str::<MessageEvent>(&WITH_ID.replace(r#""from""#, r#""form""#))
-                .unwrap_err()
-                .to_string();
+            serde_json::from_str::<MessageEvent>(&WITH_ID.replace(r#""from""#, r#""form""#)).unwrap_err().to_string();
         assert!(error.contains("missing field `from`"), "{error}");
     }
 }

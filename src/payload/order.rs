@@ -53,8 +53,7 @@ mod tests {
     use super::*;
 
     const PAID: &str = r#"{"type":"order_paid","event_id":"e","order_id":77,"user_id":"1001","amount_minor":1999,"currency":"EUR","timestamp":1}"#;
-    const CANCELLED: &str =
-        r#"{"type":"order_cancelled","order_id":"o-1","reason":"sold out","timestamp":1}"#;
+    const CANCELLED: &str = r#"{"type":"order_cancelled","order_id":"o-1","reason":"sold out","timestamp":1}"#;
 
     #[test]
     fn order_events_are_written_as_they_were_read() {

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use super::{Batch, Pipeline, Pipelines};
 use crate::event::{Event, Payload};
-use crate::handler::{Answer, Error, ErasedWork, Rejection};
+use crate::handler::{Answer, ErasedWork, Error, Rejection};
 use crate::store::Fault;
 
 type Answers = Vec<Answer<ErasedWork>>;
@@ -96,8 +96,12 @@ impl<T: Payload> Pipeline<T> {
         if answers.len() == events.len() {
             return Ok(answers);
         }
-        let message =
-            format!("pipeline {:?} answered for {} events and was asked about {}", self.name, answers.len(), events.len());
+        let message = format!(
+            "pipeline {:?} answered for {} events and was asked about {}",
+            self.name,
+            answers.len(),
+            events.len()
+        );
         Err(Error { fault: Fault::Fatal, message })
     }
 }

@@ -145,11 +145,9 @@ impl<T: Payload> Pipelines<T> {
         let name = &self.list[pipeline].name;
         // The transaction is rolled back after a panic, so nothing half done is left in it.
         match AssertUnwindSafe(self.list[pipeline].handler.apply(tx, &items)).catch_unwind().await {
-            Ok(applied) => applied.map_err(|error| Failure {
-                pipeline: Some(Arc::clone(name)),
-                reason: Reason::Refused,
-                error,
-            }),
+            Ok(applied) => {
+                applied.map_err(|error| Failure { pipeline: Some(Arc::clone(name)), reason: Reason::Refused, error })
+            }
             Err(_) => Err(Failure {
                 pipeline: Some(Arc::clone(name)),
                 reason: Reason::Handler,
@@ -194,8 +192,7 @@ impl<T: Payload> Pipelines<T> {
     fn counts(&self, batch: &Batch<T>, fresh: &[usize], reasons: Vec<Reason>) -> Counts {
         let fresh: HashSet<usize> = fresh.iter().copied().collect();
         let zero = || vec![0; self.list.len()];
-        let mut counts =
-            Counts { applied: zero(), duplicate: zero(), filtered: zero(), dead: zero(), reasons };
+        let mut counts = Counts { applied: zero(), duplicate: zero(), filtered: zero(), dead: zero(), reasons };
         for (at, entry) in batch.entries.iter().enumerate() {
             for pipeline in 0..self.list.len() {
                 let outcome = match () {

@@ -164,10 +164,9 @@ impl<T: Payload> PoolBuilder<T> {
         }
         let decoder = self.decoder.ok_or_else(|| missing("a decoder"))?;
         let store = connect(config, config.pools.len().max(1)).ok_or_else(|| missing("store.url"))??;
-        let process = self.process.unwrap_or_else(|| Process {
-            metrics: Metrics::new(),
-            health: Health::new([self.name.as_str()]),
-        });
+        let process = self
+            .process
+            .unwrap_or_else(|| Process { metrics: Metrics::new(), health: Health::new([self.name.as_str()]) });
         let pool: Arc<str> = Arc::from(self.name.as_str());
         let group = self.group.or_else(|| settings.group.clone()).unwrap_or_else(|| self.name.clone());
         let pipelines = Pipelines::new(Arc::clone(&pool), store, self.pipelines)?;
@@ -214,11 +213,8 @@ async fn pipeline_of(
     fields: &mut Fields,
     store: &Arc<dyn Store>,
 ) -> Result<Pipeline<Document>, BuildError> {
-    let problem = |problem: String| BuildError::Handler {
-        pool: pool.to_owned(),
-        pipeline: pipeline.name.clone(),
-        problem,
-    };
+    let problem =
+        |problem: String| BuildError::Handler { pool: pool.to_owned(), pipeline: pipeline.name.clone(), problem };
     let shipped = SHIPPED.iter().find(|(name, _)| *name == pipeline.handler);
     let (_, build) = shipped.ok_or_else(|| problem(format!("there is no handler {:?}", pipeline.handler)))?;
     let setup = Setup { pipeline, fields, id_pointer: &settings.event.id, store };

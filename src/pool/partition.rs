@@ -151,7 +151,9 @@ impl<T: Payload> Task<T> {
                         let records = unsettled(records, held.next_offset);
                         match records.first().map(|record| record.offset) {
                             None => {}
-                            Some(offset) if offset == held.next_offset || hole_at == Some(offset) => return Ok(records),
+                            Some(offset) if offset == held.next_offset || hole_at == Some(offset) => {
+                                return Ok(records);
+                            }
                             Some(offset) => {
                                 hole_at = Some(offset);
                                 break;
@@ -197,7 +199,9 @@ impl<T: Payload> Task<T> {
             rdkafka::consumer::Consumer::fetch_watermarks(consumer, &topic, partition, crate::source::REQUEST_TIMEOUT)
         });
         match self.unless_stopped(asked).await? {
-            Ok((low, high)) if (low..=high).contains(&held.next_offset) => self.wait_for("the partition to be fetched").await?,
+            Ok((low, high)) if (low..=high).contains(&held.next_offset) => {
+                self.wait_for("the partition to be fetched").await?
+            }
             Ok((low, high)) => {
                 let offset = held.next_offset;
                 self.hold(&format!(
@@ -256,7 +260,13 @@ impl<T: Payload> Task<T> {
         if self.held_for.as_deref() != Some(why) {
             self.held_for = Some(why.to_owned());
             let (topic, partition) = (&*self.topic, self.partition);
-            tracing::error!(pool = &*self.shared.name, topic, partition, why, "partition held; it goes on by itself once this is mended");
+            tracing::error!(
+                pool = &*self.shared.name,
+                topic,
+                partition,
+                why,
+                "partition held; it goes on by itself once this is mended"
+            );
         }
         self.progress.enter(Phase::Held(why.to_owned()));
         self.sleep(HOLD_PROBE).await

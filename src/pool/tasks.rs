@@ -71,7 +71,8 @@ impl<T: Payload> Tasks<T> {
                 tracing::error!(topic, partition, "a partition was assigned twice; joining its older task first");
                 self.join(std::slice::from_ref(&name)).await;
             }
-            let (stop, nudge, progress) = (CancellationToken::new(), Arc::new(Notify::new()), Arc::new(Progress::new()));
+            let (stop, nudge, progress) =
+                (CancellationToken::new(), Arc::new(Notify::new()), Arc::new(Progress::new()));
             let task = Task {
                 shared: Arc::clone(&self.shared),
                 topic: Arc::from(topic),
@@ -102,7 +103,8 @@ impl<T: Payload> Tasks<T> {
     /// Stops tasks and waits for their end: until the drain deadline for the batch in hand, then by cutting it off.
     /// Says how many were cut off.
     pub(super) async fn join(&mut self, names: &[Name]) -> usize {
-        let mut running: Vec<(Name, Running)> = names.iter().filter_map(|name| self.running.remove_entry(name)).collect();
+        let mut running: Vec<(Name, Running)> =
+            names.iter().filter_map(|name| self.running.remove_entry(name)).collect();
         for (_, task) in &running {
             task.stop.cancel();
         }
@@ -111,7 +113,11 @@ impl<T: Payload> Tasks<T> {
         for ((topic, partition), task) in &mut running {
             if tokio::time::timeout_at(deadline, &mut task.done).await.is_err() {
                 overran += 1;
-                tracing::warn!(topic, partition, "the batch in hand did not finish within the drain deadline; its events come again");
+                tracing::warn!(
+                    topic,
+                    partition,
+                    "the batch in hand did not finish within the drain deadline; its events come again"
+                );
                 task.done.abort();
                 // Ends at the task's next await. Only then has it lost its right to claim, so this has no deadline.
                 (&mut task.done).await.ok();

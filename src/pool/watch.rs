@@ -54,14 +54,22 @@ impl<T: Payload> Tasks<T> {
                     standing.moved_at = std::time::Instant::now();
                     task.nudge.notify_one();
                     let (nudges, next_offset) = (standing.nudges, standing.next_offset);
-                    tracing::warn!(topic, partition, nudges, next_offset, "no progress in spite of lag; fetching again");
+                    tracing::warn!(
+                        topic,
+                        partition,
+                        nudges,
+                        next_offset,
+                        "no progress in spite of lag; fetching again"
+                    );
                 }
                 Verdict::GiveUp => {
                     return Err(Error::Partition {
                         pool: std::sync::Arc::clone(&self.shared.name),
                         topic: topic.clone(),
                         partition: *partition,
-                        message: format!("no progress in spite of lag, and fetching again {NUDGES_MAX} times did not help"),
+                        message: format!(
+                            "no progress in spite of lag, and fetching again {NUDGES_MAX} times did not help"
+                        ),
                     });
                 }
             }

@@ -11,9 +11,7 @@ pub enum PublishError {
     #[error("set up the Kafka producer: {0}; check the settings under [kafka]")]
     Setup(#[source] KafkaError),
     /// No broker answered.
-    #[error(
-        "no broker of {brokers} answered within {waited:.1?} ({code}); check kafka.brokers and that Kafka is up"
-    )]
+    #[error("no broker of {brokers} answered within {waited:.1?} ({code}); check kafka.brokers and that Kafka is up")]
     Unreachable {
         /// The addresses that were tried.
         brokers: String,
@@ -55,9 +53,7 @@ pub enum PublishError {
         size_bytes: usize,
     },
     /// No answer within the delivery timeout. The event may be on its partition or not.
-    #[error(
-        "no acknowledgement from topic {topic} within the delivery timeout; the event may be stored or not"
-    )]
+    #[error("no acknowledgement from topic {topic} within the delivery timeout; the event may be stored or not")]
     TimedOut {
         /// The topic.
         topic: String,
@@ -81,10 +77,7 @@ impl PublishError {
         let topic = topic.to_owned();
         match code {
             RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
-                Self::UnknownTopic {
-                    topic,
-                    brokers: brokers.to_owned(),
-                }
+                Self::UnknownTopic { topic, brokers: brokers.to_owned() }
             }
             RDKafkaErrorCode::MessageTimedOut => Self::TimedOut { topic },
             RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight => Self::Interrupted,
@@ -93,17 +86,9 @@ impl PublishError {
     }
 
     /// The error of an event that was queued.
-    pub(super) fn of_delivery(
-        code: RDKafkaErrorCode,
-        topic: &str,
-        size_bytes: usize,
-        brokers: &str,
-    ) -> Self {
+    pub(super) fn of_delivery(code: RDKafkaErrorCode, topic: &str, size_bytes: usize, brokers: &str) -> Self {
         match code {
-            RDKafkaErrorCode::MessageSizeTooLarge => Self::BatchTooLarge {
-                topic: topic.to_owned(),
-                size_bytes,
-            },
+            RDKafkaErrorCode::MessageSizeTooLarge => Self::BatchTooLarge { topic: topic.to_owned(), size_bytes },
             code => Self::from_code(code, topic, brokers),
         }
     }

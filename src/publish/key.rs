@@ -48,11 +48,7 @@ impl std::str::FromStr for Pointer {
     fn from_str(text: &str) -> Result<Self, BadPointer> {
         let bad = || BadPointer(text.to_owned());
         let names = text.strip_prefix('/').ok_or_else(bad)?;
-        names
-            .split('/')
-            .map(|name| unescape(name).ok_or_else(bad))
-            .collect::<Result<_, _>>()
-            .map(Self)
+        names.split('/').map(|name| unescape(name).ok_or_else(bad)).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -82,11 +78,7 @@ fn conversation(line: &str) -> Option<String> {
 
 /// A string's text or an integer's digits.
 fn id(json: &str) -> Option<Cow<'_, str>> {
-    let is_integer = json
-        .strip_prefix('-')
-        .unwrap_or(json)
-        .bytes()
-        .all(|byte| byte.is_ascii_digit());
+    let is_integer = json.strip_prefix('-').unwrap_or(json).bytes().all(|byte| byte.is_ascii_digit());
     if is_integer {
         return Some(Cow::Borrowed(json));
     }
@@ -196,11 +188,7 @@ mod tests {
 
     #[test]
     fn a_groups_id_comes_first_unless_it_is_empty_or_null() {
-        let with = |group: &str| {
-            chat(&format!(
-                r#"{{"message":{{"from":1,"to":2,"group_id":{group}}}}}"#
-            ))
-        };
+        let with = |group: &str| chat(&format!(r#"{{"message":{{"from":1,"to":2,"group_id":{group}}}}}"#));
         assert_eq!(with(r#""g""#).unwrap(), "g");
         assert_eq!(with("42").unwrap(), "42");
         assert_eq!(with(r#""""#).unwrap(), "1:2");
@@ -265,9 +253,6 @@ mod tests {
         for text in ["", "a", "message/from", "/a~", "/a~2"] {
             text.parse::<Pointer>().unwrap_err();
         }
-        assert_eq!(
-            "/~01".parse::<Pointer>().unwrap(),
-            Pointer(vec!["~1".to_owned()])
-        );
+        assert_eq!("/~01".parse::<Pointer>().unwrap(), Pointer(vec!["~1".to_owned()]));
     }
 }

@@ -78,11 +78,7 @@ pub struct Lines<R> {
 impl<R: Read> Lines<R> {
     /// Reads from `source`, which need not be buffered.
     pub fn new(source: R, options: LineOptions) -> Self {
-        Self {
-            reader: BufReader::with_capacity(READ_BYTES, source),
-            options,
-            number: 0,
-        }
+        Self { reader: BufReader::with_capacity(READ_BYTES, source), options, number: 0 }
     }
 
     /// The next lines; `None` at the end.
@@ -106,9 +102,7 @@ impl<R: Read> Lines<R> {
         let start = chunk.bytes.len();
         // One byte more for the terminator's '\n' and one for its '\r'.
         let limit = self.options.line_bytes_max.saturating_add(2) as u64;
-        let read_bytes = (&mut self.reader)
-            .take(limit)
-            .read_until(b'\n', &mut chunk.bytes)?;
+        let read_bytes = (&mut self.reader).take(limit).read_until(b'\n', &mut chunk.bytes)?;
         if read_bytes == 0 {
             return Ok(false);
         }
@@ -119,11 +113,7 @@ impl<R: Read> Lines<R> {
         let end = start + without_terminator(line).len();
         if cut_off || end - start > self.options.line_bytes_max {
             chunk.bytes.truncate(start);
-            let rest_bytes = if cut_off {
-                self.reader.skip_until(b'\n')? as u64
-            } else {
-                0
-            };
+            let rest_bytes = if cut_off { self.reader.skip_until(b'\n')? as u64 } else { 0 };
             chunk.read_bytes += rest_bytes;
             self.push_bad(chunk, self.too_long());
             return Ok(true);
@@ -177,8 +167,7 @@ fn without_terminator(line: &[u8]) -> &[u8] {
 
 /// The line as text, if it is one JSON object.
 fn json_object(line: &[u8]) -> Result<&str, String> {
-    let text = std::str::from_utf8(line)
-        .map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))?;
+    let text = std::str::from_utf8(line).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| not_json(&error))?;
     match text.trim_start().as_bytes().first() {
         Some(b'{') => Ok(text),
@@ -200,10 +189,7 @@ mod tests {
     use super::*;
 
     fn read(input: &[u8], line_bytes_max: usize) -> Vec<Chunk> {
-        let options = LineOptions {
-            key: KeyRule::Field("/k".parse().unwrap()),
-            line_bytes_max,
-        };
+        let options = LineOptions { key: KeyRule::Field("/k".parse().unwrap()), line_bytes_max };
         let mut lines = Lines::new(input, options);
         std::iter::from_fn(|| lines.next_chunk().unwrap()).collect()
     }
@@ -212,9 +198,7 @@ mod tests {
     fn summary(chunks: &[Chunk]) -> (Vec<(String, Option<String>)>, Vec<String>) {
         let (mut events, mut bad) = (Vec::new(), Vec::new());
         for chunk in chunks {
-            let text = |range: &Range<usize>| {
-                String::from_utf8(chunk.bytes[range.clone()].to_vec()).unwrap()
-            };
+            let text = |range: &Range<usize>| String::from_utf8(chunk.bytes[range.clone()].to_vec()).unwrap();
             for line in &chunk.lines {
                 match line {
                     Line::Event { value, key, .. } => {
@@ -234,11 +218,7 @@ mod tests {
         let key = |key: &str| Some(key.to_owned());
         assert_eq!(
             events,
-            [
-                ("{\"k\":1}".to_owned(), key("1")),
-                (" \t{ }  ".to_owned(), None),
-                ("{\"k\":\"x\"}".to_owned(), key("x")),
-            ]
+            [("{\"k\":1}".to_owned(), key("1")), (" \t{ }  ".to_owned(), None), ("{\"k\":\"x\"}".to_owned(), key("x")),]
         );
         assert!(bad.is_empty());
         let blank: u64 = chunks.iter().map(|chunk| chunk.blank_lines).sum();
@@ -270,11 +250,7 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_no_reason_to_refuse_a_line_nor_to_overflow() {
-        let deep = format!(
-            "{{\"k\":1,\"d\":{}{}}}",
-            "[".repeat(100_000),
-            "]".repeat(100_000)
-        );
+        let deep = format!("{{\"k\":1,\"d\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         let (events, bad) = summary(&read(deep.as_bytes(), 1_000_000));
         assert_eq!((events.len(), bad.len()), (1, 0));
     }
@@ -286,8 +262,7 @@ mod tests {
         let over = format!("{{\"k\":\"{}\"}}", "x".repeat(13));
         let far_over = "y".repeat(1_000_000);
         for terminator in ["\n", "\r\n"] {
-            let input =
-                [&fits, &over, &far_over, &fits, &over].map(|line| format!("{line}{terminator}"));
+            let input = [&fits, &over, &far_over, &fits, &over].map(|line| format!("{line}{terminator}"));
             let chunks = read(input.concat().as_bytes(), 20);
             let (events, bad) = summary(&chunks);
             assert_eq!(events.len(), 2);
@@ -301,10 +276,7 @@ mod tests {
     #[test]
     fn a_chunk_ends_where_the_reader_would_have_to_wait() {
         let two = b"{\"k\":1}\n".chain(&b"{\"k\":2}\n"[..]);
-        let options = LineOptions {
-            key: KeyRule::Conversation,
-            line_bytes_max: 100,
-        };
+        let options = LineOptions { key: KeyRule::Conversation, line_bytes_max: 100 };
         let mut lines = Lines::new(two, options);
         assert_eq!(lines.next_chunk().unwrap().unwrap().lines.len(), 1);
         assert_eq!(lines.next_chunk().unwrap().unwrap().lines.len(), 1);

@@ -56,9 +56,7 @@ impl Future for Handle {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             None => Poll::Ready(Ok(Receipt::Buffered)),
-            Some(reply) => Pin::new(reply)
-                .poll(cx)
-                .map(|reply| reply.unwrap_or(Err(PublishError::Interrupted))),
+            Some(reply) => Pin::new(reply).poll(cx).map(|reply| reply.unwrap_or(Err(PublishError::Interrupted))),
         }
     }
 }
@@ -96,27 +94,17 @@ pub(super) struct Deliveries {
 
 impl Deliveries {
     pub(super) fn new(brokers: Arc<str>) -> Self {
-        Self {
-            brokers,
-            failed: AtomicU64::new(0),
-            first_error: Mutex::new(None),
-        }
+        Self { brokers, failed: AtomicU64::new(0), first_error: Mutex::new(None) }
     }
 
     fn count_failure(&self, error: &PublishError) {
         self.failed.fetch_add(1, Ordering::Relaxed);
-        let mut first = self
-            .first_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.first_error.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| error.clone());
     }
 
     pub(super) fn take_failures(&self) -> (u64, Option<PublishError>) {
-        let mut first = self
-            .first_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.first_error.lock().unwrap_or_else(PoisonError::into_inner);
         (self.failed.swap(0, Ordering::Relaxed), first.take())
     }
 }
@@ -136,10 +124,7 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Pending>) {
         let outcome = match result {
-            Ok(message) => Ok(Receipt::Acknowledged {
-                partition: message.partition(),
-                offset: message.offset(),
-            }),
+            Ok(message) => Ok(Receipt::Acknowledged { partition: message.partition(), offset: message.offset() }),
             Err((error, message)) => Err(PublishError::of_delivery(
                 code_of(error),
                 message.topic(),

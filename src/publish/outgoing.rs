@@ -18,29 +18,17 @@ pub struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     /// An event without key and headers: it goes to a random partition.
     pub fn new(topic: &'a str, value: &'a [u8]) -> Self {
-        Self {
-            value: Some(value),
-            ..Self::tombstone(topic)
-        }
+        Self { value: Some(value), ..Self::tombstone(topic) }
     }
 
     /// A record without a value; on a compacted topic it deletes its key.
     pub fn tombstone(topic: &'a str) -> Self {
-        Self {
-            topic,
-            key: None,
-            value: None,
-            headers: &[],
-            timestamp_ms: None,
-        }
+        Self { topic, key: None, value: None, headers: &[], timestamp_ms: None }
     }
 
     /// Sets the key. An empty key is a key: all such events share a partition.
     pub fn key(self, key: &'a [u8]) -> Self {
-        Self {
-            key: Some(key),
-            ..self
-        }
+        Self { key: Some(key), ..self }
     }
 
     /// Sets the headers, such as `weir-id` or `ce_id`, in this order.
@@ -50,10 +38,7 @@ impl<'a> Outgoing<'a> {
 
     /// Sets the record's time, in milliseconds since 1970; otherwise it is the time of sending.
     pub fn timestamp_ms(self, timestamp_ms: i64) -> Self {
-        Self {
-            timestamp_ms: Some(timestamp_ms),
-            ..self
-        }
+        Self { timestamp_ms: Some(timestamp_ms), ..self }
     }
 
     pub(super) fn size_bytes(&self) -> usize {
@@ -61,18 +46,10 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-pub(super) fn record<'a>(
-    event: &Outgoing<'a>,
-    pending: Box<Pending>,
-) -> BaseRecord<'a, [u8], [u8], Box<Pending>> {
+pub(super) fn record<'a>(event: &Outgoing<'a>, pending: Box<Pending>) -> BaseRecord<'a, [u8], [u8], Box<Pending>> {
     let headers = (!event.headers.is_empty()).then(|| {
         let empty = OwnedHeaders::new_with_capacity(event.headers.len());
-        event.headers.iter().fold(empty, |headers, (key, value)| {
-            headers.insert(Header {
-                key,
-                value: Some(*value),
-            })
-        })
+        event.headers.iter().fold(empty, |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }))
     });
     BaseRecord {
         key: event.key,

@@ -25,11 +25,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(
-        sender: mpsc::Sender<SourceEvent>,
-        watermarks: Arc<Watermarks>,
-        metrics: PoolMetrics,
-    ) -> Self {
+    pub(super) fn new(sender: mpsc::Sender<SourceEvent>, watermarks: Arc<Watermarks>, metrics: PoolMetrics) -> Self {
         Self { sender, watermarks, metrics, consumer: OnceLock::new(), noted: Mutex::default() }
     }
 
@@ -41,7 +37,9 @@ impl Context {
     pub(super) fn note_error(&self, error: &KafkaError) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PollExceeded) => {
-                tracing::warn!("the poll loop was held up beyond max.poll.interval; the group goes on without this worker until it polls again");
+                tracing::warn!(
+                    "the poll loop was held up beyond max.poll.interval; the group goes on without this worker until it polls again"
+                );
             }
             _ => {
                 let text = error.to_string();

@@ -88,7 +88,10 @@ pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Dura
 
 /// # Safety
 /// `description` must be valid while this runs.
-unsafe fn described_id(description: *const sys::rd_kafka_TopicDescription_t, topic: &str) -> Result<Uuid, TopicIdError> {
+unsafe fn described_id(
+    description: *const sys::rd_kafka_TopicDescription_t,
+    topic: &str,
+) -> Result<Uuid, TopicIdError> {
     use sys::rd_kafka_resp_err_t as code;
     // SAFETY: the caller's promise; the error and the id belong to the description.
     unsafe {
@@ -119,7 +122,11 @@ unsafe fn text(text: *const c_char) -> String {
 }
 
 /// A partition's first and end offset as the last fetch saw them; asks nobody. `None` before the first fetch.
-pub(crate) fn cached_watermarks<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Option<(i64, i64)> {
+pub(crate) fn cached_watermarks<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    partition: i32,
+) -> Option<(i64, i64)> {
     let name = CString::new(topic).ok()?;
     let (mut low, mut high) = (-1, -1);
     // SAFETY: `native_ptr` lives as long as `client`, the name as long as this call, and both numbers are ours.

@@ -15,9 +15,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
-use super::{
-    Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter,
-};
+use super::{Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter};
 use crate::config;
 
 /// How much longer than the server's statement time-out the client waits before it gives a connection up.
@@ -45,9 +43,8 @@ impl Postgres {
             action: "read store.url",
             message: format!("{error}; expected postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
         })?;
-        let options = options
-            .application_name(&format!("weir/{}", std::process::id()))
-            .options([("tcp_user_timeout", "10000")]);
+        let options =
+            options.application_name(&format!("weir/{}", std::process::id())).options([("tcp_user_timeout", "10000")]);
         let deadline = store.statement_timeout + CLIENT_GRACE;
         let pool = PgPoolOptions::new()
             .max_connections(store.connections)
@@ -124,7 +121,10 @@ impl Store for Postgres {
         Err(Error {
             fault: Fault::Hold,
             action: "check the schema",
-            message: format!("missing: {}; run `weir migrate` once, with a role that may create tables", missing.join(", ")),
+            message: format!(
+                "missing: {}; run `weir migrate` once, with a role that may create tables",
+                missing.join(", ")
+            ),
         })
     }
 
@@ -134,7 +134,9 @@ impl Store for Postgres {
             return Err(Error {
                 fault: Fault::Hold,
                 action: "describe a table",
-                message: format!("there is no table {table:?}; run `weir migrate`, or make the table that `persist` is configured for"),
+                message: format!(
+                    "there is no table {table:?}; run `weir migrate`, or make the table that `persist` is configured for"
+                ),
             });
         }
         Ok(columns)

@@ -51,10 +51,7 @@ impl<'a> Audit<'a> {
         runtime: &'a Handle,
         progress: &'a mut Progress,
     ) -> Result<Self, Error> {
-        let pool = config
-            .pools
-            .get(name)
-            .ok_or_else(|| Error::NoPool(name.to_owned()))?;
+        let pool = config.pools.get(name).ok_or_else(|| Error::NoPool(name.to_owned()))?;
         let store = config.store.as_ref().ok_or(Error::NoStore)?;
         let mut database = runtime.block_on(Database::connect(store, config.startup_timeout))?;
         let tables = runtime.block_on(database.tables(pool))?;
@@ -62,18 +59,7 @@ impl<'a> Audit<'a> {
         let counting = config.pools.values().filter(|pool| counts(pool)).count();
         let rules = Rules::new(pool);
         let report = PoolReport::default();
-        Ok(Self {
-            name,
-            pool,
-            rules,
-            runtime,
-            progress,
-            database,
-            tables,
-            log,
-            counts_alone: counting == 1,
-            report,
-        })
+        Ok(Self { name, pool, rules, runtime, progress, database, tables, log, counts_alone: counting == 1, report })
     }
 
     pub(super) fn run(mut self) -> Result<PoolReport, Error> {
@@ -90,17 +76,8 @@ impl<'a> Audit<'a> {
         let moment = Moment {
             next: self.next_offsets(&ledger),
             start: self.starts(&ids),
-            has_older: self
-                .log
-                .partitions
-                .iter()
-                .any(|partition| partition.low > 0)
-                || topics.iter().any(|topic| {
-                    self.log
-                        .partitions
-                        .iter()
-                        .all(|partition| partition.topic_id != *topic)
-                }),
+            has_older: self.log.partitions.iter().any(|partition| partition.low > 0)
+                || topics.iter().any(|topic| self.log.partitions.iter().all(|partition| partition.topic_id != *topic)),
         };
         let suspects = self.judge(&ids, &moment)?;
         self.settle_suspects(suspects, &dead)?;
@@ -120,28 +97,17 @@ impl<'a> Audit<'a> {
         let (key, horizon_ms) = (self.key(), self.horizon_ms());
         let mut occurrences = Vec::new();
         self.each(ranges, |place, event| {
-            let facts = event.counters.iter().fold(0_u32, |facts, counter| {
-                facts.rotate_left(5) ^ (counter.digest()[0] as u32)
-            });
+            let facts =
+                event.counters.iter().fold(0_u32, |facts, counter| facts.rotate_left(5) ^ (counter.digest()[0] as u32));
             let is_old = event.record_ms < horizon_ms;
-            occurrences.push(Occurrence {
-                id: key.digest(&event.id),
-                place,
-                facts,
-                is_old,
-            });
+            occurrences.push(Occurrence { id: key.digest(&event.id), place, facts, is_old });
         })?;
         Ok(occurrences)
     }
 
     /// Shows every event of some ranges.
     fn each(&mut self, ranges: &[Range], mut show: impl FnMut(Place, Event)) -> Result<(), Error> {
-        let Self {
-            log,
-            rules,
-            progress,
-            ..
-        } = self;
+        let Self { log, rules, progress, .. } = self;
         log.read(ranges, &mut **progress, |place, message| {
             let topic_id = log.partitions[place.partition()].topic_id;
             if let Some(event) = rules.event(topic_id, message) {
@@ -154,16 +120,9 @@ impl<'a> Audit<'a> {
     fn read_on(&mut self, ledger: &Ledger) -> Vec<Range> {
         let mut newer = Vec::new();
         for (index, partition) in self.log.partitions.iter_mut().enumerate() {
-            let next = ledger
-                .get(&(partition.topic_id, partition.number))
-                .copied()
-                .unwrap_or(0);
+            let next = ledger.get(&(partition.topic_id, partition.number)).copied().unwrap_or(0);
             if next > partition.end {
-                newer.push(Range {
-                    partition: index,
-                    from: partition.end,
-                    to: next,
-                });
+                newer.push(Range { partition: index, from: partition.end, to: next });
                 partition.end = next;
             }
         }
@@ -171,37 +130,21 @@ impl<'a> Audit<'a> {
     }
 
     fn next_offsets(&self, ledger: &Ledger) -> Vec<i64> {
-        let next = |partition: &super::log::Partition| {
-            ledger.get(&(partition.topic_id, partition.number)).copied()
-        };
-        self.log
-            .partitions
-            .iter()
-            .map(|partition| next(partition).unwrap_or(0))
-            .collect()
+        let next = |partition: &super::log::Partition| ledger.get(&(partition.topic_id, partition.number)).copied();
+        self.log.partitions.iter().map(|partition| next(partition).unwrap_or(0)).collect()
     }
 
     /// Notes where the database has the ids, and returns the digests of all dead rows.
     fn look_up(&mut self, ids: &mut Ids) -> Result<HashSet<Digest>, Error> {
         let key = self.key();
         let mut dead = HashSet::new();
-        let Self {
-            runtime,
-            database,
-            tables,
-            name,
-            ..
-        } = self;
+        let Self { runtime, database, tables, name, .. } = self;
         runtime.block_on(async {
             for (index, table) in tables.iter().enumerate() {
-                database
-                    .ids(table, |id| ids.note(key.digest(id), Found::table(index)))
-                    .await?;
+                database.ids(table, |id| ids.note(key.digest(id), Found::table(index))).await?;
             }
             if tables.is_empty() {
-                database
-                    .seen(name, |id| ids.note(key.digest(id), Found::table(0)))
-                    .await?;
+                database.seen(name, |id| ids.note(key.digest(id), Found::table(0))).await?;
             }
             database
                 .dead(name, |id| {
@@ -249,20 +192,13 @@ impl<'a> Audit<'a> {
             if found.contains(whole) || found.is_dead() {
                 continue;
             }
-            let passed = occurrences
-                .iter()
-                .filter(|o| o.place.offset() < moment.next[o.place.partition()]);
-            let mut handled = passed
-                .clone()
-                .filter(|o| o.place.offset() >= moment.start[o.place.partition()]);
+            let passed = occurrences.iter().filter(|o| o.place.offset() < moment.next[o.place.partition()]);
+            let mut handled = passed.clone().filter(|o| o.place.offset() >= moment.start[o.place.partition()]);
             match handled.next() {
                 Some(occurrence) if occurrence.is_old && !found.has_effect() => {
                     report.forgotten += 1;
                 }
-                Some(occurrence) => suspects.push(Suspect {
-                    id: occurrence.id,
-                    place: occurrence.place,
-                }),
+                Some(occurrence) => suspects.push(Suspect { id: occurrence.id, place: occurrence.place }),
                 None if passed.count() > 0 => report.before_start += 1,
                 None => report.pending += 1,
             }
@@ -273,34 +209,19 @@ impl<'a> Audit<'a> {
 
     /// A payload that a typed decoder refuses may have a readable id all the same. Such an event is dead under
     /// the id of its record, so this is looked for before anything is called lost.
-    fn settle_suspects(
-        &mut self,
-        suspects: Vec<Suspect>,
-        dead: &HashSet<Digest>,
-    ) -> Result<(), Error> {
+    fn settle_suspects(&mut self, suspects: Vec<Suspect>, dead: &HashSet<Digest>) -> Result<(), Error> {
         if suspects.is_empty() {
             return Ok(());
         }
         let key = self.key();
-        let places: HashSet<u64> = suspects
-            .iter()
-            .map(|suspect| suspect.place.packed())
-            .collect();
+        let places: HashSet<u64> = suspects.iter().map(|suspect| suspect.place.packed()).collect();
         let mut settled = HashSet::new();
-        self.each(
-            &self.log.spans(suspects.iter().map(|suspect| suspect.place)),
-            |place, event| {
-                if places.contains(&place.packed()) && dead.contains(&key.digest(&event.record_id))
-                {
-                    settled.insert(key.digest(&event.id));
-                }
-            },
-        )?;
-        let lost: Vec<Place> = suspects
-            .iter()
-            .filter(|s| !settled.contains(&s.id))
-            .map(|s| s.place)
-            .collect();
+        self.each(&self.log.spans(suspects.iter().map(|suspect| suspect.place)), |place, event| {
+            if places.contains(&place.packed()) && dead.contains(&key.digest(&event.record_id)) {
+                settled.insert(key.digest(&event.id));
+            }
+        })?;
+        let lost: Vec<Place> = suspects.iter().filter(|s| !settled.contains(&s.id)).map(|s| s.place).collect();
         self.report.dead_lettered += settled.len() as u64;
         self.report.lost = lost.len() as u64;
         self.report.lost_ids = self.describe(&lost[..lost.len().min(NAMED_MAX)])?;
@@ -310,20 +231,13 @@ impl<'a> Audit<'a> {
     /// Recounts the settled ids, one record each, and compares with the view.
     fn check_counters(&mut self, ids: &Ids, moment: &Moment) -> Result<(), Error> {
         if !self.counts_alone {
-            self.report
-                .notes
-                .push("counters were not compared: several pools add to them".to_owned());
+            self.report.notes.push("counters were not compared: several pools add to them".to_owned());
             return Ok(());
         }
         let recount = self.recount(ids)?;
         let wrong = self.compare(recount, moment)?;
         self.report.counters_wrong = wrong.len() as u64;
-        for Wrong {
-            counter,
-            expected,
-            found,
-        } in wrong.into_iter().take(NAMED_MAX)
-        {
+        for Wrong { counter, expected, found } in wrong.into_iter().take(NAMED_MAX) {
             let counter = match counter {
                 Named::Counter(counter) => Some(counter),
                 Named::ByEvent(key, place) => {
@@ -334,13 +248,8 @@ impl<'a> Audit<'a> {
                     found
                 }
             };
-            let text = counter.map_or_else(
-                || "a counter whose event is gone".to_owned(),
-                |c| c.to_string(),
-            );
-            self.report
-                .wrong_counters
-                .push(format!("{text}: counted {found}, expected {expected}"));
+            let text = counter.map_or_else(|| "a counter whose event is gone".to_owned(), |c| c.to_string());
+            self.report.wrong_counters.push(format!("{text}: counted {found}, expected {expected}"));
         }
         if moment.has_older {
             let note = "Kafka has deleted older events: counters that are too high were taken to count them";
@@ -358,8 +267,7 @@ impl<'a> Audit<'a> {
                 return;
             };
             let first = occurrences[0];
-            let was_counted =
-                found.contains(whole) || (forgets && first.is_old && !found.is_dead());
+            let was_counted = found.contains(whole) || (forgets && first.is_old && !found.is_dead());
             if !was_counted {
                 return;
             }
@@ -374,11 +282,10 @@ impl<'a> Audit<'a> {
 
     fn compare(&mut self, mut recount: Recount, moment: &Moment) -> Result<Vec<Wrong>, Error> {
         let (mut compared, mut wrong) = (0, Vec::new());
-        self.runtime
-            .block_on(self.database.stats(|counter, count| {
-                compared += 1;
-                wrong.extend(recount.compare(counter, count, moment.has_older));
-            }))?;
+        self.runtime.block_on(self.database.stats(|counter, count| {
+            compared += 1;
+            wrong.extend(recount.compare(counter, count, moment.has_older));
+        }))?;
         let known = wrong.len();
         wrong.extend(recount.missing());
         self.report.counters_compared = compared + (wrong.len() - known) as u64;
@@ -399,12 +306,7 @@ impl<'a> Audit<'a> {
             self.each(&[self.log.one(*place)], |_, event| id = Some(event.id))?;
             let partition = &self.log.partitions[place.partition()];
             let id = id.unwrap_or_else(|| "(deleted meanwhile)".to_owned());
-            described.push(format!(
-                "{id} at {}/{} offset {}",
-                partition.topic,
-                partition.number,
-                place.offset()
-            ));
+            described.push(format!("{id} at {}/{} offset {}", partition.topic, partition.number, place.offset()));
         }
         Ok(described)
     }
@@ -414,22 +316,16 @@ impl<'a> Audit<'a> {
         if !self.tables.is_empty() {
             return i64::MIN;
         }
-        let horizon = SystemTime::now()
-            .checked_sub(self.pool.seen_horizon)
-            .unwrap_or(UNIX_EPOCH);
+        let horizon = SystemTime::now().checked_sub(self.pool.seen_horizon).unwrap_or(UNIX_EPOCH);
         let since_1970 = horizon.duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
     }
 }
 
 fn counts(pool: &Pool) -> bool {
-    pool.pipelines
-        .iter()
-        .any(|pipeline| pipeline.handler == "analyze")
+    pool.pipelines.iter().any(|pipeline| pipeline.handler == "analyze")
 }
 
 fn is_ambiguous(occurrences: &[Occurrence]) -> bool {
-    occurrences
-        .iter()
-        .any(|occurrence| occurrence.facts != occurrences[0].facts)
+    occurrences.iter().any(|occurrence| occurrence.facts != occurrences[0].facts)
 }

@@ -35,9 +35,7 @@ impl Database {
     pub(super) async fn connect(store: &config::Store, patience: Duration) -> Result<Self, Error> {
         let failed = |source| Error::database("connect to the database (store.url)", source);
         let options: PgConnectOptions = store.url.expose().parse().map_err(failed)?;
-        let options = options
-            .application_name("weir verify")
-            .disable_statement_logging();
+        let options = options.application_name("weir verify").disable_statement_logging();
         let begun = Instant::now();
         loop {
             match PgConnection::connect_with(&options).await {
@@ -53,11 +51,7 @@ impl Database {
     /// The tables that `persist` pipelines write: `None` for a pool that has no such pipeline.
     pub(super) async fn tables(&mut self, pool: &config::Pool) -> Result<Vec<Table>, Error> {
         let mut tables = Vec::new();
-        for pipeline in pool
-            .pipelines
-            .iter()
-            .filter(|pipeline| pipeline.handler == "persist")
-        {
+        for pipeline in pool.pipelines.iter().filter(|pipeline| pipeline.handler == "persist") {
             let name = pipeline.table.as_deref().unwrap_or("messages");
             let key = pipeline.key.as_deref().unwrap_or("message_id");
             tables.push(self.table(name, key).await?);
@@ -81,21 +75,14 @@ impl Database {
         .map_err(|source| Error::database(format!("look at table {name}"), source))?;
         let key_kind = match kind.as_deref() {
             None => {
-                return Err(Error::NoKey {
-                    table: name.to_owned(),
-                    key: key.to_owned(),
-                });
+                return Err(Error::NoKey { table: name.to_owned(), key: key.to_owned() });
             }
             Some("uuid") => KeyKind::Uuid,
             Some("smallint" | "integer" | "bigint") => KeyKind::Integer,
             Some(_) => KeyKind::Text,
         };
         let select = format!("SELECT {}::text FROM {quoted}", quote(key));
-        Ok(Table {
-            name: name.to_owned(),
-            select,
-            key: key_kind,
-        })
+        Ok(Table { name: name.to_owned(), select, key: key_kind })
     }
 
     /// From here to [`Database::release`] everything is seen as it is now.
@@ -106,60 +93,42 @@ impl Database {
     }
 
     pub(super) async fn release(&mut self) -> Result<(), Error> {
-        self.execute("ROLLBACK", "end the audit's transaction")
-            .await
+        self.execute("ROLLBACK", "end the audit's transaction").await
     }
 
     async fn execute(&mut self, sql: &'static str, what: &str) -> Result<(), Error> {
         let done = sqlx::raw_sql(sql).execute(&mut self.0).await;
-        done.map(drop)
-            .map_err(|source| Error::database(what, source))
+        done.map(drop).map_err(|source| Error::database(what, source))
     }
 
     /// A group's places, and the ids of all topics that it ever read.
     pub(super) async fn ledger(&mut self, group: &str) -> Result<(Ledger, BTreeSet<Uuid>), Error> {
-        let rows: Vec<(Uuid, i32, i64)> = sqlx::query_as(
-            "SELECT topic_id, partition, next_offset FROM weir_ledger WHERE group_name = $1",
-        )
-        .bind(group)
-        .fetch_all(&mut self.0)
-        .await
-        .map_err(|source| Error::database("read weir_ledger", source))?;
+        let rows: Vec<(Uuid, i32, i64)> =
+            sqlx::query_as("SELECT topic_id, partition, next_offset FROM weir_ledger WHERE group_name = $1")
+                .bind(group)
+                .fetch_all(&mut self.0)
+                .await
+                .map_err(|source| Error::database("read weir_ledger", source))?;
         let topics = rows.iter().map(|row| row.0).collect();
-        Ok((
-            rows.into_iter()
-                .map(|(topic, partition, next)| ((topic, partition), next))
-                .collect(),
-            topics,
-        ))
+        Ok((rows.into_iter().map(|(topic, partition, next)| ((topic, partition), next)).collect(), topics))
     }
 
     /// Shows every id in a table.
     pub(super) async fn ids(&mut self, table: &Table, each: impl FnMut(&str)) -> Result<(), Error> {
         let ids = sqlx::query_scalar(AssertSqlSafe(table.select.as_str())).fetch(&mut self.0);
-        show(ids, each)
-            .await
-            .map_err(|source| Error::database(format!("read table {}", table.name), source))
+        show(ids, each).await.map_err(|source| Error::database(format!("read table {}", table.name), source))
     }
 
     /// Shows every id that a pool without a table of its own has settled.
     pub(super) async fn seen(&mut self, pool: &str, each: impl FnMut(&str)) -> Result<(), Error> {
-        let ids = sqlx::query_scalar("SELECT event_id FROM weir_seen WHERE pool = $1")
-            .bind(pool)
-            .fetch(&mut self.0);
-        show(ids, each)
-            .await
-            .map_err(|source| Error::database("read weir_seen", source))
+        let ids = sqlx::query_scalar("SELECT event_id FROM weir_seen WHERE pool = $1").bind(pool).fetch(&mut self.0);
+        show(ids, each).await.map_err(|source| Error::database("read weir_seen", source))
     }
 
     /// Shows the id of every dead row of a pool.
     pub(super) async fn dead(&mut self, pool: &str, each: impl FnMut(&str)) -> Result<(), Error> {
-        let ids = sqlx::query_scalar("SELECT event_id FROM weir_dead WHERE pool = $1")
-            .bind(pool)
-            .fetch(&mut self.0);
-        show(ids, each)
-            .await
-            .map_err(|source| Error::database("read weir_dead", source))
+        let ids = sqlx::query_scalar("SELECT event_id FROM weir_dead WHERE pool = $1").bind(pool).fetch(&mut self.0);
+        show(ids, each).await.map_err(|source| Error::database("read weir_dead", source))
     }
 
     /// Shows every counter and its count.
@@ -169,17 +138,8 @@ impl Database {
         )
         .fetch(&mut self.0);
         let failed = |source| Error::database("read message_stats", source);
-        while let Some((minute, dimension, member, count)) =
-            rows.try_next().await.map_err(failed)?
-        {
-            each(
-                Counter {
-                    minute,
-                    dimension,
-                    member,
-                },
-                count,
-            );
+        while let Some((minute, dimension, member, count)) = rows.try_next().await.map_err(failed)? {
+            each(Counter { minute, dimension, member }, count);
         }
         Ok(())
     }

@@ -65,16 +65,8 @@ pub(super) struct Counter {
 impl fmt::Display for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at_s = u64::try_from(self.minute.saturating_mul(60)).unwrap_or(0);
-        let at = UNIX_EPOCH
-            .checked_add(Duration::from_secs(at_s))
-            .unwrap_or(UNIX_EPOCH);
-        write!(
-            f,
-            "{} {} {:?}",
-            humantime::format_rfc3339_seconds(at),
-            self.dimension,
-            self.member
-        )
+        let at = UNIX_EPOCH.checked_add(Duration::from_secs(at_s)).unwrap_or(UNIX_EPOCH);
+        write!(f, "{} {} {:?}", humantime::format_rfc3339_seconds(at), self.dimension, self.member)
     }
 }
 
@@ -107,10 +99,7 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn new(pool: &config::Pool) -> Self {
-        let analyze = pool
-            .pipelines
-            .iter()
-            .filter(|pipeline| pipeline.handler == "analyze");
+        let analyze = pool.pipelines.iter().filter(|pipeline| pipeline.handler == "analyze");
         let dimensions = analyze.flat_map(|pipeline| match &pipeline.dimensions {
             Some(dimensions) => dimensions.clone(),
             None => vec!["type".to_owned()],
@@ -130,32 +119,19 @@ impl Rules {
             None => return None,
         };
         let record_ms = message.timestamp().to_millis().unwrap_or(0);
-        let record_id = header_id(message)
-            .unwrap_or_else(|| format!("{topic_id}:{}:{}", message.partition(), message.offset()));
-        let own = payload
-            .as_ref()
-            .and_then(|payload| payload.text(&self.fields.id));
-        let id = own
-            .filter(|id| is_id(id))
-            .unwrap_or_else(|| record_id.clone());
-        let counters = payload
-            .map(|payload| self.counters(&payload, record_ms))
-            .unwrap_or_default();
-        Some(Event {
-            id,
-            record_id,
-            counters,
-            record_ms,
-        })
+        let record_id =
+            header_id(message).unwrap_or_else(|| format!("{topic_id}:{}:{}", message.partition(), message.offset()));
+        let own = payload.as_ref().and_then(|payload| payload.text(&self.fields.id));
+        let id = own.filter(|id| is_id(id)).unwrap_or_else(|| record_id.clone());
+        let counters = payload.map(|payload| self.counters(&payload, record_ms)).unwrap_or_default();
+        Some(Event { id, record_id, counters, record_ms })
     }
 
     fn counters(&self, payload: &Payload, record_ms: i64) -> Vec<Counter> {
         if self.dimensions.is_empty() {
             return Vec::new();
         }
-        let stamp = payload
-            .at(&self.fields.timestamp)
-            .and_then(|value| value.as_i64());
+        let stamp = payload.at(&self.fields.timestamp).and_then(|value| value.as_i64());
         let minute = stamp.unwrap_or(record_ms).div_euclid(MINUTE_MS);
         let member = |dimension: &str| match dimension {
             "type" => match payload.at(&self.fields.r#type) {
@@ -165,13 +141,8 @@ impl Rules {
             "conversation" => self.conversation(payload),
             _ => payload.text(&self.fields.user),
         };
-        let counter = |dimension: &String| {
-            Some(Counter {
-                minute,
-                dimension: dimension.clone(),
-                member: member(dimension)?,
-            })
-        };
+        let counter =
+            |dimension: &String| Some(Counter { minute, dimension: dimension.clone(), member: member(dimension)? });
         self.dimensions.iter().filter_map(counter).collect()
     }
 
@@ -216,14 +187,9 @@ impl Payload {
                     let name = step.replace("~1", "/").replace("~0", "~");
                     here = match name.parse::<usize>() {
                         Ok(index) if here.get().starts_with('[') => {
-                            serde_json::from_str::<Vec<&RawValue>>(here.get())
-                                .ok()?
-                                .get(index)
-                                .copied()?
+                            serde_json::from_str::<Vec<&RawValue>>(here.get()).ok()?.get(index).copied()?
                         }
-                        _ => serde_json::from_str::<BTreeMap<String, &RawValue>>(here.get())
-                            .ok()?
-                            .remove(&name)?,
+                        _ => serde_json::from_str::<BTreeMap<String, &RawValue>>(here.get()).ok()?.remove(&name)?,
                     };
                 }
                 serde_json::from_str(here.get()).ok()
@@ -268,28 +234,18 @@ mod tests {
     #[test]
     fn an_id_is_the_same_however_its_column_spells_it() {
         let upper = "0192F0C1-2222-7000-8000-000000000001";
-        assert_eq!(
-            KeyKind::Uuid.digest(upper),
-            KeyKind::Uuid.digest(&upper.to_lowercase())
-        );
-        assert_ne!(
-            KeyKind::Text.digest(upper),
-            KeyKind::Text.digest(&upper.to_lowercase())
-        );
+        assert_eq!(KeyKind::Uuid.digest(upper), KeyKind::Uuid.digest(&upper.to_lowercase()));
+        assert_ne!(KeyKind::Text.digest(upper), KeyKind::Text.digest(&upper.to_lowercase()));
         assert_eq!(KeyKind::Integer.digest("007"), KeyKind::Integer.digest("7"));
     }
 
     #[test]
     fn fields_are_found_in_payloads_that_make_no_tree() {
-        for broken in [
-            &b"{\"x\":\"\xff\",\"m\":{\"l\":[0,{\"id\":7}]}}"[..],
-            b"{\"x\":1e999,\"m\":{\"l\":[0,{\"id\":7}]}}",
-        ] {
+        for broken in
+            [&b"{\"x\":\"\xff\",\"m\":{\"l\":[0,{\"id\":7}]}}"[..], b"{\"x\":1e999,\"m\":{\"l\":[0,{\"id\":7}]}}"]
+        {
             assert!(serde_json::from_slice::<Value>(broken).is_err());
-            assert_eq!(
-                Payload::parse(broken).unwrap().text("/m/l/1/id").as_deref(),
-                Some("7")
-            );
+            assert_eq!(Payload::parse(broken).unwrap().text("/m/l/1/id").as_deref(), Some("7"));
         }
         for bad in [&b"[1]"[..], b"1", b"", b"{\"a\":"] {
             assert!(Payload::parse(bad).is_none());

@@ -72,33 +72,23 @@ impl Ids {
     /// An id's occurrences in the order of their places, and where it was found.
     pub(super) fn get(&self, id: Digest) -> Option<(&[Occurrence], Found)> {
         let first = self.first(id)?;
-        let count = self.occurrences[first..]
-            .iter()
-            .take_while(|occurrence| occurrence.id == id)
-            .count();
+        let count = self.occurrences[first..].iter().take_while(|occurrence| occurrence.id == id).count();
         Some((&self.occurrences[first..first + count], self.found[first]))
     }
 
     /// All ids.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[Occurrence], Found)> {
         let mut first = 0;
-        self.occurrences
-            .chunk_by(|a, b| a.id == b.id)
-            .map(move |occurrences| {
-                let found = self.found[first];
-                first += occurrences.len();
-                (occurrences, found)
-            })
+        self.occurrences.chunk_by(|a, b| a.id == b.id).map(move |occurrences| {
+            let found = self.found[first];
+            first += occurrences.len();
+            (occurrences, found)
+        })
     }
 
     fn first(&self, id: Digest) -> Option<usize> {
-        let first = self
-            .occurrences
-            .partition_point(|occurrence| occurrence.id < id);
-        self.occurrences
-            .get(first)
-            .is_some_and(|occurrence| occurrence.id == id)
-            .then_some(first)
+        let first = self.occurrences.partition_point(|occurrence| occurrence.id < id);
+        self.occurrences.get(first).is_some_and(|occurrence| occurrence.id == id).then_some(first)
     }
 }
 
@@ -107,33 +97,17 @@ mod tests {
     use super::*;
 
     fn occurrence(id: u64, offset: i64) -> Occurrence {
-        Occurrence {
-            id: [id, 0],
-            place: Place::new(0, offset),
-            facts: 0,
-            is_old: false,
-        }
+        Occurrence { id: [id, 0], place: Place::new(0, offset), facts: 0, is_old: false }
     }
 
     #[test]
     fn what_is_found_is_noted_for_the_id_and_no_other() {
-        let mut ids = Ids::new(vec![
-            occurrence(2, 9),
-            occurrence(1, 3),
-            occurrence(2, 4),
-            occurrence(3, 1),
-        ]);
+        let mut ids = Ids::new(vec![occurrence(2, 9), occurrence(1, 3), occurrence(2, 4), occurrence(3, 1)]);
         ids.note([2, 0], Found::table(0));
         ids.note([2, 0], Found::DEAD);
         ids.note([4, 0], Found::table(0));
-        let found: Vec<_> = ids
-            .iter()
-            .map(|(all, found)| (all.len(), found.has_effect(), found.is_dead()))
-            .collect();
-        assert_eq!(
-            found,
-            [(1, false, false), (2, true, true), (1, false, false)]
-        );
+        let found: Vec<_> = ids.iter().map(|(all, found)| (all.len(), found.has_effect(), found.is_dead())).collect();
+        assert_eq!(found, [(1, false, false), (2, true, true), (1, false, false)]);
         let (occurrences, _) = ids.get([2, 0]).unwrap();
         assert_eq!(occurrences[0].place.offset(), 4, "the first comes first");
         assert!(ids.get([5, 0]).is_none());

@@ -67,11 +67,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Finds the partitions and where they end now.
-    pub(super) fn open(
-        kafka: &config::Kafka,
-        topics: &[String],
-        timeout: Duration,
-    ) -> Result<Self, Error> {
+    pub(super) fn open(kafka: &config::Kafka, topics: &[String], timeout: Duration) -> Result<Self, Error> {
         let mut client = kafka.client();
         let settings = [
             ("group.id", "weir-verify"),
@@ -81,16 +77,9 @@ impl Log {
             ("auto.offset.reset", "earliest"),
             ("queued.max.messages.kbytes", "16384"),
         ];
-        settings
-            .iter()
-            .for_each(|(name, value)| _ = client.set(*name, *value));
-        let consumer: BaseConsumer = client
-            .create()
-            .map_err(|source| Error::kafka("create a consumer", source))?;
-        let mut log = Self {
-            consumer,
-            partitions: Vec::new(),
-        };
+        settings.iter().for_each(|(name, value)| _ = client.set(*name, *value));
+        let consumer: BaseConsumer = client.create().map_err(|source| Error::kafka("create a consumer", source))?;
+        let mut log = Self { consumer, partitions: Vec::new() };
         let mut topics = topics.to_vec();
         topics.sort();
         topics.dedup();
@@ -105,51 +94,27 @@ impl Log {
 
     fn find(&mut self, topic: &str, timeout: Duration) -> Result<(), Error> {
         let failed = |source| Error::kafka(format!("find the partitions of topic {topic}"), source);
-        let metadata = self
-            .consumer
-            .fetch_metadata(Some(topic), timeout)
-            .map_err(failed)?;
-        let numbers = metadata
-            .topics()
-            .iter()
-            .flat_map(|found| found.partitions())
-            .map(|partition| partition.id());
+        let metadata = self.consumer.fetch_metadata(Some(topic), timeout).map_err(failed)?;
+        let numbers = metadata.topics().iter().flat_map(|found| found.partitions()).map(|partition| partition.id());
         let mut numbers: Vec<i32> = numbers.collect();
         numbers.sort_unstable();
         let topic_id = topic_id(self.consumer.client(), topic, timeout)?;
         for number in numbers {
-            let (low, end) = self
-                .consumer
-                .fetch_watermarks(topic, number, timeout)
-                .map_err(failed)?;
-            self.partitions.push(Partition {
-                topic: topic.to_owned(),
-                topic_id,
-                number,
-                low,
-                end,
-            });
+            let (low, end) = self.consumer.fetch_watermarks(topic, number, timeout).map_err(failed)?;
+            self.partitions.push(Partition { topic: topic.to_owned(), topic_id, number, low, end });
         }
         Ok(())
     }
 
     /// Everything that is audited.
     pub(super) fn whole(&self) -> Vec<Range> {
-        let range = |(partition, p): (usize, &Partition)| Range {
-            partition,
-            from: p.low,
-            to: p.end,
-        };
+        let range = |(partition, p): (usize, &Partition)| Range { partition, from: p.low, to: p.end };
         self.partitions.iter().enumerate().map(range).collect()
     }
 
     /// One record.
     pub(super) fn one(&self, place: Place) -> Range {
-        Range {
-            partition: place.partition(),
-            from: place.offset(),
-            to: place.offset() + 1,
-        }
+        Range { partition: place.partition(), from: place.offset(), to: place.offset() + 1 }
     }
 
     /// The shortest ranges that have all of some places.
@@ -170,21 +135,9 @@ impl Log {
         progress: &mut Progress,
         mut each: impl FnMut(Place, &BorrowedMessage<'_>),
     ) -> Result<(), Error> {
-        let filled: Vec<Range> = ranges
-            .iter()
-            .copied()
-            .filter(|range| range.from < range.to)
-            .collect();
-        progress(
-            0,
-            filled
-                .iter()
-                .map(|range| (range.to - range.from).cast_unsigned())
-                .sum(),
-        );
-        for ranges in filled.chunk_by(|a, b| {
-            self.partitions[a.partition].topic == self.partitions[b.partition].topic
-        }) {
+        let filled: Vec<Range> = ranges.iter().copied().filter(|range| range.from < range.to).collect();
+        progress(0, filled.iter().map(|range| (range.to - range.from).cast_unsigned()).sum());
+        for ranges in filled.chunk_by(|a, b| self.partitions[a.partition].topic == self.partitions[b.partition].topic) {
             self.read_topic(ranges, progress, &mut each)?;
         }
         Ok(())
@@ -202,9 +155,7 @@ impl Log {
         let mut assignment = TopicPartitionList::new();
         for range in ranges {
             let number = self.partitions[range.partition].number;
-            assignment
-                .add_partition_offset(topic, number, Offset::Offset(range.from))
-                .map_err(failed)?;
+            assignment.add_partition_offset(topic, number, Offset::Offset(range.from)).map_err(failed)?;
         }
         self.consumer.assign(&assignment).map_err(failed)?;
         let mut open: Vec<Range> = ranges.to_vec();
@@ -212,10 +163,7 @@ impl Log {
         while !open.is_empty() {
             let ended = match self.consumer.poll(Duration::from_millis(200)) {
                 None if heard.elapsed() > SILENCE_MAX => {
-                    return Err(Error::Silence {
-                        topic: topic.clone(),
-                        partitions: open.len(),
-                    });
+                    return Err(Error::Silence { topic: topic.clone(), partitions: open.len() });
                 }
                 None => continue,
                 Some(Err(KafkaError::PartitionEOF(number))) => Some(number),
@@ -223,9 +171,7 @@ impl Log {
                 Some(Err(source)) => return Err(failed(source)),
                 Some(Ok(message)) => {
                     let number = message.partition();
-                    let Some(range) = open
-                        .iter()
-                        .find(|range| self.partitions[range.partition].number == number)
+                    let Some(range) = open.iter().find(|range| self.partitions[range.partition].number == number)
                     else {
                         continue;
                     };
@@ -255,12 +201,7 @@ fn is_passing(error: &KafkaError) -> bool {
     use rdkafka::error::RDKafkaErrorCode as Code;
     matches!(
         error.rdkafka_error_code(),
-        Some(
-            Code::BrokerTransportFailure
-                | Code::AllBrokersDown
-                | Code::OperationTimedOut
-                | Code::Resolve
-        )
+        Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve)
     )
 }
 

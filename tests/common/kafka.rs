@@ -20,11 +20,7 @@ pub(crate) fn client() -> ClientConfig {
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 /// A topic of one test, deleted at its end.
@@ -41,9 +37,7 @@ impl Topic {
         let name = format!("test-{}", uuid::Uuid::new_v4());
         let made = Self::on_a_thread(|| {
             let topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
-            let topic = settings
-                .iter()
-                .fold(topic, |topic, (name, value)| topic.set(name, value));
+            let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
             let admin: AdminClient<DefaultClientContext> = client().create().unwrap();
             let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
             block_on(admin.create_topics([&topic], &options)).unwrap()
@@ -60,9 +54,7 @@ impl Topic {
     /// Everything on the topic, by partition and offset.
     pub(crate) fn read(&self) -> Vec<OwnedMessage> {
         let mut config = client();
-        config
-            .set("group.id", "not-joined")
-            .set("fetch.wait.max.ms", "50");
+        config.set("group.id", "not-joined").set("fetch.wait.max.ms", "50");
         let consumer: BaseConsumer = config.create().unwrap();
         let metadata = consumer.fetch_metadata(Some(&self.0), PATIENCE).unwrap();
         let mut assignment = TopicPartitionList::new();
@@ -71,9 +63,7 @@ impl Topic {
             let id = partition.id();
             let (low, high) = consumer.fetch_watermarks(&self.0, id, PATIENCE).unwrap();
             expected += high - low;
-            assignment
-                .add_partition_offset(&self.0, id, Offset::Beginning)
-                .unwrap();
+            assignment.add_partition_offset(&self.0, id, Offset::Beginning).unwrap();
         }
         consumer.assign(&assignment).unwrap();
         let deadline = Instant::now() + PATIENCE;
@@ -90,8 +80,7 @@ impl Topic {
 
     /// The values as text, in the order of [`Topic::read`].
     pub(crate) fn values(&self) -> Vec<String> {
-        let text =
-            |event: &OwnedMessage| String::from_utf8(event.payload().unwrap().to_vec()).unwrap();
+        let text = |event: &OwnedMessage| String::from_utf8(event.payload().unwrap().to_vec()).unwrap();
         self.read().iter().map(text).collect()
     }
 }
@@ -106,10 +95,6 @@ impl Drop for Topic {
             deleted.into_iter().for_each(|one| drop(one.unwrap()));
         });
         let is_deleted = deleted.join().is_ok();
-        assert!(
-            is_deleted || std::thread::panicking(),
-            "topic {} is left behind",
-            self.0
-        );
+        assert!(is_deleted || std::thread::panicking(), "topic {} is left behind", self.0);
     }
 }

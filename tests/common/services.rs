@@ -16,11 +16,6 @@ pub(crate) fn env(name: &str) -> String {
     lines
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
-        .unwrap_or_else(|| {
-            panic!(
-                "{name} is not set and not in {}: run `make up`",
-                file.display()
-            )
-        })
+        .unwrap_or_else(|| panic!("{name} is not set and not in {}: run `make up`", file.display()))
         .to_owned()
 }

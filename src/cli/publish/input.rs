@@ -28,11 +28,7 @@ impl Input {
     }
 
     fn stdin() -> Self {
-        Self {
-            name: "stdin".to_owned(),
-            path: None,
-            size_bytes: None,
-        }
+        Self { name: "stdin".to_owned(), path: None, size_bytes: None }
     }
 
     fn new(path: &Path) -> anyhow::Result<Self> {
@@ -46,11 +42,7 @@ impl Input {
             // Not for a pipe: opening and closing it would end its writer.
             File::open(path).with_context(|| format!("read {name}"))?;
         }
-        Ok(Self {
-            name,
-            path: Some(path.to_owned()),
-            size_bytes: metadata.is_file().then_some(metadata.len()),
-        })
+        Ok(Self { name, path: Some(path.to_owned()), size_bytes: metadata.is_file().then_some(metadata.len()) })
     }
 
     fn open(&self) -> io::Result<Box<dyn Read>> {
@@ -70,12 +62,7 @@ pub(super) enum Piece {
 }
 
 /// Reads the inputs one after the other, until nobody listens.
-pub(super) fn read_all(
-    inputs: &[Input],
-    options: &LineOptions,
-    fail_fast: bool,
-    pieces: &mpsc::Sender<Piece>,
-) {
+pub(super) fn read_all(inputs: &[Input], options: &LineOptions, fail_fast: bool, pieces: &mpsc::Sender<Piece>) {
     for (file, input) in inputs.iter().enumerate() {
         let mut lines = match input.open() {
             Ok(source) => Lines::new(source, options.clone()),

@@ -1,10 +1,6 @@
 //! What `weir publish` says: bad lines and undelivered events while it runs, a summary at the end.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command's own output"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's own output")]
 
 use std::time::Instant;
 
@@ -114,16 +110,14 @@ impl Report {
         self.delivered = self.delivered.saturating_sub(left.total());
         self.undelivered += left.total();
         if let Some(error) = &left.first_error {
-            self.bar
-                .suspend(|| say(&format!("not delivered, the first: {error}")));
+            self.bar.suspend(|| say(&format!("not delivered, the first: {error}")));
             self.undelivered_printed += 1;
         }
     }
 
     fn print(&self, Place { file, number }: Place, what: &str) {
         let name = self.file_name(file);
-        self.bar
-            .suspend(|| say(&format!("{name}:{number}: {what}")));
+        self.bar.suspend(|| say(&format!("{name}:{number}: {what}")));
     }
 
     /// Prints what was too much to print one by one, why the work ended early if it did, and the summary.
@@ -153,11 +147,7 @@ impl Report {
             }
         };
         more(self.bad_lines, self.bad_lines_printed, "bad lines");
-        more(
-            self.undelivered,
-            self.undelivered_printed,
-            "undelivered events",
-        );
+        more(self.undelivered, self.undelivered_printed, "undelivered events");
         match end {
             End::Complete => {}
             End::FailedFast => say("stopped there (--fail-fast); later lines were not sent"),

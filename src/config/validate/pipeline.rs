@@ -120,7 +120,10 @@ impl Persist<'_> {
             }
             if !source.starts_with('/') && !SOURCES.contains(&source.as_str()) {
                 let known = SOURCES.join(", ");
-                self.say(&key, &format!("is {source:?}, expected a JSON pointer such as \"/{name}\", or one of {known}"));
+                self.say(
+                    &key,
+                    &format!("is {source:?}, expected a JSON pointer such as \"/{name}\", or one of {known}"),
+                );
             }
         }
     }

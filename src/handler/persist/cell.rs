@@ -217,7 +217,8 @@ impl<'a> Cell<'a> {
 
 /// Whether a JSON text has the escape of NUL: a backslash that is not itself escaped, then `u0000`.
 fn holds_nul_escape(json: &str) -> bool {
-    json.match_indices("\\u0000").any(|(at, _)| json[..at].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 0)
+    json.match_indices("\\u0000")
+        .any(|(at, _)| json[..at].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 0)
 }
 
 /// The cells of one column, which were checked before, in the form the store takes.
@@ -232,7 +233,9 @@ pub(super) fn column_data<'a>(kind: &ColumnType, cells: impl Iterator<Item = Cel
         ColumnType::Uuid => ColumnData::Uuid(cells.map(|cell| cell.as_uuid()).collect()),
         ColumnType::Timestamp => ColumnData::TimestampMs(cells.map(|cell| cell.as_timestamp_ms()).collect()),
         ColumnType::Json => ColumnData::Text(cells.map(|cell| cell.as_json()).collect()),
-        ColumnType::Text { .. } | ColumnType::Other(_) => ColumnData::Text(cells.map(|cell| cell.into_text()).collect()),
+        ColumnType::Text { .. } | ColumnType::Other(_) => {
+            ColumnData::Text(cells.map(|cell| cell.into_text()).collect())
+        }
     }
 }
 

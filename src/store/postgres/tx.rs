@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::bounded;
 use crate::store::{
-    ColumnData, ColumnType, Count, DeadRow, Fence, Held, IdKey, KeyType, LedgerRow, OnDuplicate, Place, Result, Table, Tx,
+    ColumnData, ColumnType, Count, DeadRow, Fence, Held, IdKey, KeyType, LedgerRow, OnDuplicate, Place, Result, Table,
+    Tx,
 };
 
 /// A connection inside a transaction. Dropped before its end, it closes the connection, and the server undoes
@@ -155,10 +156,9 @@ impl Tx for PgTx {
         let mut sorted: Vec<&Count> = counts.iter().collect();
         sorted.sort_unstable();
         let (noted, added): (Vec<&Count>, Vec<&Count>) = sorted.into_iter().partition(|count| count.by.is_none());
-        for (counts, on_conflict) in [
-            (added, "DO UPDATE SET count = weir_counts.count + excluded.count"),
-            (noted, "DO NOTHING"),
-        ] {
+        for (counts, on_conflict) in
+            [(added, "DO UPDATE SET count = weir_counts.count + excluded.count"), (noted, "DO NOTHING")]
+        {
             if counts.is_empty() {
                 continue;
             }
