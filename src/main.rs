@@ -1,3 +1,5 @@
+//! The binary: parse, delegate, exit code.
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -1,0 +1,201 @@
+//! Events with repeats and poison, from a seed, and what must become of each.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use uuid::Uuid;
+
+use super::world::{World, kafka};
+
+/// 2026-01-01T00:00:00Z.
+const EPOCH_MS: u64 = 1_767_225_600_000;
+
+/// What to send.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) events: u64,
+    pub(crate) keys: u64,
+    /// Of 1,000 events, how many are repeats of earlier ones, half of them on another partition.
+    pub(crate) repeats_per_mille: u64,
+    /// Of 1,000 events, how many can never succeed, half malformed and half refused by the database.
+    pub(crate) poison_per_mille: u64,
+    /// At most so many a second.
+    pub(crate) per_second: u64,
+}
+
+impl Plan {
+    pub(crate) fn new(seed: u64, events: u64) -> Self {
+        Self { seed, events, keys: 1_000, repeats_per_mille: 50, poison_per_mille: 1, per_second: u64::MAX }
+    }
+}
+
+/// What was sent and acknowledged.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    /// Ids that must have a row.
+    pub(crate) live: HashSet<String>,
+    /// Ids that must have a dead row.
+    pub(crate) dead: HashSet<String>,
+    /// All records, repeats included.
+    pub(crate) records: u64,
+    pub(crate) repeats: u64,
+    /// Ids that were also sent to another partition, where they may come first.
+    pub(crate) elsewhere: HashSet<String>,
+}
+
+struct Sent {
+    id: String,
+    key: String,
+    value: String,
+}
+
+/// Sends the plan's events and waits until all are acknowledged.
+pub(crate) async fn publish(world: &World, plan: Plan) -> Published {
+    let producer: FutureProducer = kafka()
+        .set("enable.idempotence", "true")
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", "10")
+        .set("compression.type", "snappy")
+        .create()
+        .unwrap();
+    let mut sender = Sender::new(world, plan, producer);
+    let begun = Instant::now();
+    for n in 0..plan.events {
+        sender.send_one().await;
+        if n % 500 == 499 {
+            let due = Duration::from_secs_f64(n as f64 / plan.per_second as f64);
+            tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
+        }
+    }
+    sender.finish().await
+}
+
+struct Sender<'a> {
+    world: &'a World,
+    plan: Plan,
+    producer: FutureProducer,
+    rng: Rng,
+    sequences: HashMap<u64, u64>,
+    recent: Vec<Sent>,
+    waiting: Vec<rdkafka::producer::DeliveryFuture>,
+    malformed: Vec<rdkafka::producer::DeliveryFuture>,
+    published: Published,
+}
+
+impl<'a> Sender<'a> {
+    fn new(world: &'a World, plan: Plan, producer: FutureProducer) -> Self {
+        Self {
+            world,
+            plan,
+            producer,
+            rng: Rng::with_seed(plan.seed),
+            sequences: HashMap::new(),
+            recent: Vec::new(),
+            waiting: Vec::new(),
+            malformed: Vec::new(),
+            published: Published::default(),
+        }
+    }
+
+    async fn send_one(&mut self) {
+        let roll = self.rng.u64(0..1_000);
+        if roll < self.plan.poison_per_mille {
+            self.send_poison().await;
+        } else if roll < self.plan.poison_per_mille + self.plan.repeats_per_mille && !self.recent.is_empty() {
+            self.send_repeat().await;
+        } else {
+            let sent = self.fresh("hello");
+            self.published.live.insert(sent.id.clone());
+            self.send(&sent, None).await;
+            self.remember(sent);
+        }
+    }
+
+    fn fresh(&mut self, content: &str) -> Sent {
+        let key = self.rng.u64(0..self.plan.keys);
+        let sequence = self.sequences.entry(key).or_default();
+        *sequence += 1;
+        let at = EPOCH_MS + *sequence * 137;
+        let id = Uuid::from_u128(self.rng.u128(..)).to_string();
+        let (from, to) = (key, 1_000_000);
+        let value = format!(
+            r#"{{"type":"new_message","message":{{"message_id":"{id}","from":{from},"to":"{to}","content":"{content} number {sequence} of {key}","message_type":1,"timestamp":{at}}},"timestamp":{at}}}"#
+        );
+        let key = weir::payload::conversation_of_two(&from.to_string(), &to.to_string());
+        Sent { id, key, value }
+    }
+
+    fn remember(&mut self, sent: Sent) {
+        if self.recent.len() < 2_000 {
+            self.recent.push(sent);
+        } else {
+            let at = self.rng.usize(0..self.recent.len());
+            self.recent[at] = sent;
+        }
+    }
+
+    async fn send_repeat(&mut self) {
+        let at = self.rng.usize(0..self.recent.len());
+        let sent = self.recent.swap_remove(at);
+        let elsewhere = self.rng.bool().then(|| self.rng.i32(0..self.world.partitions));
+        self.published.repeats += 1;
+        if elsewhere.is_some() {
+            self.published.elsewhere.insert(sent.id.clone());
+        }
+        self.send(&sent, elsewhere).await;
+    }
+
+    async fn send_poison(&mut self) {
+        if self.rng.bool() {
+            let value = ["{\"type\":", "not json", "[1]", "{\"message\":{\"content\":\"\\ud800\"}}"][self.rng.usize(0..4)];
+            let key = self.rng.u64(..).to_string();
+            let future = self.enqueue(&key, value, None).await;
+            self.malformed.push(future);
+        } else {
+            let mut sent = self.fresh("poison\\u0000");
+            if self.rng.bool() {
+                sent.value = sent.value.replace("\\u0000", "").replace("\"message_type\":1", "\"message_type\":3000000000");
+            }
+            self.published.dead.insert(sent.id.clone());
+            self.send(&sent, None).await;
+        }
+    }
+
+    async fn send(&mut self, sent: &Sent, partition: Option<i32>) {
+        let future = self.enqueue(&sent.key, &sent.value, partition).await;
+        self.waiting.push(future);
+        if self.waiting.len() >= 20_000 {
+            for future in std::mem::take(&mut self.waiting) {
+                future.await.unwrap().unwrap();
+            }
+        }
+    }
+
+    async fn enqueue(&mut self, key: &str, value: &str, partition: Option<i32>) -> rdkafka::producer::DeliveryFuture {
+        self.published.records += 1;
+        loop {
+            let mut record = FutureRecord::to(&self.world.topic).key(key).payload(value);
+            record.partition = partition;
+            match self.producer.send_result(record) {
+                Ok(future) => return future,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+
+    async fn finish(mut self) -> Published {
+        self.producer.flush(Duration::from_secs(60)).unwrap();
+        for future in self.waiting {
+            future.await.unwrap().unwrap();
+        }
+        let topic_id = self.world.topic_id();
+        for future in self.malformed {
+            let delivery = future.await.unwrap().unwrap();
+            self.published.dead.insert(format!("{topic_id}:{}:{}", delivery.partition, delivery.offset));
+        }
+        self.published
+    }
+}

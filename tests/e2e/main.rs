@@ -1,0 +1,35 @@
+//! The promises, against real Kafka, PostgreSQL and Redis, with the real binary, looked at from outside the workers.
+//!
+//! The tests disturb the services that all of them use, so they run one after the other whatever the runner does.
+
+#[path = "../common/services.rs"]
+mod services;
+
+mod audit;
+mod load;
+mod outages;
+mod promises;
+mod restore;
+mod starts;
+mod stop;
+mod worker;
+mod world;
+mod zombie;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take that should happen soon.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something is so; panics with what it is when it never becomes so.
+pub(crate) async fn until<T: std::fmt::Debug>(what: &str, patience: Duration, mut look: impl AsyncFnMut() -> (bool, T)) {
+    let deadline = Instant::now() + patience;
+    loop {
+        let (is_so, seen) = look().await;
+        if is_so {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {patience:?}; last seen: {seen:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

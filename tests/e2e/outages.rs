@@ -1,0 +1,129 @@
+//! What is away or missing for a while.
+
+use std::time::Duration;
+
+use super::audit::audit;
+use super::load::{Plan, publish};
+use super::worker::Worker;
+use super::world::{World, service};
+use super::{PATIENCE, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_table_holds_the_partitions_and_sets_nothing_aside() {
+    let world = World::new(4).await;
+    let worker = Worker::start(&world).await;
+    worker.owns(4).await;
+    world.sql("ALTER TABLE messages RENAME TO hidden").await;
+    let rebalances = worker.metric("weir_rebalances_total", "");
+    let published = publish(&world, Plan { poison_per_mille: 0, ..Plan::new(30, 5_000) }).await;
+    until("every partition to be held", PATIENCE, async || (worker.metric("weir_holds", "") == 4.0, worker.get("/readyz"))).await;
+    assert!(worker.get("/readyz").contains("messages"), "the hold does not say why");
+    assert_eq!(world.count("SELECT count(*) FROM weir_dead").await, 0);
+    assert_eq!(worker.metric("weir_rebalances_total", ""), rebalances);
+    world.sql("ALTER TABLE hidden RENAME TO messages").await;
+    world.drained(PATIENCE).await;
+    until("the holds to end", PATIENCE, async || (worker.metric("weir_holds", "") == 0.0, ())).await;
+    drop(worker);
+    audit(&world, &published).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_topic_that_is_refused_is_held_and_not_set_aside() {
+    let world = World::new(2).await;
+    let worker = Worker::start(&world).await;
+    worker.owns(2).await;
+    world.sql("ALTER TABLE messages ADD CHECK (message_type > 1)").await;
+    let published = publish(&world, Plan { poison_per_mille: 0, ..Plan::new(31, 5_000) }).await;
+    until("the partitions to be held", PATIENCE, async || (worker.metric("weir_holds", "") == 2.0, worker.get("/readyz"))).await;
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 0);
+    world.sql("ALTER TABLE messages DROP CONSTRAINT messages_message_type_check").await;
+    world.drained(PATIENCE).await;
+    drop(worker);
+    audit(&world, &published).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_only_the_database_refuses_is_found_by_bisecting() {
+    let world = World::new(2).await;
+    world.sql("ALTER TABLE messages ADD CHECK (content NOT LIKE '% number 7 of %')").await;
+    let worker = Worker::start(&world).await;
+    let mut published = publish(&world, Plan { keys: 20, poison_per_mille: 0, ..Plan::new(32, 3_000) }).await;
+    world.drained(PATIENCE).await;
+    drop(worker);
+    let refused: Vec<(String, String, String)> =
+        sqlx::query_as("SELECT event_id, reason, pipeline FROM weir_dead").fetch_all(&world.db).await.unwrap();
+    assert_eq!(refused.len(), 20, "one of each key");
+    for (id, reason, pipeline) in refused {
+        assert_eq!((reason.as_str(), pipeline.as_str()), ("refused", "persist"));
+        assert!(published.live.remove(&id));
+        published.dead.insert(id);
+    }
+    audit(&world, &published).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_everything_goes_on() {
+    let world = World::new(4).await;
+    let worker = Worker::start(&world).await;
+    worker.owns(4).await;
+    service("stop", "redis");
+    let published = publish(&world, Plan::new(33, 20_000)).await;
+    world.drained(PATIENCE).await;
+    assert!(worker.metric("weir_processed_set_lookups_total", "unknown") > 0.0);
+    service("start", "redis");
+    let mut all = publish(&world, Plan::new(34, 20_000)).await;
+    until("the processed set to be used again", PATIENCE, async || {
+        (worker.metric("weir_processed_set_lookups_total", "miss") > 0.0, ())
+    })
+    .await;
+    world.drained(PATIENCE).await;
+    drop(worker);
+    all.live.extend(published.live);
+    all.dead.extend(published.dead);
+    all.elsewhere.extend(all.live.iter().cloned());
+    audit(&world, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_mirrored_once_each_with_their_reason() {
+    use rdkafka::Message as _;
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    use rdkafka::message::Headers as _;
+
+    let world = World::new(2).await;
+    let worker = Worker::start(&world).await;
+    let published = publish(&world, Plan { poison_per_mille: 100, ..Plan::new(35, 2_000) }).await;
+    world.drained(PATIENCE).await;
+    until("every letter to be sent", PATIENCE, async || {
+        let waiting = world.count("SELECT count(*) FROM weir_dead WHERE published_at IS NULL").await;
+        (waiting == 0, waiting)
+    })
+    .await;
+    drop(worker);
+    let mirror = format!("{}.{}.dead", world.topic, world.pool);
+    let consumer: BaseConsumer = super::world::kafka()
+        .set("group.id", "not-joined")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(&mirror), PATIENCE).unwrap();
+    let mut assignment = rdkafka::TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        assignment.add_partition_offset(&mirror, partition.id(), rdkafka::Offset::Beginning).unwrap();
+    }
+    consumer.assign(&assignment).unwrap();
+    let mut letters = std::collections::HashSet::new();
+    while letters.len() < published.dead.len() {
+        let letter = consumer.poll(Duration::from_secs(10)).expect("another letter").unwrap();
+        let headers = letter.headers().expect("headers");
+        let header = |name: &str| {
+            let found = headers.iter().find(|header| header.key == name).unwrap_or_else(|| panic!("no {name}"));
+            String::from_utf8(found.value.unwrap().to_vec()).unwrap()
+        };
+        assert!(["malformed", "refused"].contains(&header("weir-reason").as_str()));
+        assert!(header("weir-source").starts_with(&world.topic));
+        assert!(published.dead.contains(&header("weir-event-id")));
+        assert!(letters.insert(header("weir-letter-id")), "a letter came twice");
+    }
+    audit(&world, &published).await;
+}

@@ -1,0 +1,201 @@
+//! A topic, a database and a group of one test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, PgPool};
+use uuid::Uuid;
+
+use super::{PATIENCE, services, until};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Short, so that takeovers are quick.
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+
+pub(crate) struct World {
+    /// The pool's and the group's name.
+    pub(crate) pool: String,
+    pub(crate) topic: String,
+    pub(crate) partitions: i32,
+    pub(crate) database: String,
+    pub(crate) db: PgPool,
+    pub(crate) dir: PathBuf,
+    _alone: MutexGuard<'static, ()>,
+}
+
+pub(crate) fn kafka() -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", services::env("KAFKA_BROKERS"));
+    client
+}
+
+fn admin() -> AdminClient<DefaultClientContext> {
+    kafka().create().expect("an admin client")
+}
+
+/// Starts or stops a service of this clone.
+pub(crate) fn service(action: &str, name: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services.sh");
+    let done = Command::new(script).args([action, name]).status().expect("services.sh runs");
+    assert!(done.success(), "services.sh {action} {name} failed");
+}
+
+/// A database's address beside the one that the services tell.
+fn address_of(database: &str) -> String {
+    let url = services::env("POSTGRES_URL");
+    format!("{}/{database}", url.rsplit_once('/').expect("POSTGRES_URL names a database").0)
+}
+
+/// Runs SQL where no database of a test is open.
+pub(crate) async fn server_sql(sql: &str) {
+    let server = PgPoolOptions::new().max_connections(1).connect(&services::env("POSTGRES_URL")).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&server).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    server.close().await;
+}
+
+impl World {
+    pub(crate) async fn new(partitions: i32) -> Self {
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = Uuid::new_v4().simple().to_string();
+        let database = format!("weir_test_{id}");
+        server_sql(&format!("CREATE DATABASE {database}")).await;
+        let dir = std::env::temp_dir().join(&database);
+        std::fs::create_dir_all(&dir).unwrap();
+        let db = PgPoolOptions::new().max_connections(4).connect(&address_of(&database)).await.unwrap();
+        let pool = format!("p-{id}");
+        let world =
+            Self { topic: format!("test-{id}"), pool, partitions, database, db, dir, _alone: alone };
+        world.make_topic().await;
+        let migrated = world.weir(&["migrate"]).output().unwrap();
+        assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+        world
+    }
+
+    pub(crate) async fn make_topic(&self) {
+        let topic = NewTopic::new(&self.topic, self.partitions, TopicReplication::Fixed(1));
+        for made in admin().create_topics([&topic], &AdminOptions::new()).await.unwrap() {
+            made.unwrap();
+        }
+    }
+
+    pub(crate) async fn delete_topic(&self) {
+        for gone in admin().delete_topics(&[&self.topic], &AdminOptions::new()).await.unwrap() {
+            gone.unwrap();
+        }
+        let consumer: BaseConsumer = kafka().create().unwrap();
+        until("the topic to be gone", PATIENCE, async || {
+            let metadata = consumer.fetch_metadata(Some(&self.topic), PATIENCE).unwrap();
+            let partitions = metadata.topics()[0].partitions().len();
+            (partitions == 0, partitions)
+        })
+        .await;
+    }
+
+    pub(crate) async fn add_partitions(&mut self, total: i32) {
+        let more = NewPartitions::new(&self.topic, usize::try_from(total).unwrap());
+        for made in admin().create_partitions([&more], &AdminOptions::new()).await.unwrap() {
+            made.unwrap();
+        }
+        self.partitions = total;
+    }
+
+    /// The configuration of a worker: what all tests use, and lines of the pool's own.
+    pub(crate) fn config(&self, pool_lines: &str) -> String {
+        let Self { pool, topic, database, .. } = self;
+        let start = if pool_lines.contains("start =") { "" } else { "start = \"beginning\"\n" };
+        format!(
+            "[kafka]\nbrokers = [\"{}\"]\nsession_timeout_ms = {}\nmetadata_refresh_ms = 2000\n\
+             [store]\nurl = \"{}\"\n[redis]\nurl = \"{}\"\n[health]\nlisten = \"127.0.0.1:0\"\n\
+             [pools.{pool}]\ngroup = \"{pool}\"\ntopics = [\"{topic}\"]\n{start}{pool_lines}\n\
+             [[pools.{pool}.pipelines]]\nname = \"persist\"\nhandler = \"persist\"\n\
+             [[pools.{pool}.pipelines]]\nname = \"stats\"\nhandler = \"analyze\"\ndimensions = [\"type\", \"user\", \"active_users\"]\n",
+            services::env("KAFKA_BROKERS"),
+            SESSION_TIMEOUT.as_millis(),
+            address_of(database),
+            services::env("REDIS_URL"),
+        )
+    }
+
+    /// The binary with this world's configuration.
+    pub(crate) fn weir(&self, args: &[&str]) -> Command {
+        self.weir_with(&self.config(""), args)
+    }
+
+    pub(crate) fn weir_with(&self, config: &str, args: &[&str]) -> Command {
+        let file = self.dir.join(format!("{}.toml", Uuid::new_v4().simple()));
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(args).arg("--config").arg(file);
+        command
+    }
+
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
+        let counted = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&self.db).await;
+        counted.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    pub(crate) async fn sql(&self, sql: &str) {
+        let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.db).await;
+        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// The log's end of each partition.
+    pub(crate) fn ends(&self) -> Vec<i64> {
+        let consumer: BaseConsumer = kafka().create().unwrap();
+        let end = |partition| consumer.fetch_watermarks(&self.topic, partition, PATIENCE).unwrap().1;
+        (0..self.partitions).map(end).collect()
+    }
+
+    /// Waits until the ledger stands at the log's end everywhere.
+    pub(crate) async fn drained(&self, patience: Duration) {
+        let ends = self.ends();
+        until("the ledger to reach the log's end", patience, async || {
+            let at = self.ledger().await;
+            (at == ends, at)
+        })
+        .await;
+    }
+
+    /// The ledger's offsets for the topic's present id; 0 where there is none.
+    pub(crate) async fn ledger(&self) -> Vec<i64> {
+        let rows: Vec<(i32, i64)> = sqlx::query_as(
+            "SELECT partition, next_offset FROM weir_ledger WHERE group_name = $1 AND topic_id = $2",
+        )
+        .bind(&self.pool)
+        .bind(self.topic_id())
+        .fetch_all(&self.db)
+        .await
+        .unwrap_or_default();
+        (0..self.partitions).map(|p| rows.iter().find(|(of, _)| *of == p).map_or(0, |(_, at)| *at)).collect()
+    }
+
+    pub(crate) fn topic_id(&self) -> Uuid {
+        let consumer: BaseConsumer = kafka().create().unwrap();
+        weir::source::topic_id(consumer.client(), &self.topic, PATIENCE).unwrap()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let (topic, database) = (self.topic.clone(), self.database.clone());
+        let mirror = format!("{topic}.{}.dead", self.pool);
+        let cleaned = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                // Either may be gone by the test's own doing.
+                admin().delete_topics(&[&topic, &mirror], &AdminOptions::new()).await.ok();
+                server_sql(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await;
+            });
+        })
+        .join();
+        std::fs::remove_dir_all(&self.dir).ok();
+        assert!(cleaned.is_ok() || std::thread::panicking(), "database {} is left behind", self.database);
+    }
+}
