@@ -86,7 +86,15 @@ fn join(path: &str, name: &str) -> String {
 
 /// Where a value was written.
 fn place(value: &Value) -> String {
-    value.origin().map(|origin| format!(" ({origin})")).unwrap_or_default()
+    origin(value).map(|origin| format!(" ({origin})")).unwrap_or_default()
+}
+
+/// Merging takes a table's own origin away; that of something in it is as good.
+fn origin(value: &Value) -> Option<&str> {
+    value.origin().or_else(|| match &value.kind {
+        ValueKind::Table(values) => values.values().find_map(origin),
+        _ => None,
+    })
 }
 
 fn unknown(path: &str, name: &str, value: &Value, keys: &[Key]) -> String {

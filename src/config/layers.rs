@@ -79,7 +79,7 @@ fn of_variable(name: &str, value: &str) -> Option<Layer> {
 /// `a.b=value`, the value as in TOML or else as text.
 fn of_set(set: &str) -> Result<Layer, Error> {
     let wrong = |problem: &str| Error::Syntax { place: "--set".to_owned(), problem: problem.to_owned() };
-    let (path, value) = set.split_once('=').ok_or_else(|| wrong(&format!("found {set:?}, expected KEY=VALUE")))?;
+    let (path, value) = set.split_once('=').ok_or_else(|| wrong("expected KEY=VALUE, found no '='"))?;
     let path: Vec<&str> = path.trim().split('.').map(str::trim).collect();
     if path.iter().any(|name| name.is_empty()) {
         return Err(wrong(&format!("the key {:?} has an empty part", path.join("."))));
