@@ -6,7 +6,7 @@ use super::Pool;
 use crate::admin::Health;
 use crate::config::{self, Config, Start};
 use crate::event::{Decode, Document, Event, Fields, FieldsError, Json, Payload};
-use crate::handler::{Handler, SHIPPED, Setup};
+use crate::handler::{Handler, PersistError, SHIPPED, Setup};
 use crate::metrics::Metrics;
 use crate::once::ProcessedSet;
 use crate::pipeline::{Decoding, Pipeline, Pipelines, PipelinesError};
@@ -218,8 +218,9 @@ async fn pipeline_of(
     let shipped = SHIPPED.iter().find(|(name, _)| *name == pipeline.handler);
     let (_, build) = shipped.ok_or_else(|| problem(format!("there is no handler {:?}", pipeline.handler)))?;
     let setup = Setup { pipeline, fields, id_pointer: &settings.event.id, store };
-    let handler = build(setup).await.map_err(|error| match error.downcast::<store::Error>() {
-        Ok(error) => BuildError::Store(error),
+    let handler = build(setup).await.map_err(|error| match error.downcast() {
+        Ok(PersistError::Store(error)) => BuildError::Store(error),
+        Ok(error) => problem(error.to_string()),
         Err(error) => problem(format!("{error:#}")),
     })?;
     Ok(Pipeline { name: Arc::from(pipeline.name.as_str()), when: None, handler })

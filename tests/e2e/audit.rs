@@ -14,8 +14,7 @@ use super::world::{World, kafka};
 /// Every id is where it belongs, once; counters are exact; order was kept.
 pub(crate) async fn audit(world: &World, published: &Published) {
     let rows: Vec<String> = sqlx::query_scalar("SELECT message_id FROM messages").fetch_all(&world.db).await.unwrap();
-    let dead: Vec<String> =
-        sqlx::query_scalar("SELECT event_id FROM weir_dead").fetch_all(&world.db).await.unwrap();
+    let dead: Vec<String> = sqlx::query_scalar("SELECT event_id FROM weir_dead").fetch_all(&world.db).await.unwrap();
     let row_set: HashSet<&str> = rows.iter().map(String::as_str).collect();
     let dead_set: HashSet<&str> = dead.iter().map(String::as_str).collect();
     assert_eq!(row_set.len(), rows.len(), "an id has two rows");
@@ -51,7 +50,11 @@ pub(crate) async fn counters(world: &World) {
 async fn order(world: &World, published: &Published) {
     world.sql("DROP TABLE IF EXISTS elsewhere; CREATE TABLE elsewhere (id text PRIMARY KEY)").await;
     let elsewhere: Vec<&String> = published.elsewhere.iter().collect();
-    sqlx::query("INSERT INTO elsewhere SELECT * FROM unnest($1::text[])").bind(elsewhere).execute(&world.db).await.unwrap();
+    sqlx::query("INSERT INTO elsewhere SELECT * FROM unnest($1::text[])")
+        .bind(elsewhere)
+        .execute(&world.db)
+        .await
+        .unwrap();
     let overtaken = world
         .count(
             "SELECT count(*) FROM (SELECT received_at < lag(received_at) OVER (PARTITION BY conversation ORDER BY timestamp)
@@ -80,7 +83,8 @@ impl Sampler {
             while !stopped.load(Ordering::Relaxed) {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 let (asking, asked) = (Arc::clone(&consumer), topic.clone());
-                let committed = tokio::task::spawn_blocking(move || committed(&asking, &asked, partitions)).await.unwrap();
+                let committed =
+                    tokio::task::spawn_blocking(move || committed(&asking, &asked, partitions)).await.unwrap();
                 let rows: Result<Vec<(i32, i64)>, _> = sqlx::query_as(
                     "SELECT partition, next_offset FROM weir_ledger WHERE group_name = $1 AND topic_id = $2",
                 )
@@ -92,8 +96,16 @@ impl Sampler {
                 let (Some(committed), Ok(rows)) = (committed, rows) else { continue };
                 for (partition, next_offset) in rows {
                     let at = usize::try_from(partition).unwrap();
-                    assert!(committed[at] <= next_offset, "partition {partition}: Kafka {} is ahead of the ledger {next_offset}", committed[at]);
-                    assert!(last[at] <= next_offset, "partition {partition}: the ledger went from {} back to {next_offset}", last[at]);
+                    assert!(
+                        committed[at] <= next_offset,
+                        "partition {partition}: Kafka {} is ahead of the ledger {next_offset}",
+                        committed[at]
+                    );
+                    assert!(
+                        last[at] <= next_offset,
+                        "partition {partition}: the ledger went from {} back to {next_offset}",
+                        last[at]
+                    );
                     last[at] = next_offset;
                 }
                 samples += 1;

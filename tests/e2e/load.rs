@@ -150,14 +150,16 @@ impl<'a> Sender<'a> {
 
     async fn send_poison(&mut self) {
         if self.rng.bool() {
-            let value = ["{\"type\":", "not json", "[1]", "{\"message\":{\"content\":\"\\ud800\"}}"][self.rng.usize(0..4)];
+            let value =
+                ["{\"type\":", "not json", "[1]", "{\"message\":{\"content\":\"\\ud800\"}}"][self.rng.usize(0..4)];
             let key = self.rng.u64(..).to_string();
             let future = self.enqueue(&key, value, None).await;
             self.malformed.push(future);
         } else {
             let mut sent = self.fresh("poison\\u0000");
             if self.rng.bool() {
-                sent.value = sent.value.replace("\\u0000", "").replace("\"message_type\":1", "\"message_type\":3000000000");
+                sent.value =
+                    sent.value.replace("\\u0000", "").replace("\"message_type\":1", "\"message_type\":3000000000");
             }
             self.published.dead.insert(sent.id.clone());
             self.send(&sent, None).await;

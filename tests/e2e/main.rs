@@ -22,7 +22,11 @@ use std::time::{Duration, Instant};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something is so; panics with what it is when it never becomes so.
-pub(crate) async fn until<T: std::fmt::Debug>(what: &str, patience: Duration, mut look: impl AsyncFnMut() -> (bool, T)) {
+pub(crate) async fn until<T: std::fmt::Debug>(
+    what: &str,
+    patience: Duration,
+    mut look: impl AsyncFnMut() -> (bool, T),
+) {
     let deadline = Instant::now() + patience;
     loop {
         let (is_so, seen) = look().await;

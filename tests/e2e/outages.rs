@@ -16,7 +16,10 @@ async fn a_missing_table_holds_the_partitions_and_sets_nothing_aside() {
     world.sql("ALTER TABLE messages RENAME TO hidden").await;
     let rebalances = worker.metric("weir_rebalances_total", "");
     let published = publish(&world, Plan { poison_per_mille: 0, ..Plan::new(30, 5_000) }).await;
-    until("every partition to be held", PATIENCE, async || (worker.metric("weir_holds", "") == 4.0, worker.get("/readyz"))).await;
+    until("every partition to be held", PATIENCE, async || {
+        (worker.metric("weir_holds", "") == 4.0, worker.get("/readyz"))
+    })
+    .await;
     assert!(worker.get("/readyz").contains("messages"), "the hold does not say why");
     assert_eq!(world.count("SELECT count(*) FROM weir_dead").await, 0);
     assert_eq!(worker.metric("weir_rebalances_total", ""), rebalances);
@@ -34,7 +37,10 @@ async fn a_whole_topic_that_is_refused_is_held_and_not_set_aside() {
     worker.owns(2).await;
     world.sql("ALTER TABLE messages ADD CHECK (message_type > 1)").await;
     let published = publish(&world, Plan { poison_per_mille: 0, ..Plan::new(31, 5_000) }).await;
-    until("the partitions to be held", PATIENCE, async || (worker.metric("weir_holds", "") == 2.0, worker.get("/readyz"))).await;
+    until("the partitions to be held", PATIENCE, async || {
+        (worker.metric("weir_holds", "") == 2.0, worker.get("/readyz"))
+    })
+    .await;
     assert_eq!(world.count("SELECT count(*) FROM messages").await, 0);
     world.sql("ALTER TABLE messages DROP CONSTRAINT messages_message_type_check").await;
     world.drained(PATIENCE).await;
@@ -101,11 +107,8 @@ async fn dead_letters_are_mirrored_once_each_with_their_reason() {
     .await;
     drop(worker);
     let mirror = format!("{}.{}.dead", world.topic, world.pool);
-    let consumer: BaseConsumer = super::world::kafka()
-        .set("group.id", "not-joined")
-        .set("auto.offset.reset", "earliest")
-        .create()
-        .unwrap();
+    let consumer: BaseConsumer =
+        super::world::kafka().set("group.id", "not-joined").set("auto.offset.reset", "earliest").create().unwrap();
     let metadata = consumer.fetch_metadata(Some(&mirror), PATIENCE).unwrap();
     let mut assignment = rdkafka::TopicPartitionList::new();
     for partition in metadata.topics()[0].partitions() {

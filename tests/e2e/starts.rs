@@ -55,7 +55,8 @@ async fn start_at_a_time_takes_what_is_as_young() {
 
 fn weir_time(at: SystemTime) -> String {
     let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let date = std::process::Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%SZ"]).output();
+    let date =
+        std::process::Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%SZ"]).output();
     String::from_utf8(date.unwrap().stdout).unwrap().trim().to_owned()
 }
 

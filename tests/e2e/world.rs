@@ -57,7 +57,10 @@ fn address_of(database: &str) -> String {
 /// Runs SQL where no database of a test is open.
 pub(crate) async fn server_sql(sql: &str) {
     let server = PgPoolOptions::new().max_connections(1).connect(&services::env("POSTGRES_URL")).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&server).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(&server)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
     server.close().await;
 }
 
@@ -71,8 +74,7 @@ impl World {
         std::fs::create_dir_all(&dir).unwrap();
         let db = PgPoolOptions::new().max_connections(4).connect(&address_of(&database)).await.unwrap();
         let pool = format!("p-{id}");
-        let world =
-            Self { topic: format!("test-{id}"), pool, partitions, database, db, dir, _alone: alone };
+        let world = Self { topic: format!("test-{id}"), pool, partitions, database, db, dir, _alone: alone };
         world.make_topic().await;
         let migrated = world.weir(&["migrate"]).output().unwrap();
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
@@ -166,14 +168,13 @@ impl World {
 
     /// The ledger's offsets for the topic's present id; 0 where there is none.
     pub(crate) async fn ledger(&self) -> Vec<i64> {
-        let rows: Vec<(i32, i64)> = sqlx::query_as(
-            "SELECT partition, next_offset FROM weir_ledger WHERE group_name = $1 AND topic_id = $2",
-        )
-        .bind(&self.pool)
-        .bind(self.topic_id())
-        .fetch_all(&self.db)
-        .await
-        .unwrap_or_default();
+        let rows: Vec<(i32, i64)> =
+            sqlx::query_as("SELECT partition, next_offset FROM weir_ledger WHERE group_name = $1 AND topic_id = $2")
+                .bind(&self.pool)
+                .bind(self.topic_id())
+                .fetch_all(&self.db)
+                .await
+                .unwrap_or_default();
         (0..self.partitions).map(|p| rows.iter().find(|(of, _)| *of == p).map_or(0, |(_, at)| *at)).collect()
     }
 

@@ -99,5 +99,8 @@ async fn a_worker_frozen_inside_a_transaction_writes_nothing_after_it_was_replac
 }
 
 async fn owners(world: &World) -> Vec<(i32, String)> {
-    sqlx::query_as("SELECT partition, owner::text FROM weir_ledger ORDER BY partition").fetch_all(&world.db).await.unwrap()
+    sqlx::query_as("SELECT partition, owner::text FROM weir_ledger ORDER BY partition")
+        .fetch_all(&world.db)
+        .await
+        .unwrap()
 }
