@@ -189,6 +189,20 @@ impl SourceHandle {
         blocking(move || consumer.seek(&topic, partition, Offset::Offset(offset), REQUEST_TIMEOUT)).await
     }
 
+    /// Takes a partition out of the fetcher and puts it back at an offset. After a position outside the log, librdkafka
+    /// stops fetching the partition and refuses to seek; only this starts it anew. The split queue stays. It must be
+    /// awaited to its end while the partition is still assigned: cut off, it could put back what was revoked meanwhile.
+    pub(crate) async fn restart(&self, topic: Arc<str>, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        let consumer = Arc::clone(&self.consumer);
+        blocking(move || {
+            let mut position = TopicPartitionList::new();
+            position.add_partition_offset(&topic, partition, Offset::Offset(offset))?;
+            consumer.incremental_unassign(&position)?;
+            consumer.incremental_assign(&position)
+        })
+        .await
+    }
+
     /// Runs a call that asks the broker something.
     pub(crate) async fn ask<R: Send + 'static>(
         &self,

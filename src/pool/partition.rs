@@ -21,6 +21,8 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How often something is looked at again that only a person can change.
 const HOLD_PROBE: Duration = Duration::from_secs(5);
+/// How long a seek is tried before the fetcher is started anew.
+const SEEK_PATIENCE: Duration = Duration::from_millis(500);
 /// How often a seek is tried while the partition's fetcher starts.
 const SEEK_RETRY: Duration = Duration::from_millis(50);
 
@@ -57,6 +59,8 @@ pub(super) struct Task<T> {
     /// How many records the next batch may have.
     pub(super) batch_records: usize,
     pub(super) rejects: Rejects,
+    /// Counts its topic's events, redeliveries included.
+    pub(super) consumed: prometheus::IntCounter,
     pub(super) backoff: ExponentialBackoff,
     /// The last batch's ids on their way into the processed set.
     pub(super) marking: Option<tokio::task::JoinHandle<()>>,
@@ -166,16 +170,23 @@ impl<T: Payload> Task<T> {
     }
 
     async fn seek(&mut self, held: &Held) -> Result<(), Halt> {
-        let deadline = Instant::now() + HOLD_PROBE;
+        let begun = Instant::now();
         loop {
             let seek = self.shared.source.seek(Arc::clone(&self.topic), self.partition, held.next_offset);
             match self.unless_stopped(seek).await? {
                 Ok(()) => return Ok(()),
-                Err(error) if Instant::now() > deadline => {
-                    self.wait_for(&format!("the partition to be fetched: {error}")).await?;
-                    return Err(Halt::Retake);
+                Err(_) if begun.elapsed() < SEEK_PATIENCE => self.sleep(SEEK_RETRY).await?,
+                Err(error) => {
+                    tracing::debug!(topic = &*self.topic, partition = self.partition, %error, "cannot seek; fetching anew");
+                    let offset = held.next_offset;
+                    return match self.shared.source.restart(Arc::clone(&self.topic), self.partition, offset).await {
+                        Ok(()) => Ok(()),
+                        Err(error) => {
+                            self.wait_for(&format!("the partition to be fetched: {error}")).await?;
+                            Err(Halt::Retake)
+                        }
+                    };
                 }
-                Err(_) => self.sleep(SEEK_RETRY).await?,
             }
         }
     }
@@ -218,6 +229,7 @@ impl<T: Payload> Task<T> {
 
     /// Handles records in order, in as many batches as their size limit makes of them.
     async fn handle(&mut self, records: Vec<Record>, held: &mut Held) -> Result<(), Halt> {
+        self.consumed.inc_by(records.len() as u64);
         let mut rest = unsettled(records, held.next_offset);
         self.progress.enter(Phase::Working);
         while !rest.is_empty() {

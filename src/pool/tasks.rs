@@ -73,6 +73,7 @@ impl<T: Payload> Tasks<T> {
             }
             let (stop, nudge, progress) =
                 (CancellationToken::new(), Arc::new(Notify::new()), Arc::new(Progress::new()));
+            let consumed = self.shared.metrics.topic(&topic).consumed;
             let task = Task {
                 shared: Arc::clone(&self.shared),
                 topic: Arc::from(topic),
@@ -83,6 +84,7 @@ impl<T: Payload> Tasks<T> {
                 progress: Arc::clone(&progress),
                 batch_records: self.shared.config.max_poll_records,
                 rejects: Rejects::default(),
+                consumed,
                 backoff: backoff(),
                 marking: None,
                 held_for: None,
