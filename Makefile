@@ -32,6 +32,11 @@ preflight:
 
 # ---- measurements --------------------------------------------------------------------------------------------------
 
+bench: ## a drain of 2,000,000 events beside a hand-written loop; EVENTS and ROUNDS change it
+	@scripts/require.sh build services
+	@$(services) up
+	set -a; . .services/env; set +a; cargo bench --locked --bench drain
+
 # ---- the services --------------------------------------------------------------------------------------------------
 
 up: ## start Kafka, PostgreSQL and Redis in .services/; addresses in .services/env
@@ -51,6 +56,9 @@ stop-%: ## stop one service
 
 kill-%: ## end one service as a crash would
 	@$(services) kill $*
+
+topic-%: ## make a topic with 8 partitions: topic-message-events
+	@$(services) topic $*
 
 test-services: ## test these scripts in two clones in a temporary folder (two minutes)
 	scripts/test-services.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Real services for development and tests: in .services/ of this clone, on free ports of 127.0.0.1.
-#   services.sh up | down | clean | status | start NAME | stop NAME | kill NAME      NAME: kafka postgres redis
-# Each service's file gives start_NAME, answers_NAME and data_NAME.
+#   services.sh up | down | clean | status | start NAME | stop NAME | kill NAME | topic TOPIC
+# NAME: kafka postgres redis. Each service's file gives start_NAME, answers_NAME and data_NAME.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 dir=$root/.services
@@ -122,6 +122,13 @@ down() {
 # INT is PostgreSQL's fast shutdown: TERM would wait for its clients.
 stop_signal() { if [ "$1" = postgres ]; then echo INT; else echo TERM; fi; }
 
+# Kafka's own tool, so that a first run needs nothing else; 8 partitions, as the documentation's examples have it.
+make_topic() {
+  running kafka || fail "Kafka does not run; start it by: make up"
+  java -Xmx256m -cp "$dir/kafka-libs/*" org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$(port_of kafka)" \
+    --create --if-not-exists --topic "$1" --partitions 8 2>> "$dir/kafka.log"
+}
+
 known() {
   case " ${names[*]} " in *" ${1:-?} "*) ;; *) fail "there is no service '${1:-}'; known: ${names[*]}" ;; esac
 }
@@ -141,5 +148,6 @@ case "${1:-}" in
   stop) known "${2:-}"; end "$2" "$(stop_signal "$2")" ;;
   kill) known "${2:-}"; end "$2" KILL ;;
   status) status ;;
-  *) fail "usage: services.sh up | down | clean | status | start NAME | stop NAME | kill NAME" ;;
+  topic) make_topic "${2:?a topic}" ;;
+  *) fail "usage: services.sh up | down | clean | status | start NAME | stop NAME | kill NAME | topic NAME" ;;
 esac

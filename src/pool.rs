@@ -6,6 +6,7 @@
 //! What breaks it: a handler that blocks its thread.
 
 mod build;
+mod forget;
 mod gate;
 mod partition;
 mod progress;
@@ -138,20 +139,22 @@ impl<T: Payload> Pool<T> {
         let health = self.health.clone();
         let Some(partitions) = self.broker_answers(&shutdown).await? else { return Ok(()) };
         let (mut source, shared) = self.start(partitions)?;
-        let mirror = CancellationToken::new();
+        let background = CancellationToken::new();
         let mut tasks = Tasks::new(Arc::clone(&shared), drain_deadline);
         let letters = Mirror::new(&kafka, &shared.name, Arc::clone(&shared.pipelines.store), shared.metrics.clone());
         let letters = tokio::spawn(letters.run(
             shared.pipelines.id_key().cloned(),
             shared.config.topics.clone(),
             tasks.owned(),
-            mirror.clone(),
+            background.clone(),
         ));
+        let forgetting = tokio::spawn(forget::run(Arc::clone(&shared), background.clone()));
         let done = drive(&mut source, &mut tasks, &health, &shutdown, stall_after).await;
         shared.source.close();
         let overran = leave(&mut source, &mut tasks).await;
-        mirror.cancel();
+        background.cancel();
         letters.await.ok();
+        forgetting.await.ok();
         drop((tasks, shared));
         close(source).await;
         done?;

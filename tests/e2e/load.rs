@@ -118,7 +118,8 @@ impl<'a> Sender<'a> {
         let key = self.rng.u64(0..self.plan.keys);
         let sequence = self.sequences.entry(key).or_default();
         *sequence += 1;
-        let at = EPOCH_MS + *sequence * 137;
+        // A later run of a test has a higher seed, and its events are younger.
+        let at = EPOCH_MS + (self.plan.seed * 1_000_000 + *sequence) * 137;
         let id = Uuid::from_u128(self.rng.u128(..)).to_string();
         let (from, to) = (key, 1_000_000);
         let value = format!(

@@ -6,6 +6,7 @@
 mod services;
 
 mod audit;
+mod library;
 mod load;
 mod outages;
 mod promises;

@@ -86,7 +86,7 @@ async fn without_redis_everything_goes_on() {
     drop(worker);
     all.live.extend(published.live);
     all.dead.extend(published.dead);
-    all.elsewhere.extend(all.live.iter().cloned());
+    all.elsewhere.extend(published.elsewhere);
     audit(&world, &all).await;
 }
 

@@ -16,6 +16,13 @@ pub(super) fn error(action: &'static str, error: &sqlx::Error) -> Error {
     Error { fault, action, message }
 }
 
+/// For handlers with SQL of their own: `?` classifies what the driver says.
+impl From<sqlx::Error> for Error {
+    fn from(driver: sqlx::Error) -> Self {
+        error("run a handler's statement", &driver)
+    }
+}
+
 /// PostgreSQL quotes the offending value in some data errors; a payload must not reach a log.
 fn public_message(message: &str, fault: Fault) -> &str {
     match fault {
