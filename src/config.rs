@@ -84,9 +84,8 @@ impl Config {
     /// # Errors
     /// A file cannot be read, something is no TOML, or the whole cannot be used.
     pub fn load(files: &[PathBuf], sets: &[String]) -> Result<Self, Error> {
-        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-        let variables = std::env::vars_os().filter_map(text);
-        Self::load_with(files, variables, sets)
+        let variables = std::env::vars_os().filter_map(text_of).collect::<Result<Vec<_>, _>>()?;
+        Self::load_with(files, variables.into_iter(), sets)
     }
 
     fn load_with(
@@ -107,5 +106,20 @@ impl Config {
         files::read_secrets(&mut config, &mut problems);
         problems.extend(validate::problems(&config));
         if problems.is_empty() { Ok(config) } else { Err(Error::Invalid(problems)) }
+    }
+}
+
+/// A variable as text. Those of other programs need not be; one of weir's that is not is an error, since without it
+/// weir would run with something else.
+fn text_of((name, value): (OsString, OsString)) -> Option<Result<(String, String), Error>> {
+    let name = name.into_string().ok()?;
+    let is_ours = name.get(..layers::PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(layers::PREFIX));
+    match value.into_string() {
+        Ok(value) => Some(Ok((name, value))),
+        Err(_) if is_ours => {
+            let problem = "its value is not UTF-8".to_owned();
+            Some(Err(Error::Syntax { place: format!("the variable {name}"), problem }))
+        }
+        Err(_) => None,
     }
 }

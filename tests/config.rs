@@ -166,7 +166,16 @@ fn a_file_that_is_no_toml_is_refused_by_its_line_and_without_quoting_it() {
 #[test]
 fn a_pool_must_say_where_it_begins() {
     let silent = format!("{STORE}[pools.storage]\ntopics = [\"t\"]\n{PERSIST}");
-    refused(&silent, &["`pools.storage.start` is not set", "\"beginning\", \"end\", \"committed\" or a point in time"]);
+    refused(
+        &silent,
+        &[
+            "`pools.storage.start` is not set",
+            "\"beginning\" (every record",
+            "\"end\" (only",
+            "\"committed\" (where",
+            "or a point in time",
+        ],
+    );
     let wrong = format!("{STORE}[pools.storage]\ntopics = [\"t\"]\nstart = \"earliest\"\n");
     refused(&wrong, &["found \"earliest\"", "\"beginning\""]);
     for start in ["\"2026-01-31T08:00:00Z\"", "2026-01-31T08:00:00Z"] {
@@ -298,6 +307,51 @@ fn settings_of_kafka_that_weir_governs_are_refused_by_name() {
             "use `pools.<name>.queue_bytes`",
         ],
     );
+}
+
+#[test]
+fn options_that_librdkafka_does_not_take_are_refused_before_anything_runs() {
+    let options = |lines: &str| format!("[kafka.options]\n{lines}\n{STORE}{POOL}{PERSIST}");
+    refused(&options("no_such_setting = 1"), &["`kafka.options.no_such_setting`: librdkafka refuses no.such.setting"]);
+    refused(&options("linger_ms = \"soon\""), &["`kafka.options.linger_ms`: librdkafka refuses linger.ms"]);
+    refused(&options("group_protocol = \"consumer\""), &["`kafka.options.group_protocol` cannot be set"]);
+    let place = Place::new(&options("security_protocol = \"sasl_ssl\"\nlinger_ms = 3"));
+    place.check(&[]).shows(&["security_protocol = \"sasl_ssl\""]);
+}
+
+#[test]
+fn numbers_that_a_service_would_refuse_or_take_for_none_are_refused() {
+    for (set, part) in [
+        ("store.lock_timeout=500us", "`store.lock_timeout` is 500us, expected 1ms to 1h"),
+        ("store.statement_timeout=1000days", "`store.statement_timeout` is"),
+        ("store.connections=1001", "`store.connections` is 1001, at most 1000 can be"),
+        ("store.url=mysql://weir:hunter2@db/weir", "`store.url` must be an address such as postgres://"),
+        ("kafka.metadata_refresh_ms=3600001", "at most 3600000 can be"),
+        ("pools.storage.max_partition_fetch_bytes=1GiB", "at most 1000000000 can be"),
+        ("pools.storage.queue_bytes=2GiB", "`pools.storage.queue_bytes` is"),
+        ("pools.storage.handle_ms=-1", "found -1, expected a number that is not negative"),
+    ] {
+        Place::working("").check(&["--set", set]).fails_with(2, &[part]);
+    }
+}
+
+#[test]
+fn a_pool_with_a_dash_in_its_name_is_reached_by_a_variable() {
+    let place = Place::new(&format!("{STORE}{POOL}{PERSIST}").replace("pools.storage", "pools.chat-archive"));
+    for name in ["WEIR__POOLS__CHAT_ARCHIVE__MAX_POLL_RECORDS", "WEIR__POOLS__CHAT-ARCHIVE__MAX_POLL_RECORDS"] {
+        let mut command = place.command(&["check", "--config", "weir.toml"]);
+        Ran::of(command.env(name, "77").output().unwrap()).shows(&["[pools.chat-archive]", "max_poll_records = 77"]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_refused_not_ignored() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = Place::working("");
+    let mut command = place.command(&["check", "--config", "weir.toml"]);
+    command.env("WEIR__STORE__URL", std::ffi::OsStr::from_bytes(b"postgres://\xff"));
+    Ran::of(command.output().unwrap()).fails_with(2, &["the variable WEIR__STORE__URL: its value is not UTF-8"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The layers of configuration: files, variables, `--set`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ::config::{Map, Source, Value, ValueKind};
@@ -10,7 +11,7 @@ use super::schema::{self, Shape};
 /// Where the file lies that is taken when none is named.
 const DEFAULT_FILE: &str = "config/weir.toml";
 /// What the names of variables begin with.
-const PREFIX: &str = "WEIR__";
+pub(super) const PREFIX: &str = "WEIR__";
 
 /// Values from one place.
 #[derive(Debug, Clone)]
@@ -33,15 +34,20 @@ pub(super) fn merge(
     sets: &[String],
 ) -> Result<::config::Config, Error> {
     let mut builder = ::config::Config::builder();
+    let mut pools = BTreeSet::new();
     let default = [PathBuf::from(DEFAULT_FILE)];
     let files = if files.is_empty() && default[0].exists() { &default } else { files };
     for file in files {
-        builder = builder.add_source(of_file(file)?);
+        let layer = of_file(file)?;
+        if let Some(ValueKind::Table(named)) = layer.0.get("pools").map(|value| &value.kind) {
+            pools.extend(named.keys().cloned());
+        }
+        builder = builder.add_source(layer);
     }
     let mut variables: Vec<_> = variables.collect();
     variables.sort_unstable();
     for (name, value) in variables {
-        builder = match of_variable(&name, &value) {
+        builder = match of_variable(&name, &value, &pools) {
             Some(layer) => builder.add_source(layer),
             None => builder,
         };
@@ -63,11 +69,18 @@ fn of_file(path: &Path) -> Result<Layer, Error> {
     Ok(Layer(map_of(table, &place)))
 }
 
-/// `WEIR__POOLS__STORAGE__TOPICS=a,b` is `pools.storage.topics = ["a", "b"]`.
-fn of_variable(name: &str, value: &str) -> Option<Layer> {
+/// `WEIR__POOLS__STORAGE__TOPICS=a,b` is `pools.storage.topics = ["a", "b"]`. Few shells take a '-' in a variable's
+/// name, so '_' stands for it in the name of a pool that the files have.
+fn of_variable(name: &str, value: &str, pools: &BTreeSet<String>) -> Option<Layer> {
     let has_prefix = name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
     let path = name.get(PREFIX.len()..).filter(|_| has_prefix)?.to_lowercase();
-    let path: Vec<&str> = path.split("__").collect();
+    let mut path: Vec<&str> = path.split("__").collect();
+    if let ["pools", pool, ..] = path[..]
+        && !pools.contains(pool)
+        && let Some(known) = pools.iter().find(|known| known.replace('-', "_") == pool.replace('-', "_"))
+    {
+        path[1] = known;
+    }
     let shape = schema::at(path.iter().copied());
     let value = match shape {
         Some(shape) if !shape.is_text() => read(value, shape),

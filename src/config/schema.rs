@@ -49,7 +49,7 @@ impl Shape {
                 quoted.join(" or ")
             }
             Self::Int => "a whole number that is not negative".to_owned(),
-            Self::Float => "a number".to_owned(),
+            Self::Float => "a number that is not negative".to_owned(),
             Self::Size => "a number of bytes or a size such as \"4MiB\"".to_owned(),
             Self::Texts => "a list of texts".to_owned(),
             Self::TextMap => "a table of texts".to_owned(),

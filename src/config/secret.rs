@@ -62,12 +62,14 @@ impl Serialize for Secret {
 
 /// Works on text rather than on a parsed URL, since a mistyped URL holds a password just the same: whatever stands
 /// between the first ':' after the scheme and the last '@' is hidden, a password with '/', '?' or '@' in it too.
+/// Where that '@' may belong to a parameter that is a secret, nothing tells which part is one: all of it is hidden.
 fn redact(content: &str) -> String {
     if content.is_empty() {
         return String::new();
     }
     let Some((scheme, rest)) = content.split_once("://") else { return HIDDEN.to_owned() };
     let rest = match rest.rsplit_once('@') {
+        Some((login, _)) if login.contains(':') && has_secret_parameter(login) => HIDDEN.to_owned(),
         Some((login, address)) if login.contains(':') => {
             let user = login.split(':').next().unwrap_or_default();
             format!("{}:{HIDDEN}@{}", redact_parameters(user), redact_parameters(address))
@@ -75,6 +77,11 @@ fn redact(content: &str) -> String {
         _ => redact_parameters(rest),
     };
     format!("{scheme}://{rest}")
+}
+
+fn has_secret_parameter(text: &str) -> bool {
+    let parameters = text.split(['?', '&']).skip(1);
+    parameters.filter_map(|parameter| parameter.split_once('=')).any(|(name, _)| is_secret_name(name))
 }
 
 fn redact_parameters(address: &str) -> String {
@@ -131,6 +138,15 @@ mod tests {
         shows("postgres://weir:one@db/weir?sslpassword=two", "postgres://weir:***@db/weir?sslpassword=***");
         shows("postgres://db/weir?PASSWORD=hunter2", "postgres://db/weir?PASSWORD=***");
         shows("postgres://db/weir?password=hun@ter2", "postgres://db/weir?password=***");
+    }
+
+    #[test]
+    fn an_at_sign_in_a_parameter_lets_nothing_out() {
+        shows("postgres://db:5432/weir?password=hun@ter2", "postgres://***");
+        shows("postgres://weir@db:5432/weir?password=hun@ter2&x=1", "postgres://***");
+        shows("postgres://weir:one@db/weir?sslpassword=t@wo", "postgres://***");
+        shows("postgres://weir:one?password=t@wo@db/weir", "postgres://***");
+        shows("postgres://weir:one@db/weir?application_name=a@b", "postgres://weir:***@b");
     }
 
     #[test]

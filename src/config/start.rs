@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// The forms of [`Start`], for messages.
-pub(super) const FORMS: &str =
-    "\"beginning\", \"end\", \"committed\" or a point in time such as \"2026-01-31T08:00:00Z\"";
+pub(super) const FORMS: &str = "\"beginning\" (every record that is still there), \"end\" (only records from now on), \"committed\" (where the \
+     group stopped in Kafka) or a point in time such as \"2026-01-31T08:00:00Z\" (records as young as that)";
 
 /// Where a group begins that has no place on a partition yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -11,6 +11,19 @@ use super::{Budget, Config, Pool, Redis, Store};
 /// The most events that a batch may have.
 const RECORDS_MAX: usize = 100_000;
 
+/// The most connections that a process may have.
+const CONNECTIONS_MAX: u32 = 1000;
+/// The most bytes of a batch, which is held in memory whole.
+const BATCH_BYTES_MAX: usize = 1 << 30;
+/// The most that librdkafka takes for one fetch.
+const FETCH_BYTES_MAX: usize = 1_000_000_000;
+/// The most that librdkafka takes for a queue, in KiB: a pool of one partition gets all of it.
+const QUEUE_BYTES_MAX: usize = 2_097_151 * 1024;
+/// The database counts time-outs in milliseconds and takes 0 for none at all.
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// The longest that anything is waited for while a batch is in hand.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// Everything that is wrong with the whole.
 pub(super) fn problems(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
@@ -31,7 +44,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
     for (name, pool) in &config.pools {
         check_pool(name, pool, &mut problems);
         let budget = Budget::of(&config.kafka, pool);
-        if !budget.fits() {
+        if pool.handle_ms.is_none_or(is_handle_ms) && !budget.fits() {
             problems.push(format!("`pools.{name}`: a full batch takes too long: {budget}"));
         }
     }
@@ -43,18 +56,37 @@ fn check_store(store: &Store, problems: &mut Vec<String>) {
     if store.connections == 0 {
         problems.push("`store.connections` must be greater than 0".to_owned());
     }
+    at_most("store.connections", store.connections, CONNECTIONS_MAX, problems);
+    let url = store.url.expose();
+    if !url.is_empty() && !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        problems.push("`store.url` must be an address such as postgres://user:password@host:5432/database".to_owned());
+    }
     for (name, duration) in [
         ("store.statement_timeout", store.statement_timeout),
         ("store.idle_in_transaction_timeout", store.idle_in_transaction_timeout),
         ("store.lock_timeout", store.lock_timeout),
     ] {
-        positive(name, duration, problems);
+        timeout(name, duration, problems);
     }
 }
 
 fn check_redis(redis: &Redis, problems: &mut Vec<String>) {
     positive("redis.expiry", redis.expiry, problems);
-    positive("redis.deadline", redis.deadline, problems);
+    timeout("redis.deadline", redis.deadline, problems);
+}
+
+fn at_most<T: PartialOrd + std::fmt::Display>(path: &str, value: T, most: T, problems: &mut Vec<String>) {
+    if value > most {
+        problems.push(format!("`{path}` is {value}, at most {most} can be"));
+    }
+}
+
+fn timeout(path: &str, duration: Duration, problems: &mut Vec<String>) {
+    positive(path, duration, problems);
+    if !duration.is_zero() && !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&duration) {
+        let [found, least, most] = [duration, TIMEOUT_MIN, TIMEOUT_MAX].map(humantime::format_duration);
+        problems.push(format!("`{path}` is {found}, expected {least} to {most}"));
+    }
 }
 
 fn positive(path: &str, duration: Duration, problems: &mut Vec<String>) {
@@ -82,16 +114,24 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
             problems.push(format!("`{at}.{key}` must be greater than 0"));
         }
     }
-    if pool.max_poll_records > RECORDS_MAX {
-        problems.push(format!("`{at}.max_poll_records` is {}, at most {RECORDS_MAX} can be", pool.max_poll_records));
+    for (key, value, most) in [
+        ("max_poll_records", pool.max_poll_records, RECORDS_MAX),
+        ("batch_bytes", pool.batch_bytes, BATCH_BYTES_MAX),
+        ("max_partition_fetch_bytes", pool.max_partition_fetch_bytes, FETCH_BYTES_MAX),
+        ("queue_bytes", pool.queue_bytes, QUEUE_BYTES_MAX),
+    ] {
+        at_most(&format!("{at}.{key}"), value, most, problems);
     }
-    if pool.handle_ms.is_some_and(|handle_ms| !(handle_ms > 0.0 && handle_ms.is_finite())) {
+    if pool.handle_ms.is_some_and(|handle_ms| !is_handle_ms(handle_ms)) {
         problems.push(format!("`{at}.handle_ms` must be greater than 0; leave it out if it is not known"));
     }
     if !(pool.reject_hold_ratio > 0.0 && pool.reject_hold_ratio <= 1.0) {
         problems.push(format!("`{at}.reject_hold_ratio` must be greater than 0 and at most 1"));
     }
-    positive(&format!("{at}.drain_deadline"), pool.drain_deadline, problems);
+    timeout(&format!("{at}.drain_deadline"), pool.drain_deadline, problems);
+    if pool.batch_linger > TIMEOUT_MAX {
+        problems.push(format!("`{at}.batch_linger` must not be longer than an hour"));
+    }
     positive(&format!("{at}.seen_horizon"), pool.seen_horizon, problems);
     check_pointers(&at, pool, problems);
     pipeline::check_all(&at, pool, problems);
@@ -156,6 +196,10 @@ fn check_together(pools: &BTreeMap<String, Pool>, problems: &mut Vec<String>) {
             ));
         }
     }
+}
+
+fn is_handle_ms(handle_ms: f64) -> bool {
+    handle_ms > 0.0 && handle_ms.is_finite()
 }
 
 fn is_name(name: &str) -> bool {

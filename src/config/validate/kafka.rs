@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
-use super::positive;
+use rdkafka::error::KafkaError;
+
+use super::{at_most, positive};
 use crate::config::Kafka;
+use crate::config::secret::{HIDDEN, is_secret_name};
 
 /// Settings of librdkafka that weir governs, and what to use instead.
-const GOVERNED: [(&str, &str); 15] = [
+const GOVERNED: [(&str, &str); 18] = [
     ("group_id", "use `pools.<name>.group`"),
     ("enable_auto_commit", "weir commits what is in the database; leave it out"),
     ("enable_auto_offset_store", "weir commits what is in the database; leave it out"),
+    ("auto_commit_enable", "weir commits what is in the database; leave it out"),
+    ("auto_commit_interval_ms", "use `kafka.commit_interval`"),
+    ("group_protocol", "weir uses the classic protocol; leave it out"),
     ("auto_offset_reset", "use `pools.<name>.start`"),
     ("partition_assignment_strategy", "weir needs cooperative-sticky; leave it out"),
     ("session_timeout_ms", "use `kafka.session_timeout_ms`"),
@@ -29,13 +35,15 @@ pub(super) fn check(kafka: &Kafka, problems: &mut Vec<String>) {
     if kafka.brokers.is_empty() || kafka.brokers.iter().any(String::is_empty) {
         problems.push("`kafka.brokers` needs addresses such as \"127.0.0.1:9092\"".to_owned());
     }
-    for (key, value) in [
-        ("session_timeout_ms", session_timeout_ms),
-        ("heartbeat_interval_ms", heartbeat_interval_ms),
-        ("max_poll_interval_ms", max_poll_interval_ms),
-        ("metadata_refresh_ms", kafka.metadata_refresh_ms),
+    // The upper ends are librdkafka's own.
+    for (key, value, most) in [
+        ("session_timeout_ms", session_timeout_ms, 3_600_000),
+        ("heartbeat_interval_ms", heartbeat_interval_ms, 3_600_000),
+        ("max_poll_interval_ms", max_poll_interval_ms, 86_400_000),
+        ("metadata_refresh_ms", kafka.metadata_refresh_ms, 3_600_000),
     ] {
         positive(&format!("kafka.{key}"), Duration::from_millis(value), problems);
+        at_most(&format!("kafka.{key}"), value, most, problems);
     }
     positive("kafka.commit_interval", kafka.commit_interval, problems);
     if heartbeat_interval_ms >= session_timeout_ms.div_ceil(3) {
@@ -56,4 +64,15 @@ pub(super) fn check(kafka: &Kafka, problems: &mut Vec<String>) {
             problems.push(format!("`kafka.options.{name}` cannot be set: {instead}"));
         }
     }
+    problems.extend(refused_option(kafka));
+}
+
+/// librdkafka knows its settings: it is asked without a connection, and names the first that it refuses.
+fn refused_option(kafka: &Kafka) -> Option<String> {
+    let Err(KafkaError::ClientConfig(_, why, setting, value)) = kafka.client().create_native_config() else {
+        return None;
+    };
+    let name = kafka.options.keys().find(|name| name.replace('_', ".") == setting)?;
+    let why = if is_secret_name(name) && !value.is_empty() { why.replace(&value, HIDDEN) } else { why };
+    Some(format!("`kafka.options.{name}`: librdkafka refuses {setting}: {why}"))
 }
