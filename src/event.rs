@@ -8,6 +8,7 @@ mod document;
 mod record;
 
 pub use document::{Document, Fields, FieldsError, Slot, Value};
+pub(crate) use record::headers_as_json;
 pub use record::{Header, Record, RecordBuffer};
 
 use std::borrow::Cow;
@@ -108,14 +109,18 @@ impl<T: Payload> Event<T> {
     ///
     /// # Errors
     /// The value is not what the decoder expects, or its id cannot be kept. The record comes back with the error.
-    pub fn decode(decoder: &dyn Decode<T>, origin: &Arc<Origin>, record: Record) -> Result<Self, (Record, Malformed)> {
+    pub fn decode(
+        decoder: &dyn Decode<T>,
+        origin: &Arc<Origin>,
+        record: Record,
+    ) -> Result<Self, Box<(Record, Malformed)>> {
         let decoded = decoder.decode(&record).and_then(|payload| {
             let id = EventId::of_payload(payload.id(), origin, &record)?;
             Ok((payload, id))
         });
         match decoded {
             Ok((payload, id)) => Ok(Self { id, origin: Arc::clone(origin), record, payload }),
-            Err(malformed) => Err((record, malformed)),
+            Err(malformed) => Err(Box::new((record, malformed))),
         }
     }
 
@@ -200,7 +205,7 @@ mod tests {
         Arc::new(Origin { topic: "t".into(), topic_id: Uuid::nil(), partition: 3 })
     }
 
-    fn decode(record: Record) -> Result<Event<MessageEvent>, (Record, Malformed)> {
+    fn decode(record: Record) -> Result<Event<MessageEvent>, Box<(Record, Malformed)>> {
         Event::decode(&Json::<MessageEvent>::default(), &origin(), record)
     }
 
@@ -235,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_malformed_messages_text_never_quotes_the_payload() {
-        let (_, malformed) = decode(Record::new(7, r#"{"type":"secret-word","message":"secret-word"}"#)).unwrap_err();
+        let (_, malformed) = *decode(Record::new(7, r#"{"type":"secret-word","message":"secret-word"}"#)).unwrap_err();
         assert!(!malformed.0.contains("secret-word"), "{malformed}");
     }
 }

@@ -18,7 +18,6 @@ mod topics;
 mod watch;
 
 pub use build::{BuildError, PoolBuilder, Process};
-pub(crate) use tasks::Owned;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -111,7 +111,7 @@ impl<T: Payload> Batch<T> {
             }
             match Event::decode(&*decoding.decoder, origin, record) {
                 Ok(event) => batch.entries.push(pipelines.route(event)),
-                Err((record, malformed)) => batch.set_aside(record, malformed.0),
+                Err(undecoded) => batch.set_aside(undecoded.0, undecoded.1.0),
             }
         }
         batch.forget_work(pipelines.list.len());
@@ -234,7 +234,7 @@ impl<T: Payload> Batch<T> {
             offset: record.offset,
             key: record.key.as_deref().map(<[u8]>::to_vec),
             value: record.value.as_deref().map(<[u8]>::to_vec),
-            headers: crate::dead_letter::encode_headers(&record.headers),
+            headers: crate::event::headers_as_json(&record.headers),
             attempts: self.attempts.max(1),
         }
     }

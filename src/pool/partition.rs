@@ -211,7 +211,7 @@ impl<T: Payload> Task<T> {
         });
         match self.unless_stopped(asked).await? {
             Ok((low, high)) if (low..=high).contains(&held.next_offset) => {
-                self.wait_for("the partition to be fetched").await?
+                self.wait_for("the partition to be fetched").await?;
             }
             Ok((low, high)) => {
                 let offset = held.next_offset;

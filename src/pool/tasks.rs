@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::partition::{End, Task, backoff};
 use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
 use super::{Error, Shared};
+use crate::dead_letter::Owned;
 use crate::event::Payload;
 use crate::source::Assigned;
 
@@ -25,9 +25,6 @@ pub(super) struct Running {
     pub(super) progress: Arc<Progress>,
     done: JoinHandle<()>,
 }
-
-/// The partitions that this process has claimed: topic id and number.
-pub(crate) type Owned = Arc<dyn Fn() -> Vec<(Uuid, i32)> + Send + Sync>;
 
 /// All tasks of a pool.
 pub(super) struct Tasks<T> {

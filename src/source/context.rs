@@ -104,7 +104,7 @@ impl Context {
         }
         let offsets = self.watermarks.take(&partitions);
         if !lost && offsets.count() > 0 {
-            self.note_commit(consumer.commit(&offsets, CommitMode::Sync).as_ref().map(|()| ()));
+            self.note_commit(consumer.commit(&offsets, CommitMode::Sync).as_ref().map(drop));
         }
         self.give_up(consumer, tpl);
     }
@@ -149,6 +149,6 @@ impl ConsumerContext for Context {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        self.note_commit(result.as_ref().map(|()| ()));
+        self.note_commit(result.as_ref().map(drop));
     }
 }

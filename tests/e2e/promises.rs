@@ -1,6 +1,5 @@
 //! All at once: repeats, poison, workers that come, go and are killed, Redis and PostgreSQL away for a while.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -32,7 +31,7 @@ enum Place {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_repeated_or_out_of_order_whatever_dies() {
-    let world = Arc::new(World::new(8).await);
+    let world = World::new(8).await;
     let begun = Instant::now();
     let sampler = Sampler::start(&world);
     let plan = Plan { per_second: PER_SECOND, ..Plan::new(SEED, EVENTS) };
