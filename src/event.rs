@@ -14,6 +14,7 @@ pub use record::{Header, Record, RecordBuffer};
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -82,7 +83,11 @@ impl EventId {
 }
 
 fn is_storable_id(id: &str) -> bool {
-    !id.is_empty() && id.len() <= ID_BYTES_MAX && !id.contains('\0')
+    !id.is_empty() && is_storable(id)
+}
+
+fn is_storable(text: &str) -> bool {
+    text.len() <= ID_BYTES_MAX && !text.contains('\0')
 }
 
 impl fmt::Display for EventId {
@@ -114,7 +119,13 @@ impl<T: Payload> Event<T> {
         origin: &Arc<Origin>,
         record: Record,
     ) -> Result<Self, Box<(Record, Malformed)>> {
-        let decoded = decoder.decode(&record).and_then(|payload| {
+        // A decoder that panics on a record is a decoder that cannot take it.
+        let decoded = catch_unwind(AssertUnwindSafe(|| decoder.decode(&record)));
+        let decoded = decoded.unwrap_or_else(|_| Err(Malformed("the decoder panicked".to_owned())));
+        let decoded = decoded.and_then(|payload| {
+            if !is_storable(payload.kind()) {
+                return Err(Malformed(format!("the event's type is longer than {ID_BYTES_MAX} bytes or contains NUL")));
+            }
             let id = EventId::of_payload(payload.id(), origin, &record)?;
             Ok((payload, id))
         });

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Pipelines;
@@ -244,7 +245,8 @@ impl<T: Payload> Pipelines<T> {
     fn route(&self, event: Event<T>) -> Entry<T> {
         let (mut wanted, mut rejected) = (0, None);
         for (at, pipeline) in self.list.iter().enumerate() {
-            match pipeline.when.as_ref().map_or(Ok(true), |when| when(&event)) {
+            let asked = catch_unwind(AssertUnwindSafe(|| pipeline.when.as_ref().map_or(Ok(true), |when| when(&event))));
+            match asked.unwrap_or_else(|_| Err("the filter panicked".to_owned())) {
                 Ok(true) => wanted |= 1 << at,
                 Ok(false) => {}
                 Err(message) => {

@@ -7,6 +7,7 @@
 mod services;
 
 mod audit;
+mod lag;
 mod library;
 mod load;
 mod outages;
