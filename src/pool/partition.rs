@@ -98,7 +98,7 @@ impl<T: Payload> Task<T> {
     async fn own(&mut self, mut held: Held) -> Halt {
         self.backoff = backoff();
         self.progress.claimed(held.place.origin.topic_id, held.next_offset);
-        tracing::debug!(place = %held.place, offset = held.next_offset, "claimed");
+        tracing::debug!(place = %held.place, owner = %held.token, offset = held.next_offset, "claimed");
         let mut fetching = Fetching::default();
         match self.start_at(&held, &mut fetching).await {
             Ok(first) => match self.handle(first, &mut held).await {

@@ -1,11 +1,14 @@
 //! A worker process, held by its pid.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use uuid::Uuid;
 
 use super::world::World;
 use super::{PATIENCE, until};
@@ -51,6 +54,12 @@ impl Worker {
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The tokens of all its claims so far, with which the ledger tells whose a partition is.
+    pub(crate) fn claims(&self) -> HashSet<Uuid> {
+        let token = |line: &str| line.split_once(" owner=")?.1.split(' ').next()?.parse().ok();
+        self.log().lines().filter(|line| line.contains(" claimed ")).filter_map(token).collect()
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
+use super::audit::committed;
 use super::{PATIENCE, services, until};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -116,6 +117,7 @@ impl World {
         format!(
             "[kafka]\nbrokers = [\"{}\"]\nsession_timeout_ms = {}\nmetadata_refresh_ms = 2000\n\
              [store]\nurl = \"{}\"\n[redis]\nurl = \"{}\"\n[health]\nlisten = \"127.0.0.1:0\"\n\
+             [log]\nlevel = \"info,weir::pool=debug\"\n\
              [pools.{pool}]\ngroup = \"{pool}\"\ntopics = [\"{topic}\"]\n{start}{pool_lines}\n\
              [[pools.{pool}.pipelines]]\nname = \"persist\"\nhandler = \"persist\"\n\
              [[pools.{pool}.pipelines]]\nname = \"stats\"\nhandler = \"analyze\"\ndimensions = [\"type\", \"user\", \"active_users\"]\n",
@@ -156,7 +158,8 @@ impl World {
         (0..self.partitions).map(end).collect()
     }
 
-    /// Waits until the ledger stands at the log's end everywhere.
+    /// Waits until the ledger stands at the log's end everywhere, and Kafka's offsets with it: the lag that others see
+    /// is 0. A worker must run, since it is what commits.
     pub(crate) async fn drained(&self, patience: Duration) {
         let ends = self.ends();
         until("the ledger to reach the log's end", patience, async || {
@@ -164,6 +167,24 @@ impl World {
             (at == ends, at)
         })
         .await;
+        let consumer: BaseConsumer = kafka().set("group.id", &self.pool).create().unwrap();
+        until("Kafka's offsets to reach the log's end", PATIENCE, async || {
+            let at = committed(&consumer, &self.topic, self.partitions);
+            (at.as_ref() == Some(&ends), at)
+        })
+        .await;
+    }
+
+    /// The ledger's owners and offsets for the topic's present id, by partition.
+    pub(crate) async fn owners(&self) -> Vec<(i32, Option<Uuid>, i64)> {
+        sqlx::query_as(
+            "SELECT partition, owner, next_offset FROM weir_ledger WHERE group_name = $1 AND topic_id = $2 ORDER BY 1",
+        )
+        .bind(&self.pool)
+        .bind(self.topic_id())
+        .fetch_all(&self.db)
+        .await
+        .unwrap_or_default()
     }
 
     /// The ledger's offsets for the topic's present id; 0 where there is none.
