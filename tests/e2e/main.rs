@@ -10,6 +10,7 @@ mod audit;
 mod lag;
 mod library;
 mod load;
+mod mapping;
 mod outages;
 mod promises;
 mod restore;
