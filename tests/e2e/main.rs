@@ -7,6 +7,7 @@
 mod services;
 
 mod audit;
+mod first_start;
 mod lag;
 mod library;
 mod load;
