@@ -101,7 +101,7 @@ async fn events_of_partitions_added_under_a_running_pool_are_all_there() {
     let worker = Worker::start_with(&world, "start = \"end\"").await;
     worker.owns(2).await;
     world.add_partitions(6).await;
-    let mut all = publish(&world, clean(17, 5_000)).await;
+    let all = publish(&world, clean(17, 5_000)).await;
     worker.owns(6).await;
     world.drained(PATIENCE).await;
     drop(worker);
