@@ -14,14 +14,11 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config;
-use crate::event::Header;
 use crate::metrics::PoolMetrics;
-use crate::pool::Owned;
 use crate::store::{IdKey, Store, UnpublishedLetter};
 
 /// How often dead rows are looked for.
@@ -42,35 +39,8 @@ pub fn letter_id(pool: &str, event_id: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("weir/{pool}/{event_id}").as_bytes())
 }
 
-#[derive(Serialize)]
-struct KeptHeader<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hex: Option<String>,
-}
-
-/// A record's headers as JSON text: `value` where it is UTF-8, else `hex`. `None` when there are none.
-pub(crate) fn encode_headers(headers: &[Header]) -> Option<Vec<u8>> {
-    if headers.is_empty() {
-        return None;
-    }
-    let kept: Vec<KeptHeader<'_>> = headers
-        .iter()
-        .map(|header| {
-            let name = std::str::from_utf8(&header.name).unwrap_or_default();
-            let text = header.value.as_deref().map(std::str::from_utf8);
-            let (value, hex) = match (text, header.value.as_deref()) {
-                (Some(Ok(text)), _) => (Some(text), None),
-                (_, Some(bytes)) => (None, Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())),
-                (_, None) => (None, None),
-            };
-            KeptHeader { name, value, hex }
-        })
-        .collect();
-    serde_json::to_vec(&kept).ok()
-}
+/// The partitions that this process has claimed: topic id and number.
+pub(crate) type Owned = Arc<dyn Fn() -> Vec<(Uuid, i32)> + Send + Sync>;
 
 /// Sends a pool's letters for the partitions that this process owns.
 pub(crate) struct Mirror {
@@ -219,17 +189,5 @@ mod tests {
     fn a_letters_id_is_the_same_each_time_and_of_its_pool() {
         assert_eq!(letter_id("p", "e"), letter_id("p", "e"));
         assert_ne!(letter_id("p", "e"), letter_id("q", "e"));
-    }
-
-    #[test]
-    fn headers_keep_bytes_that_are_no_text() {
-        let header = |name: &str, value: Option<&[u8]>| Header {
-            name: bytes::Bytes::copy_from_slice(name.as_bytes()),
-            value: value.map(|value| value.to_vec().into()),
-        };
-        let kept = encode_headers(&[header("a", Some(b"x")), header("b", Some(&[0xff, 0])), header("c", None)]);
-        let kept = String::from_utf8(kept.unwrap()).unwrap();
-        assert_eq!(kept, r#"[{"name":"a","value":"x"},{"name":"b","hex":"ff00"},{"name":"c"}]"#);
-        assert_eq!(encode_headers(&[]), None);
     }
 }

@@ -8,11 +8,13 @@ mod document;
 mod record;
 
 pub use document::{Document, Fields, FieldsError, Slot, Value};
+pub(crate) use record::headers_as_json;
 pub use record::{Header, Record, RecordBuffer};
 
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -81,7 +83,11 @@ impl EventId {
 }
 
 fn is_storable_id(id: &str) -> bool {
-    !id.is_empty() && id.len() <= ID_BYTES_MAX && !id.contains('\0')
+    !id.is_empty() && is_storable(id)
+}
+
+fn is_storable(text: &str) -> bool {
+    text.len() <= ID_BYTES_MAX && !text.contains('\0')
 }
 
 impl fmt::Display for EventId {
@@ -108,14 +114,24 @@ impl<T: Payload> Event<T> {
     ///
     /// # Errors
     /// The value is not what the decoder expects, or its id cannot be kept. The record comes back with the error.
-    pub fn decode(decoder: &dyn Decode<T>, origin: &Arc<Origin>, record: Record) -> Result<Self, (Record, Malformed)> {
-        let decoded = decoder.decode(&record).and_then(|payload| {
+    pub fn decode(
+        decoder: &dyn Decode<T>,
+        origin: &Arc<Origin>,
+        record: Record,
+    ) -> Result<Self, Box<(Record, Malformed)>> {
+        // A decoder that panics on a record is a decoder that cannot take it.
+        let decoded = catch_unwind(AssertUnwindSafe(|| decoder.decode(&record)));
+        let decoded = decoded.unwrap_or_else(|_| Err(Malformed("the decoder panicked".to_owned())));
+        let decoded = decoded.and_then(|payload| {
+            if !is_storable(payload.kind()) {
+                return Err(Malformed(format!("the event's type is longer than {ID_BYTES_MAX} bytes or contains NUL")));
+            }
             let id = EventId::of_payload(payload.id(), origin, &record)?;
             Ok((payload, id))
         });
         match decoded {
             Ok((payload, id)) => Ok(Self { id, origin: Arc::clone(origin), record, payload }),
-            Err(malformed) => Err((record, malformed)),
+            Err(malformed) => Err(Box::new((record, malformed))),
         }
     }
 
@@ -200,7 +216,7 @@ mod tests {
         Arc::new(Origin { topic: "t".into(), topic_id: Uuid::nil(), partition: 3 })
     }
 
-    fn decode(record: Record) -> Result<Event<MessageEvent>, (Record, Malformed)> {
+    fn decode(record: Record) -> Result<Event<MessageEvent>, Box<(Record, Malformed)>> {
         Event::decode(&Json::<MessageEvent>::default(), &origin(), record)
     }
 
@@ -235,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_malformed_messages_text_never_quotes_the_payload() {
-        let (_, malformed) = decode(Record::new(7, r#"{"type":"secret-word","message":"secret-word"}"#)).unwrap_err();
+        let (_, malformed) = *decode(Record::new(7, r#"{"type":"secret-word","message":"secret-word"}"#)).unwrap_err();
         assert!(!malformed.0.contains("secret-word"), "{malformed}");
     }
 }

@@ -18,7 +18,6 @@ mod topics;
 mod watch;
 
 pub use build::{BuildError, PoolBuilder, Process};
-pub(crate) use tasks::Owned;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +41,8 @@ use crate::store::{self, Fault};
 const TICK: Duration = Duration::from_secs(1);
 /// How often the ids of the topics are asked for.
 const TOPIC_CHECK: Duration = Duration::from_secs(5);
+/// The prefetch budget is divided over at least so many partitions: a topic that is yet to be made may have them.
+const PARTITIONS_MIN: usize = 8;
 /// How long closing the consumer may take once its partitions are given up.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -205,7 +206,7 @@ impl<T: Payload> Pool<T> {
                         );
                     }
                     self.health.waiting_for(None);
-                    return Ok(Some(counts.iter().sum()));
+                    return Ok(Some(counts.iter().sum::<usize>().max(PARTITIONS_MIN)));
                 }
                 Ok(Err(KafkaError::ClientConfig(_, message, name, value))) => {
                     let message = format!("kafka.options: {name} = {value:?}: {message}");

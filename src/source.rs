@@ -91,6 +91,8 @@ fn client_config(subscription: &Subscription<'_>) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         // A position outside the log is reported, never jumped over.
         .set("auto.offset.reset", "error")
+        // The log's end can lie above its last record (transaction markers, compaction); only this tells that it is reached.
+        .set("enable.partition.eof", "true")
         .set("session.timeout.ms", kafka.session_timeout_ms.to_string())
         .set("heartbeat.interval.ms", kafka.heartbeat_interval_ms.to_string())
         .set("max.poll.interval.ms", kafka.max_poll_interval_ms.to_string())

@@ -13,7 +13,7 @@ use weir::payload::MessageEvent;
 const BATCH: usize = 500;
 const EXPIRY_SECONDS: u64 = 900;
 
-pub async fn run() -> Result<()> {
+pub(crate) async fn run() -> Result<()> {
     let var = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
     let topic = var("BENCH_TOPIC")?;
     let consumer: Arc<StreamConsumer> = Arc::new(

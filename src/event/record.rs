@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
+use serde::Serialize;
 
 /// One header of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,36 @@ impl Record {
         let found = self.headers.iter().rev().find(|header| header.name == name.as_bytes());
         found?.value.as_deref()
     }
+}
+
+#[derive(Serialize)]
+struct KeptHeader<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hex: Option<String>,
+}
+
+/// A record's headers as JSON text: `value` where it is UTF-8, else `hex`. `None` when there are none.
+pub(crate) fn headers_as_json(headers: &[Header]) -> Option<Vec<u8>> {
+    if headers.is_empty() {
+        return None;
+    }
+    let kept: Vec<KeptHeader<'_>> = headers
+        .iter()
+        .map(|header| {
+            let name = std::str::from_utf8(&header.name).unwrap_or_default();
+            let text = header.value.as_deref().map(std::str::from_utf8);
+            let (value, hex) = match (text, header.value.as_deref()) {
+                (Some(Ok(text)), _) => (Some(text), None),
+                (_, Some(bytes)) => (None, Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())),
+                (_, None) => (None, None),
+            };
+            KeptHeader { name, value, hex }
+        })
+        .collect();
+    serde_json::to_vec(&kept).ok()
 }
 
 /// Collects borrowed messages into one buffer, then cuts it into records.
@@ -131,5 +162,22 @@ impl RecordBuffer {
                     .collect(),
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_keep_bytes_that_are_no_text() {
+        let header = |name: &str, value: Option<&[u8]>| Header {
+            name: bytes::Bytes::copy_from_slice(name.as_bytes()),
+            value: value.map(|value| value.to_vec().into()),
+        };
+        let kept = headers_as_json(&[header("a", Some(b"x")), header("b", Some(&[0xff, 0])), header("c", None)]);
+        let kept = String::from_utf8(kept.unwrap()).unwrap();
+        assert_eq!(kept, r#"[{"name":"a","value":"x"},{"name":"b","hex":"ff00"},{"name":"c"}]"#);
+        assert_eq!(headers_as_json(&[]), None);
     }
 }

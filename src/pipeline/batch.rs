@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Pipelines;
@@ -111,7 +112,7 @@ impl<T: Payload> Batch<T> {
             }
             match Event::decode(&*decoding.decoder, origin, record) {
                 Ok(event) => batch.entries.push(pipelines.route(event)),
-                Err((record, malformed)) => batch.set_aside(record, malformed.0),
+                Err(undecoded) => batch.set_aside(undecoded.0, undecoded.1.0),
             }
         }
         batch.forget_work(pipelines.list.len());
@@ -234,7 +235,7 @@ impl<T: Payload> Batch<T> {
             offset: record.offset,
             key: record.key.as_deref().map(<[u8]>::to_vec),
             value: record.value.as_deref().map(<[u8]>::to_vec),
-            headers: crate::dead_letter::encode_headers(&record.headers),
+            headers: crate::event::headers_as_json(&record.headers),
             attempts: self.attempts.max(1),
         }
     }
@@ -244,7 +245,8 @@ impl<T: Payload> Pipelines<T> {
     fn route(&self, event: Event<T>) -> Entry<T> {
         let (mut wanted, mut rejected) = (0, None);
         for (at, pipeline) in self.list.iter().enumerate() {
-            match pipeline.when.as_ref().map_or(Ok(true), |when| when(&event)) {
+            let asked = catch_unwind(AssertUnwindSafe(|| pipeline.when.as_ref().map_or(Ok(true), |when| when(&event))));
+            match asked.unwrap_or_else(|_| Err("the filter panicked".to_owned())) {
                 Ok(true) => wanted |= 1 << at,
                 Ok(false) => {}
                 Err(message) => {

@@ -258,6 +258,6 @@ fn assemble<T: Payload>(
         decoding: Decoding { decoder, reject_tombstones },
         processed,
         metrics,
-        health: process.health.pool(&**pool),
+        health: process.health.pool(pool),
     }
 }

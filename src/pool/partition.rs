@@ -14,7 +14,7 @@ use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
 use crate::event::{Payload, Record};
 use crate::metrics;
-use crate::source::{Fetched, Fetching, Limits, Queue};
+use crate::source::{Fetched, Fetching, Limits, Queue, cached_watermarks};
 use crate::store::{Fault, Held};
 
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -121,6 +121,7 @@ impl<T: Payload> Task<T> {
         self.shared.metrics.spent(metrics::Phase::Poll, begun.elapsed());
         match fetched {
             Fetched::Records(records) => self.handle(records, held).await,
+            Fetched::End => self.caught_up(),
             Fetched::Error(error) => self.recover(&error, held).await,
         }
     }
@@ -147,6 +148,7 @@ impl<T: Payload> Task<T> {
             loop {
                 self.progress.enter(Phase::Polling);
                 match self.fetch(fetching).await? {
+                    Fetched::End => self.caught_up()?,
                     Fetched::Error(error) => {
                         self.recover(&error, held).await?;
                         break;
@@ -191,6 +193,16 @@ impl<T: Payload> Task<T> {
         }
     }
 
+    /// Notes that there is nothing to read below the log's present end.
+    fn caught_up(&self) -> Result<(), Halt> {
+        let consumer = self.shared.source.consumer();
+        let ends = cached_watermarks(rdkafka::consumer::Consumer::client(&**consumer), &self.topic, self.partition);
+        if let Some((_, high)) = ends {
+            self.progress.lock().caught_up_to = high;
+        }
+        Ok(())
+    }
+
     /// A partition's own error. Positions outside the log are never jumped over: either the topic is another one by
     /// now, or retention has taken events that were not settled, and then a person decides.
     async fn recover(&mut self, error: &KafkaError, held: &Held) -> Result<(), Halt> {
@@ -211,7 +223,7 @@ impl<T: Payload> Task<T> {
         });
         match self.unless_stopped(asked).await? {
             Ok((low, high)) if (low..=high).contains(&held.next_offset) => {
-                self.wait_for("the partition to be fetched").await?
+                self.wait_for("the partition to be fetched").await?;
             }
             Ok((low, high)) => {
                 let offset = held.next_offset;

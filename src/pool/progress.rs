@@ -30,6 +30,8 @@ pub(super) struct Standing {
     pub(super) owned: Option<Uuid>,
     /// The first offset that is not settled, once the partition is claimed.
     pub(super) next_offset: Option<i64>,
+    /// The log's end that was reached, with nothing to read below it.
+    pub(super) caught_up_to: i64,
     /// The time stamp of the oldest record in hand, in milliseconds since 1970.
     pub(super) oldest_in_hand_ms: Option<i64>,
     /// How often in a row the watchdog has nudged it without effect.
@@ -47,6 +49,7 @@ impl Progress {
             moved_at: Instant::now(),
             owned: None,
             next_offset: None,
+            caught_up_to: 0,
             oldest_in_hand_ms: None,
             nudges: 0,
         }))
@@ -68,7 +71,16 @@ impl Progress {
         let mut standing = self.lock();
         standing.owned = Some(topic_id);
         standing.next_offset = Some(next_offset);
+        standing.caught_up_to = 0;
         standing.moved_at = Instant::now();
+    }
+
+    /// Events between the first that is not settled and the log's end, as far as is known.
+    pub(super) fn lag(&self, high: i64) -> Option<i64> {
+        let standing = self.lock();
+        let next_offset = standing.next_offset?;
+        let is_caught_up = high <= standing.caught_up_to && standing.phase == Phase::Polling;
+        Some(if is_caught_up { 0 } else { (high - next_offset).max(0) })
     }
 
     pub(super) fn settled(&self, next_offset: i64) {

@@ -1,18 +1,20 @@
 //! The tasks of the partitions assigned to this process: spawned, watched, joined.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::partition::{End, Task, backoff};
 use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
 use super::{Error, Shared};
+use crate::dead_letter::Owned;
 use crate::event::Payload;
 use crate::source::Assigned;
 
@@ -25,9 +27,6 @@ pub(super) struct Running {
     pub(super) progress: Arc<Progress>,
     done: JoinHandle<()>,
 }
-
-/// The partitions that this process has claimed: topic id and number.
-pub(crate) type Owned = Arc<dyn Fn() -> Vec<(Uuid, i32)> + Send + Sync>;
 
 /// All tasks of a pool.
 pub(super) struct Tasks<T> {
@@ -91,7 +90,11 @@ impl<T: Payload> Tasks<T> {
             };
             let (failures, of) = (self.failures.clone(), name.clone());
             let done = tokio::spawn(async move {
-                if let End::Fatal(why) = task.run().await {
+                // Handlers' panics are caught where they are called; one that gets here is weir's own fault, and a
+                // partition without a task would stand still for ever.
+                let end = AssertUnwindSafe(task.run()).catch_unwind().await;
+                if let End::Fatal(why) = end.unwrap_or_else(|_| End::Fatal("the partition's task panicked".to_owned()))
+                {
                     // The first failure ends the process; later ones need not be told.
                     failures.try_send((of, why)).ok();
                 }

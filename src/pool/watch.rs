@@ -10,7 +10,7 @@ use rdkafka::consumer::Consumer as _;
 use super::Error;
 use super::partition::now_ms;
 use super::progress::{Phase, Standing};
-use super::tasks::Tasks;
+use super::tasks::{Running, Tasks};
 use crate::event::Payload;
 use crate::source::cached_watermarks;
 
@@ -46,8 +46,9 @@ impl<T: Payload> Tasks<T> {
     pub(super) fn watch(&self, stall_after: Duration) -> Result<(), Error> {
         self.note_lag();
         for ((topic, partition), task) in &self.running {
+            let lag = self.lag(topic, *partition, task);
             let mut standing = task.progress.lock();
-            match judge(&standing, self.lag(topic, *partition, standing.next_offset), stall_after) {
+            match judge(&standing, lag, stall_after) {
                 Verdict::Fine => {}
                 Verdict::Nudge => {
                     standing.nudges += 1;
@@ -77,9 +78,9 @@ impl<T: Payload> Tasks<T> {
         Ok(())
     }
 
-    fn lag(&self, topic: &str, partition: i32, next_offset: Option<i64>) -> Option<i64> {
+    fn lag(&self, topic: &str, partition: i32, task: &Running) -> Option<i64> {
         let (_, high) = cached_watermarks(self.shared.source.consumer().client(), topic, partition)?;
-        Some((high - next_offset?).max(0))
+        task.progress.lag(high)
     }
 
     /// Sums lag by topic. A topic whose every partition is unknown or gone has no series.
@@ -89,8 +90,8 @@ impl<T: Payload> Tasks<T> {
             by_topic.insert(topic, None);
         }
         for ((topic, partition), task) in &self.running {
+            let Some(lag) = self.lag(topic, *partition, task) else { continue };
             let standing = task.progress.lock();
-            let Some(lag) = self.lag(topic, *partition, standing.next_offset) else { continue };
             let age_ms = match (lag, standing.oldest_in_hand_ms) {
                 (0, _) => 0,
                 (_, Some(oldest_ms)) => (now_ms() - oldest_ms).max(0),

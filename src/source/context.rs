@@ -41,8 +41,8 @@ impl Context {
                     "the poll loop was held up beyond max.poll.interval; the group goes on without this worker until it polls again"
                 );
             }
-            // The partition's task meets the same error in its own queue, and knows what to do about it.
-            Some(RDKafkaErrorCode::AutoOffsetReset) => tracing::debug!(%error, "a position lies outside its log"),
+            // The partition's task meets the same in its own queue, and knows what to do about it.
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::PartitionEOF) => {}
             _ => {
                 let text = error.to_string();
                 let mut noted = self.noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -104,7 +104,7 @@ impl Context {
         }
         let offsets = self.watermarks.take(&partitions);
         if !lost && offsets.count() > 0 {
-            self.note_commit(consumer.commit(&offsets, CommitMode::Sync).as_ref().map(|()| ()));
+            self.note_commit(consumer.commit(&offsets, CommitMode::Sync).as_ref().map(drop));
         }
         self.give_up(consumer, tpl);
     }
@@ -149,6 +149,6 @@ impl ConsumerContext for Context {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        self.note_commit(result.as_ref().map(|()| ()));
+        self.note_commit(result.as_ref().map(drop));
     }
 }

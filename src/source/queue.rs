@@ -26,8 +26,19 @@ pub(crate) struct Queue {
 pub(crate) enum Fetched {
     /// Consecutive records, at least one.
     Records(Vec<Record>),
+    /// The log's end is reached: there is nothing to read until more is written.
+    End,
     /// An error of this partition alone, such as a position outside its log.
     Error(KafkaError),
+}
+
+impl Fetched {
+    fn of(error: KafkaError) -> Self {
+        match error {
+            KafkaError::PartitionEOF(_) => Self::End,
+            error => Self::Error(error),
+        }
+    }
 }
 
 /// How much to take at once, and how long to wait for more.
@@ -70,7 +81,7 @@ impl Queue {
             }
             match self.queue.poll(Duration::ZERO) {
                 Some(Ok(message)) => buffer.records.push(&message),
-                Some(Err(error)) if buffer.records.is_empty() => return Some(Fetched::Error(error)),
+                Some(Err(error)) if buffer.records.is_empty() => return Some(Fetched::of(error)),
                 Some(Err(error)) => {
                     buffer.error = Some(error);
                     return Some(buffer.finish());
@@ -79,7 +90,7 @@ impl Queue {
             }
         }
         if let Some(error) = buffer.error.take() {
-            return Some(Fetched::Error(error));
+            return Some(Fetched::of(error));
         }
         if buffer.records.is_empty() {
             return None;

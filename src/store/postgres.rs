@@ -191,17 +191,21 @@ impl Store for Postgres {
 impl Postgres {
     async fn open(&self, action: &'static str) -> Result<tx::PgTx> {
         let connection = self
-            .bounded(action, async {
-                let mut connection = self.pool.acquire().await?;
-                let begun = sqlx::raw_sql(sqlx::AssertSqlSafe(self.begin.clone())).execute(&mut *connection).await;
-                match begun {
-                    Ok(_) => Ok(connection),
-                    Err(error) => {
-                        drop(connection.detach());
-                        Err(error)
+            // Connecting takes a large future; boxed, it is not carried along by everything that begins a batch.
+            .bounded(
+                action,
+                Box::pin(async {
+                    let mut connection = self.pool.acquire().await?;
+                    let begun = sqlx::raw_sql(sqlx::AssertSqlSafe(self.begin.clone())).execute(&mut *connection).await;
+                    match begun {
+                        Ok(_) => Ok(connection),
+                        Err(error) => {
+                            drop(connection.detach());
+                            Err(error)
+                        }
                     }
-                }
-            })
+                }),
+            )
             .await?;
         Ok(tx::PgTx::new(connection, self.deadline))
     }

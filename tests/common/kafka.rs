@@ -1,4 +1,5 @@
 //! Topics of a real Kafka that last as long as a test.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::time::{Duration, Instant};
 

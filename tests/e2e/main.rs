@@ -1,11 +1,13 @@
 //! The promises, against real Kafka, PostgreSQL and Redis, with the real binary, looked at from outside the workers.
 //!
 //! The tests disturb the services that all of them use, so they run one after the other whatever the runner does.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test's story, shown when it fails or is asked for")]
 
 #[path = "../common/services.rs"]
 mod services;
 
 mod audit;
+mod lag;
 mod library;
 mod load;
 mod outages;

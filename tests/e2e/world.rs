@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -11,12 +10,13 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::audit::committed;
 use super::{PATIENCE, services, until};
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// Short, so that takeovers are quick.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
@@ -67,7 +67,7 @@ pub(crate) async fn server_sql(sql: &str) {
 
 impl World {
     pub(crate) async fn new(partitions: i32) -> Self {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = ONE_AT_A_TIME.lock().await;
         let id = Uuid::new_v4().simple().to_string();
         let database = format!("weir_test_{id}");
         server_sql(&format!("CREATE DATABASE {database}")).await;

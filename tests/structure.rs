@@ -1,0 +1,92 @@
+//! The module map of `src/lib.rs` holds: dependencies point one way, and each driver has its home.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The modules from the command line down to what depends on nothing; a module may use those after it.
+const LAYERS: [&[&str]; 8] = [
+    &["cli"],
+    &["pool"],
+    &["dead_letter", "verify"],
+    &["pipeline", "source"],
+    &["handler"],
+    &["once", "store"],
+    &["event", "payload", "publish", "admin"],
+    &["config", "metrics", "telemetry"],
+];
+
+/// Crates and the modules that may use them.
+const HOMES: [(&str, &[&str]); 3] = [
+    ("rdkafka", &["source", "publish", "dead_letter", "verify", "event", "pool", "config"]),
+    ("sqlx", &["store", "verify"]),
+    ("redis", &["once"]),
+];
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Each file's module and its code without tests and comments.
+fn modules() -> Vec<(String, PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    files
+        .into_iter()
+        .map(|path| {
+            let below = path.strip_prefix(&root).unwrap();
+            let first = below.iter().next().unwrap().to_string_lossy();
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+            (first.trim_end_matches(".rs").to_owned(), path.clone(), code.join("\n"))
+        })
+        .filter(|(module, ..)| module != "lib" && module != "main")
+        .collect()
+}
+
+fn layer_of(module: &str) -> usize {
+    let layer = LAYERS.iter().position(|layer| layer.contains(&module));
+    layer.unwrap_or_else(|| panic!("module {module} is not in the map of tests/structure.rs"))
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    for (module, path, code) in modules() {
+        for (at, _) in code.match_indices("crate::") {
+            let used: String = code[at + 7..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            if used.is_empty() || used == module || !LAYERS.iter().any(|layer| layer.contains(&used.as_str())) {
+                continue;
+            }
+            assert!(layer_of(&used) >= layer_of(&module), "{} uses crate::{used}, which lies above it", path.display());
+        }
+    }
+}
+
+#[test]
+fn each_driver_has_its_home() {
+    for (module, path, code) in modules() {
+        for (driver, homes) in HOMES {
+            let uses = code.match_indices(&format!("{driver}::")).any(|(at, _)| {
+                let before = code[..at].chars().next_back();
+                !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':')
+            });
+            assert!(!uses || homes.contains(&module.as_str()), "{} uses {driver}", path.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_one_small_file() {
+    let with_unsafe: Vec<PathBuf> =
+        modules().into_iter().filter(|(.., code)| code.contains("unsafe {")).map(|(_, path, _)| path).collect();
+    assert_eq!(with_unsafe.len(), 1, "{with_unsafe:?}");
+    assert!(with_unsafe[0].ends_with("source/native.rs"));
+}
