@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use uuid::Uuid;
+use weir::publish::{Handle, Outgoing, PublishOptions, Publisher, Receipt};
 
 use super::world::{World, kafka};
 
@@ -54,14 +55,7 @@ struct Sent {
 
 /// Sends the plan's events and waits until all are acknowledged.
 pub(crate) async fn publish(world: &World, plan: Plan) -> Published {
-    let producer: FutureProducer = kafka()
-        .set("enable.idempotence", "true")
-        .set("partitioner", "murmur2_random")
-        .set("linger.ms", "10")
-        .set("compression.type", "snappy")
-        .create()
-        .unwrap();
-    let mut sender = Sender::new(world, plan, producer);
+    let mut sender = Sender::new(world, plan);
     let begun = Instant::now();
     for n in 0..plan.events {
         sender.send_one().await;
@@ -76,25 +70,31 @@ pub(crate) async fn publish(world: &World, plan: Plan) -> Published {
 struct Sender<'a> {
     world: &'a World,
     plan: Plan,
-    producer: FutureProducer,
+    /// Sends by key, as users of weir do.
+    publisher: Publisher,
+    /// Sends to a partition of the test's choice, which no user of weir can.
+    elsewhere: FutureProducer,
     rng: Rng,
     sequences: HashMap<u64, u64>,
     recent: Vec<Sent>,
-    waiting: Vec<rdkafka::producer::DeliveryFuture>,
-    malformed: Vec<rdkafka::producer::DeliveryFuture>,
+    waiting: Vec<Handle>,
+    waiting_elsewhere: Vec<DeliveryFuture>,
+    malformed: Vec<Handle>,
     published: Published,
 }
 
 impl<'a> Sender<'a> {
-    fn new(world: &'a World, plan: Plan, producer: FutureProducer) -> Self {
+    fn new(world: &'a World, plan: Plan) -> Self {
         Self {
             world,
             plan,
-            producer,
+            publisher: Publisher::new(kafka(), PublishOptions::default()).unwrap(),
+            elsewhere: kafka().set("linger.ms", "10").create().unwrap(),
             rng: Rng::with_seed(plan.seed),
             sequences: HashMap::new(),
             recent: Vec::new(),
             waiting: Vec::new(),
+            waiting_elsewhere: Vec::new(),
             malformed: Vec::new(),
             published: Published::default(),
         }
@@ -154,8 +154,8 @@ impl<'a> Sender<'a> {
             let value =
                 ["{\"type\":", "not json", "[1]", "{\"message\":{\"content\":\"\\ud800\"}}"][self.rng.usize(0..4)];
             let key = self.rng.u64(..).to_string();
-            let future = self.enqueue(&key, value, None).await;
-            self.malformed.push(future);
+            let handle = self.enqueue(&key, value).await;
+            self.malformed.push(handle);
         } else {
             let mut sent = self.fresh("poison\\u0000");
             if self.rng.bool() {
@@ -168,36 +168,51 @@ impl<'a> Sender<'a> {
     }
 
     async fn send(&mut self, sent: &Sent, partition: Option<i32>) {
-        let future = self.enqueue(&sent.key, &sent.value, partition).await;
-        self.waiting.push(future);
+        if let Some(partition) = partition {
+            self.send_elsewhere(sent, partition).await;
+        } else {
+            let handle = self.enqueue(&sent.key, &sent.value).await;
+            self.waiting.push(handle);
+        }
         if self.waiting.len() >= 20_000 {
-            for future in std::mem::take(&mut self.waiting) {
-                future.await.unwrap().unwrap();
-            }
+            self.settle().await;
         }
     }
 
-    async fn enqueue(&mut self, key: &str, value: &str, partition: Option<i32>) -> rdkafka::producer::DeliveryFuture {
+    async fn enqueue(&mut self, key: &str, value: &str) -> Handle {
+        self.published.records += 1;
+        self.publisher.send(Outgoing::new(&self.world.topic, value.as_bytes()).key(key.as_bytes())).await.unwrap()
+    }
+
+    async fn send_elsewhere(&mut self, sent: &Sent, partition: i32) {
         self.published.records += 1;
         loop {
-            let mut record = FutureRecord::to(&self.world.topic).key(key).payload(value);
-            record.partition = partition;
-            match self.producer.send_result(record) {
-                Ok(future) => return future,
+            let record = FutureRecord::to(&self.world.topic).key(&sent.key).payload(&sent.value).partition(partition);
+            match self.elsewhere.send_result(record) {
+                Ok(future) => return self.waiting_elsewhere.push(future),
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         }
     }
 
-    async fn finish(mut self) -> Published {
-        self.producer.flush(Duration::from_secs(60)).unwrap();
-        for future in self.waiting {
+    /// Waits until what was sent is acknowledged: only that is promised anything.
+    async fn settle(&mut self) {
+        for handle in std::mem::take(&mut self.waiting) {
+            handle.await.unwrap();
+        }
+        for future in std::mem::take(&mut self.waiting_elsewhere) {
             future.await.unwrap().unwrap();
         }
+    }
+
+    async fn finish(mut self) -> Published {
+        self.settle().await;
         let topic_id = self.world.topic_id();
-        for future in self.malformed {
-            let delivery = future.await.unwrap().unwrap();
-            self.published.dead.insert(format!("{topic_id}:{}:{}", delivery.partition, delivery.offset));
+        for handle in self.malformed {
+            let Receipt::Acknowledged { partition, offset } = handle.await.unwrap() else {
+                panic!("the publisher acknowledges by default");
+            };
+            self.published.dead.insert(format!("{topic_id}:{partition}:{offset}"));
         }
         self.published
     }
