@@ -273,10 +273,11 @@ impl Poller {
 
     /// Commits off the path of events; a refusal in a rebalance is routine, and the ledger has the truth.
     fn commit(&self, consumer: &BaseConsumer<Context>) {
-        let offsets = self.handle.watermarks.take_all();
+        let offsets = self.handle.watermarks.untold();
         if offsets.count() > 0
             && let Err(error) = consumer.commit(&offsets, CommitMode::Async)
         {
+            self.handle.watermarks.refused(&offsets);
             consumer.context().note_commit(Err(&error));
         }
     }

@@ -102,7 +102,7 @@ impl Context {
                 drop(answered.blocking_recv());
             }
         }
-        let offsets = self.watermarks.take(&partitions);
+        let offsets = self.watermarks.give_up(&partitions);
         if !lost && offsets.count() > 0 {
             self.note_commit(consumer.commit(&offsets, CommitMode::Sync).as_ref().map(drop));
         }
@@ -148,7 +148,10 @@ impl ConsumerContext for Context {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        if result.is_err() || offsets.elements().iter().any(|element| element.error().is_err()) {
+            self.watermarks.refused(offsets);
+        }
         self.note_commit(result.as_ref().map(drop));
     }
 }

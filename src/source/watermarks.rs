@@ -5,42 +5,72 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::{Offset, TopicPartitionList};
 
-/// Watermarks that Kafka does not have yet.
+/// Watermarks of the partitions that this process owns.
 #[derive(Debug, Default)]
-pub(crate) struct Watermarks(Mutex<HashMap<(String, i32), i64>>);
+pub(crate) struct Watermarks(Mutex<HashMap<(String, i32), Watermark>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Watermark {
+    next_offset: i64,
+    /// Whether Kafka was, or is being, told.
+    told: bool,
+}
 
 impl Watermarks {
+    /// The partition is owned, and Kafka has this offset.
+    pub(crate) fn own(&self, topic: &str, partition: i32, next_offset: i64) {
+        self.lock().insert((topic.to_owned(), partition), Watermark { next_offset, told: true });
+    }
+
     /// Everything below this offset is settled.
     pub(crate) fn advance(&self, topic: &str, partition: i32, next_offset: i64) {
-        let mut pending = self.lock();
-        match pending.get_mut(&(topic.to_owned(), partition)) {
-            Some(offset) => *offset = next_offset,
-            None => {
-                pending.insert((topic.to_owned(), partition), next_offset);
+        if let Some(watermark) = self.lock().get_mut(&(topic.to_owned(), partition)) {
+            *watermark = Watermark { next_offset, told: false };
+        }
+    }
+
+    /// Gives partitions up; says what Kafka was not told of them.
+    pub(super) fn give_up(&self, partitions: &[(String, i32)]) -> TopicPartitionList {
+        let mut owned = self.lock();
+        let given_up = partitions.iter().filter_map(|name| owned.remove_entry(name));
+        list(given_up.filter(|(_, watermark)| !watermark.told))
+    }
+
+    /// What Kafka was not told yet.
+    pub(super) fn untold(&self) -> TopicPartitionList {
+        let mut owned = self.lock();
+        let untold: Vec<_> = owned
+            .iter()
+            .filter(|(_, watermark)| !watermark.told)
+            .map(|(name, watermark)| (name.clone(), *watermark))
+            .collect();
+        for watermark in owned.values_mut() {
+            watermark.told = true;
+        }
+        list(untold.into_iter())
+    }
+
+    /// A commit was refused, as is routine in a rebalance: what is still owned and still newest is told again.
+    pub(super) fn refused(&self, offsets: &TopicPartitionList) {
+        let mut owned = self.lock();
+        for element in offsets.elements() {
+            if let Some(watermark) = owned.get_mut(&(element.topic().to_owned(), element.partition()))
+                && element.offset() == Offset::Offset(watermark.next_offset)
+            {
+                watermark.told = false;
             }
         }
     }
 
-    /// Takes what there is of these partitions.
-    pub(super) fn take(&self, partitions: &[(String, i32)]) -> TopicPartitionList {
-        let mut pending = self.lock();
-        list(partitions.iter().filter_map(|name| pending.remove_entry(name)))
-    }
-
-    /// Takes all.
-    pub(super) fn take_all(&self) -> TopicPartitionList {
-        list(self.lock().drain())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, i32), i64>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, i32), Watermark>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn list(offsets: impl Iterator<Item = ((String, i32), i64)>) -> TopicPartitionList {
+fn list(offsets: impl Iterator<Item = ((String, i32), Watermark)>) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
-    for ((topic, partition), offset) in offsets {
-        let added = list.add_partition_offset(&topic, partition, Offset::Offset(offset));
+    for ((topic, partition), watermark) in offsets {
+        let added = list.add_partition_offset(&topic, partition, Offset::Offset(watermark.next_offset));
         debug_assert!(added.is_ok(), "an offset from the ledger is never negative");
     }
     list
@@ -50,16 +80,46 @@ fn list(offsets: impl Iterator<Item = ((String, i32), i64)>) -> TopicPartitionLi
 mod tests {
     use super::*;
 
+    fn offsets(list: &TopicPartitionList) -> Vec<(i32, Offset)> {
+        let mut offsets: Vec<_> =
+            list.elements().iter().map(|element| (element.partition(), element.offset())).collect();
+        offsets.sort_by_key(|(partition, _)| *partition);
+        offsets
+    }
+
     #[test]
-    fn only_the_newest_watermark_is_committed_and_only_once() {
+    fn only_the_newest_watermark_is_told_and_only_once() {
         let watermarks = Watermarks::default();
+        watermarks.own("t", 0, 0);
+        watermarks.own("t", 1, 0);
         watermarks.advance("t", 0, 5);
         watermarks.advance("t", 0, 9);
+        assert_eq!(offsets(&watermarks.untold()), [(0, Offset::Offset(9))]);
+        assert_eq!(offsets(&watermarks.untold()), []);
         watermarks.advance("t", 1, 3);
-        let taken = watermarks.take(&[("t".to_owned(), 0), ("u".to_owned(), 7)]);
-        assert_eq!(taken.elements().len(), 1);
-        assert_eq!(taken.elements()[0].offset(), Offset::Offset(9));
-        assert_eq!(watermarks.take_all().count(), 1);
-        assert_eq!(watermarks.take_all().count(), 0);
+        let given_up = watermarks.give_up(&[("t".to_owned(), 0), ("t".to_owned(), 1), ("u".to_owned(), 7)]);
+        assert_eq!(offsets(&given_up), [(1, Offset::Offset(3))]);
+    }
+
+    #[test]
+    fn a_refused_commit_is_told_again_unless_it_was_overtaken_or_given_up() {
+        let watermarks = Watermarks::default();
+        for partition in 0..3 {
+            watermarks.own("t", partition, 0);
+            watermarks.advance("t", partition, 5);
+        }
+        let refused = watermarks.untold();
+        watermarks.advance("t", 1, 8);
+        assert_eq!(offsets(&watermarks.untold()), [(1, Offset::Offset(8))]);
+        watermarks.give_up(&[("t".to_owned(), 2)]);
+        watermarks.refused(&refused);
+        assert_eq!(offsets(&watermarks.untold()), [(0, Offset::Offset(5))]);
+    }
+
+    #[test]
+    fn what_is_not_owned_is_never_told() {
+        let watermarks = Watermarks::default();
+        watermarks.advance("t", 0, 5);
+        assert_eq!(offsets(&watermarks.untold()), []);
     }
 }

@@ -7,6 +7,7 @@ mod fault;
 mod ledger;
 mod tx;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -146,6 +147,10 @@ impl Store for Postgres {
         self.bounded("read the ledger", ledger::read(&self.pool, place)).await
     }
 
+    async fn ledger_of_group(&self, group: &str) -> Result<HashMap<(Uuid, i32), LedgerRow>> {
+        self.bounded("read the ledger", ledger::of_group(&self.pool, group)).await
+    }
+
     async fn knows_topic(&self, group: &str, topic: &str) -> Result<bool> {
         self.bounded("read the ledger", ledger::knows_topic(&self.pool, group, topic)).await
     }
@@ -173,14 +178,12 @@ impl Store for Postgres {
         partitions: &[(Uuid, i32)],
         limit: i64,
     ) -> Result<Vec<UnpublishedLetter>> {
-        if let Some(key) = key {
-            self.bounded("drop dead rows of live events", dead::drop_live(&self.pool, pool, key)).await?;
-        }
+        self.bounded("drop dead rows of live events", dead::drop_live(&self.pool, pool, key)).await?;
         self.bounded("read dead rows", dead::unpublished(&self.pool, pool, partitions, limit)).await
     }
 
-    async fn published(&self, pool: &str, event_ids: &[String]) -> Result<()> {
-        self.bounded("note published letters", dead::published(&self.pool, pool, event_ids)).await
+    async fn published(&self, pool: &str, ids: &[(&str, &str)]) -> Result<()> {
+        self.bounded("note published letters", dead::published(&self.pool, pool, ids)).await
     }
 
     async fn forget_seen(&self, pool: &str, horizon: Duration, limit: i64) -> Result<u64> {

@@ -1,8 +1,11 @@
 //! Reading and beginning ledger rows, and forgetting old ids. Moving a row is the transaction's (`tx.rs`).
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
+use uuid::Uuid;
 
 use crate::store::{LedgerRow, Place};
 
@@ -16,14 +19,24 @@ pub(super) async fn read(pool: &PgPool, place: &Place) -> sqlx::Result<Option<Le
     .bind(place.origin.partition)
     .fetch_optional(pool)
     .await?;
-    row.map(|row| {
-        Ok(LedgerRow {
-            owner: row.try_get("owner")?,
-            epoch: row.try_get("epoch")?,
-            next_offset: row.try_get("next_offset")?,
-        })
+    row.map(|row| ledger_row(&row)).transpose()
+}
+
+fn ledger_row(row: &PgRow) -> sqlx::Result<LedgerRow> {
+    Ok(LedgerRow {
+        owner: row.try_get("owner")?,
+        epoch: row.try_get("epoch")?,
+        next_offset: row.try_get("next_offset")?,
     })
-    .transpose()
+}
+
+pub(super) async fn of_group(pool: &PgPool, group: &str) -> sqlx::Result<HashMap<(Uuid, i32), LedgerRow>> {
+    let rows =
+        sqlx::query("SELECT topic_id, partition, owner, epoch, next_offset FROM weir_ledger WHERE group_name = $1")
+            .bind(group)
+            .fetch_all(pool)
+            .await?;
+    rows.iter().map(|row| Ok(((row.try_get("topic_id")?, row.try_get("partition")?), ledger_row(row)?))).collect()
 }
 
 pub(super) async fn knows_topic(pool: &PgPool, group: &str, topic: &str) -> sqlx::Result<bool> {
