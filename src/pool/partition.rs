@@ -96,7 +96,6 @@ impl<T: Payload> Task<T> {
 
     /// Handles batches for as long as the partition is held.
     async fn own(&mut self, mut held: Held) -> Halt {
-        self.backoff = backoff();
         self.progress.claimed(&held);
         self.shared.source.watermarks.own(&self.topic, self.partition, held.next_offset);
         tracing::debug!(place = %held.place, owner = %held.token, offset = held.next_offset, "claimed");

@@ -1,19 +1,19 @@
 //! Dead rows on their way to the dead-letter topic.
 
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::store::{IdKey, KeyType, UnpublishedLetter};
 
 /// Removes unpublished dead rows whose id is live. A good and a bad copy of one id, handled at the same moment on
 /// two partitions, do not see each other; whoever publishes the dead row looks again.
-pub(super) async fn drop_live(pool: &PgPool, name: &str, key: Option<&IdKey>) -> sqlx::Result<()> {
+pub(super) async fn drop_live(db: &mut PgConnection, name: &str, key: Option<&IdKey>) -> sqlx::Result<()> {
     let live = match key {
         None => "EXISTS (SELECT 1 FROM weir_seen s WHERE s.pool = d.pool AND s.event_id = d.event_id AND d.type IN ('', s.type))".to_owned(),
         Some(key) => live_in_table(key),
     };
     let sql = format!("DELETE FROM weir_dead d WHERE d.pool = $1 AND d.published_at IS NULL AND {live}");
-    sqlx::query(sqlx::AssertSqlSafe(sql)).bind(name).execute(pool).await?;
+    sqlx::query(sqlx::AssertSqlSafe(sql)).bind(name).execute(db).await?;
     Ok(())
 }
 
@@ -35,7 +35,7 @@ fn live_in_table(key: &IdKey) -> String {
 /// Only rows beside whose transaction nothing runs any more: their standing is settled. A restored database counts
 /// its transactions from elsewhere, so a row a minute old passes as well.
 pub(super) async fn unpublished(
-    pool: &PgPool,
+    db: &mut PgConnection,
     name: &str,
     partitions: &[(Uuid, i32)],
     limit: i64,
@@ -53,7 +53,7 @@ pub(super) async fn unpublished(
     .bind(topic_ids)
     .bind(numbers)
     .bind(limit)
-    .fetch_all(pool)
+    .fetch_all(db)
     .await?;
     rows.iter()
         .map(|row| {
@@ -74,7 +74,7 @@ pub(super) async fn unpublished(
         .collect()
 }
 
-pub(super) async fn published(pool: &PgPool, name: &str, ids: &[(&str, &str)]) -> sqlx::Result<()> {
+pub(super) async fn published(db: &mut PgConnection, name: &str, ids: &[(&str, &str)]) -> sqlx::Result<()> {
     let (kinds, event_ids): (Vec<&str>, Vec<&str>) = ids.iter().copied().unzip();
     sqlx::query(
         "UPDATE weir_dead d SET published_at = now() FROM unnest($2::text[], $3::text[]) AS u(type, event_id)
@@ -83,7 +83,7 @@ pub(super) async fn published(pool: &PgPool, name: &str, ids: &[(&str, &str)]) -
     .bind(name)
     .bind(kinds)
     .bind(event_ids)
-    .execute(pool)
+    .execute(db)
     .await?;
     Ok(())
 }

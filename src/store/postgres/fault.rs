@@ -69,8 +69,8 @@ fn classify_code(code: &str) -> Fault {
             // system error, internal error.
             "08" | "53" | "57" | "58" | "XX" => Fault::Outage,
             "40" => Fault::Busy,
-            // Data exceptions and broken constraints.
-            "22" | "23" => Fault::Reject,
+            // Rows that get into each other's way in one statement, data exceptions, broken constraints.
+            "21" | "22" | "23" => Fault::Reject,
             // No such table or column, no permission, no such database, wrong password.
             _ => Fault::Hold,
         },

@@ -28,7 +28,7 @@ impl PgTx {
         Self { connection: Some(connection), deadline }
     }
 
-    fn connection(&mut self) -> &mut PgConnection {
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
         self.connection.as_mut().expect("the connection leaves only with the end of the transaction")
     }
 
@@ -46,6 +46,11 @@ impl PgTx {
         .bind(read.next_offset);
         let done = bounded(self.deadline, "claim a partition", update.execute(self.connection())).await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// Commits.
+    pub(super) async fn finish(self) -> Result<()> {
+        Box::new(self).commit().await
     }
 
     /// Ends the transaction; the connection goes back to the pool only when the server has said so.
