@@ -271,12 +271,13 @@ impl Poller {
         self.close(consumer);
     }
 
-    /// Commits off the path of events; a refusal in a rebalance is routine, and the ledger has the truth.
+    /// Commits off the path of events; a refusal in a rebalance is routine, and what was refused is due again.
     fn commit(&self, consumer: &BaseConsumer<Context>) {
-        let offsets = self.handle.watermarks.take_all();
+        let offsets = self.handle.watermarks.take_due();
         if offsets.count() > 0
             && let Err(error) = consumer.commit(&offsets, CommitMode::Async)
         {
+            self.handle.watermarks.refused(&offsets);
             consumer.context().note_commit(Err(&error));
         }
     }

@@ -54,6 +54,7 @@ impl<T: Payload> Task<T> {
 
     async fn claim(&mut self, place: &Place, row: LedgerRow) -> Result<Option<Held>, Halt> {
         let Origin { topic, partition, .. } = &*place.origin;
+        self.shared.source.watermarks.forget(topic, *partition);
         let probe = self.shared.source.probe(Arc::clone(topic), *partition, row.next_offset);
         if let Err(error) = self.unless_stopped(probe).await? {
             tracing::debug!(topic = &**topic, partition, %error, "the group does not confirm the assignment yet");

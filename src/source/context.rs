@@ -148,7 +148,10 @@ impl ConsumerContext for Context {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        if result.is_err() {
+            self.watermarks.refused(offsets);
+        }
         self.note_commit(result.as_ref().map(drop));
     }
 }

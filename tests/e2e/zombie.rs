@@ -47,12 +47,12 @@ pub(crate) async fn try_freeze(worker: &Worker, patience: Duration, mut holds: i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_frozen_inside_a_transaction_writes_nothing_after_it_was_replaced() {
-    replace_a_frozen_worker(3, true).await;
+    Box::pin(replace_a_frozen_worker(3, true)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_frozen_between_transactions_writes_nothing_after_it_was_replaced() {
-    replace_a_frozen_worker(6, false).await;
+    Box::pin(replace_a_frozen_worker(6, false)).await;
 }
 
 async fn replace_a_frozen_worker(seed: u64, inside_transaction: bool) {
