@@ -11,6 +11,7 @@ mod verify;
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -19,6 +20,8 @@ use crate::config::{self, Config};
 use crate::pool::BuildError;
 use crate::telemetry;
 
+/// How long what still runs may take once a command has ended.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The exit code of bad usage and bad configuration; clap's own is the same.
 const BAD_USAGE: u8 = 2;
 
@@ -66,7 +69,7 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&cli.config, &cli.set)?;
     telemetry::init(&config.log)?;
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match cli.command {
             Command::Check(args) => check::run(&args, &config),
             Command::Migrate(args) => migrate::run(args, config).await,
@@ -74,7 +77,10 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Run(args) => run::run(args, config).await,
             Command::Verify(args) => verify::run(args, config).await,
         }
-    })
+    });
+    // A call that blocks its thread, such as one to a broker that is away, is not waited for.
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    done
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {

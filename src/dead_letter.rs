@@ -25,8 +25,8 @@ use crate::store::{IdKey, Store, UnpublishedLetter};
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a mirror that failed is left alone.
 const RETRY: Duration = Duration::from_secs(5);
-/// Letters sent at once.
-const LETTERS_MAX: i64 = 500;
+/// Letters read and sent at once; a letter can be as large as a record.
+const LETTERS_MAX: i64 = 50;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The name of the topic that mirrors a pool's dead rows of a topic.
@@ -35,8 +35,8 @@ pub fn mirror_topic(topic: &str, pool: &str) -> String {
 }
 
 /// A letter's id: the same however often it is sent.
-pub fn letter_id(pool: &str, event_id: &str) -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("weir/{pool}/{event_id}").as_bytes())
+pub fn letter_id(pool: &str, kind: &str, event_id: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("weir/{pool}/{kind}/{event_id}").as_bytes())
 }
 
 /// The partitions that this process has claimed: topic id and number.
@@ -106,7 +106,10 @@ impl Mirror {
         let producer = match producer {
             Some(producer) => producer,
             None => {
-                self.make_topics(topics).await?;
+                // Somebody else may have made them, and weir may not be allowed to: sending tells.
+                if let Err(why) = self.make_topics(topics).await {
+                    tracing::warn!(pool = &*self.pool, why, "the topics of dead letters could not be made");
+                }
                 producer.insert(self.client.create().map_err(|error| format!("cannot start the producer: {error}"))?)
             }
         };
@@ -121,7 +124,7 @@ impl Mirror {
         let (mut published, mut failure) = (Vec::new(), None);
         for (letter, result) in letters.iter().zip(sent) {
             match result {
-                Ok(()) => published.push(letter.event_id.clone()),
+                Ok(()) => published.push((letter.kind.as_str(), letter.event_id.as_str())),
                 Err(why) => failure = Some(why),
             }
         }
@@ -138,7 +141,7 @@ impl Mirror {
 
     async fn send(&self, producer: &FutureProducer, letter: &UnpublishedLetter) -> Result<(), String> {
         let topic = mirror_topic(&letter.topic, &self.pool);
-        let id = letter_id(&self.pool, &letter.event_id).to_string();
+        let id = letter_id(&self.pool, &letter.kind, &letter.event_id).to_string();
         let position = format!("{}/{}@{}", letter.topic, letter.partition, letter.offset);
         let mut headers = OwnedHeaders::new();
         for (name, value) in [
@@ -155,10 +158,18 @@ impl Mirror {
         if let Some(original) = &letter.headers {
             headers = headers.insert(KafkaHeader { key: "weir-headers", value: Some(original) });
         }
-        let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&topic).headers(headers);
+        let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&topic).headers(headers.clone());
         record.key = letter.key.as_deref();
         record.payload = letter.value.as_deref();
-        let sent = producer.send(record, REQUEST_TIMEOUT).await;
+        let sent = match producer.send(record, REQUEST_TIMEOUT).await {
+            // A record that fitted the topic may not fit with its reason: then the letter points to its source, and
+            // the row has it all.
+            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                let pointer: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&topic).headers(headers);
+                producer.send(pointer, REQUEST_TIMEOUT).await
+            }
+            sent => sent,
+        };
         sent.map(drop).map_err(|(error, _)| format!("topic {topic}: {error}"))
     }
 
@@ -171,13 +182,13 @@ impl Mirror {
             names.iter().map(|name| NewTopic::new(name, -1, TopicReplication::Fixed(-1))).collect();
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         let made = admin.create_topics(&new, &options).await.map_err(|error| format!("cannot make topics: {error}"))?;
-        for result in made {
-            match result {
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => return Err(format!("topic {topic} cannot be made: {code}")),
-            }
-        }
-        Ok(())
+        let failed: Vec<String> = made
+            .into_iter()
+            .filter_map(Result::err)
+            .filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists)
+            .map(|(topic, code)| format!("{topic}: {code}"))
+            .collect();
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 }
 
@@ -187,7 +198,8 @@ mod tests {
 
     #[test]
     fn a_letters_id_is_the_same_each_time_and_of_its_pool() {
-        assert_eq!(letter_id("p", "e"), letter_id("p", "e"));
-        assert_ne!(letter_id("p", "e"), letter_id("q", "e"));
+        assert_eq!(letter_id("p", "t", "e"), letter_id("p", "t", "e"));
+        assert_ne!(letter_id("p", "t", "e"), letter_id("q", "t", "e"));
+        assert_ne!(letter_id("p", "t", "e"), letter_id("p", "u", "e"));
     }
 }

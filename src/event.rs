@@ -51,6 +51,11 @@ impl EventId {
         &self.0
     }
 
+    /// The same id in the spelling of the key that holds it.
+    pub(crate) fn spelt(id: String) -> Self {
+        Self(id.into())
+    }
+
     /// The id of a record that carries none of its own: the headers', else the position's.
     pub fn of_record(origin: &Origin, record: &Record) -> Self {
         let header = ["ce_id", "weir-id"].iter().find_map(|name| {

@@ -39,8 +39,8 @@ use crate::store::{self, Fault};
 
 /// How often lag, holds and standstill are looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the ids of the topics are asked for.
-const TOPIC_CHECK: Duration = Duration::from_secs(5);
+/// How often the ids of the topics and the ledger are looked at, for what no event would tell.
+const OUTSIDE_CHECK: Duration = Duration::from_secs(5);
 /// The prefetch budget is divided over at least so many partitions: a topic that is yet to be made may have them.
 const PARTITIONS_MIN: usize = 8;
 /// How long closing the consumer may take once its partitions are given up.
@@ -269,7 +269,7 @@ async fn drive<T: Payload>(
     stall_after: Duration,
 ) -> Result<(), Error> {
     let mut tick = tokio::time::interval(TICK);
-    let mut topics_checked = Instant::now();
+    let mut checked_at = Instant::now();
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -288,9 +288,10 @@ async fn drive<T: Payload>(
             ended = tasks.ended() => return Err(ended),
             _ = tick.tick() => {
                 tasks.watch(stall_after)?;
-                if topics_checked.elapsed() >= TOPIC_CHECK {
-                    topics_checked = Instant::now();
+                if checked_at.elapsed() >= OUTSIDE_CHECK {
+                    checked_at = Instant::now();
                     tasks.check_topic_ids();
+                    tasks.check_ledger();
                 }
                 health.partitions(tasks.len());
                 let (held, waiting) = tasks.detail();

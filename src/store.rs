@@ -13,7 +13,7 @@ mod table;
 pub use postgres::Postgres;
 pub use table::{Column, ColumnData, ColumnType, IdKey, KeyType, OnDuplicate, Table};
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -148,6 +148,8 @@ impl Reason {
 /// A rejected event, kept with its reason.
 #[derive(Debug, Clone)]
 pub struct DeadRow {
+    /// The event's type where ids are claimed by type, else empty.
+    pub kind: String,
     /// The event's id.
     pub event_id: String,
     /// The first pipeline that rejected it, or `decode`.
@@ -173,6 +175,8 @@ pub struct DeadRow {
 /// A dead row that the dead-letter topic does not have yet.
 #[derive(Debug, Clone)]
 pub struct UnpublishedLetter {
+    /// The type that is part of its identity, or empty.
+    pub kind: String,
     /// The event's id.
     pub event_id: String,
     /// The pipeline that rejected it.
@@ -222,6 +226,9 @@ pub trait Store: Send + Sync + 'static {
     /// A partition's ledger row.
     async fn ledger(&self, place: &Place) -> Result<Option<LedgerRow>>;
 
+    /// All of a group's ledger rows, by topic id and partition.
+    async fn ledger_of_group(&self, group: &str) -> Result<HashMap<(Uuid, i32), LedgerRow>>;
+
     /// Whether the group has any row for a topic of this name.
     async fn knows_topic(&self, group: &str, topic: &str) -> Result<bool>;
 
@@ -245,7 +252,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<UnpublishedLetter>>;
 
     /// Notes that the dead-letter topic has them.
-    async fn published(&self, pool: &str, event_ids: &[String]) -> Result<()>;
+    async fn published(&self, pool: &str, ids: &[(&str, &str)]) -> Result<()>;
 
     /// Forgets claimed ids older than the horizon, at most `limit` at once; says how many.
     async fn forget_seen(&self, pool: &str, horizon: std::time::Duration, limit: i64) -> Result<u64>;
@@ -263,8 +270,8 @@ pub trait Tx: Send {
     /// Claims ids in weir's own table, per pool and event type: which of them are new.
     async fn claim_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<Vec<bool>>;
 
-    /// Those of the ids that weir's own table holds.
-    async fn existing_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<HashSet<String>>;
+    /// Those of the types and ids that weir's own table holds; an empty type stands for any.
+    async fn existing_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<HashSet<(String, String)>>;
 
     /// Inserts rows by columns, in the order of their ids: which of them are new.
     async fn insert(&mut self, table: &Table, ids: &[&str], columns: &[ColumnData<'_>]) -> Result<Vec<bool>>;
@@ -275,8 +282,8 @@ pub trait Tx: Send {
     /// Keeps rejected events. One whose row is there already stays as it is.
     async fn bury(&mut self, pool: &str, rows: &[DeadRow]) -> Result<()>;
 
-    /// Removes the dead rows of ids that have become live.
-    async fn unbury(&mut self, pool: &str, ids: &[&str]) -> Result<()>;
+    /// Removes the dead rows of types and ids that have become live.
+    async fn unbury(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<()>;
 
     /// Makes it all durable. After an error nobody knows whether it is: the ledger tells.
     async fn commit(self: Box<Self>) -> Result<()>;

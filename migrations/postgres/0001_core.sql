@@ -15,6 +15,8 @@ CREATE TABLE weir_ledger (
 -- Rejected events, one row an event and pool. Keys, values and headers are bytes: text could be refused again.
 CREATE TABLE weir_dead (
     pool         text        NOT NULL,
+    -- Part of the identity where ids are claimed by type (weir_seen); else, and where it could not be read, empty.
+    type         text        NOT NULL,
     event_id     text        NOT NULL,
     pipeline     text        NOT NULL,
     reason       text        NOT NULL CHECK (reason IN ('malformed', 'refused', 'when_error', 'too_large', 'handler')),
@@ -31,7 +33,7 @@ CREATE TABLE weir_dead (
     published_at timestamptz,
     -- The transaction that wrote the row: once all that ran beside it have ended, whether the id is live is settled.
     written_in   xid8        NOT NULL DEFAULT pg_current_xact_id(),
-    PRIMARY KEY (pool, event_id)
+    PRIMARY KEY (pool, type, event_id)
 );
 CREATE INDEX weir_dead_unpublished ON weir_dead (pool, created_at) WHERE published_at IS NULL;
 

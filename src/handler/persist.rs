@@ -118,13 +118,18 @@ impl Persist {
         }
     }
 
+    fn is_newer(&self, column: usize, event: &Event<Document>, other: &Event<Document>) -> bool {
+        let (source, kind) = (&self.sources[column], &self.table.columns[column].kind);
+        source.cell(event).is_newer_than(&source.cell(other), kind)
+    }
+
     /// One item an id: the first, or the newest where newer events update. A statement may touch a row only once.
     fn winners<'a>(&self, items: &[Item<'a, Document, ()>]) -> Vec<(&'a Event<Document>, usize)> {
         let mut winners: HashMap<&str, (&Event<Document>, usize)> = HashMap::with_capacity(items.len());
         for (index, Item { event, .. }) in items.iter().enumerate() {
             let winner = winners.entry(event.id.as_str()).or_insert((event, index));
             if let Some(newer_by) = self.newer_by
-                && self.sources[newer_by].cell(event).is_newer_than(&self.sources[newer_by].cell(winner.0))
+                && self.is_newer(newer_by, event, winner.0)
             {
                 winner.0 = event;
             }

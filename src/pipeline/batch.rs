@@ -1,6 +1,6 @@
 //! Consecutive events of one partition, handled together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub(crate) struct Batch<T> {
     pub(crate) origin: Arc<Origin>,
     pub(super) entries: Vec<Entry<T>>,
     undecoded: Vec<Undecoded>,
+    /// Whether the type is part of an event's identity.
+    is_typed: bool,
     /// What `prepare` made of the entries, by pipeline and entry.
     pub(super) work: Vec<Vec<Option<ErasedWork>>>,
     /// The ledger's offset when the batch is settled.
@@ -69,8 +71,6 @@ pub(super) struct Plan {
     pub(super) known: Vec<usize>,
     /// To the dead rows, unless their id is live.
     pub(super) dead: Vec<DeadRow>,
-    /// The event types of the dead, in the same order.
-    pub(super) dead_kinds: Vec<String>,
 }
 
 /// What became of a batch's events, by pipeline.
@@ -97,6 +97,7 @@ impl<T: Payload> Batch<T> {
             origin: Arc::clone(origin),
             entries: Vec::with_capacity(records.len()),
             undecoded: Vec::new(),
+            is_typed: pipelines.claimer.is_none(),
             work: Vec::new(),
             next_offset,
             tombstones: 0,
@@ -111,7 +112,10 @@ impl<T: Payload> Batch<T> {
                 continue;
             }
             match Event::decode(&*decoding.decoder, origin, record) {
-                Ok(event) => batch.entries.push(pipelines.route(event)),
+                Ok(mut event) => {
+                    pipelines.spell_as_the_key_does(&mut event.id);
+                    batch.entries.push(pipelines.route(event));
+                }
                 Err(undecoded) => batch.set_aside(undecoded.0, undecoded.1.0),
             }
         }
@@ -188,46 +192,47 @@ impl<T: Payload> Batch<T> {
     /// Sorts the entries out: of several copies of one id a good one wins over a bad one, and the first over the
     /// others, unless repeats update.
     pub(super) fn plan(&self, takes_repeats: bool) -> Plan {
-        let mut plan = Plan { open: Vec::new(), known: Vec::new(), dead: Vec::new(), dead_kinds: Vec::new() };
-        let mut live: HashSet<&str> = HashSet::with_capacity(self.entries.len());
+        let mut plan = Plan { open: Vec::new(), known: Vec::new(), dead: Vec::new() };
+        let mut live: HashSet<(&str, &str)> = HashSet::with_capacity(self.entries.len());
         for (at, entry) in self.entries.iter().enumerate() {
-            let id = entry.event.id.as_str();
             if entry.known {
-                live.insert(id);
+                live.insert(self.identity(at));
                 plan.known.push(at);
-            } else if entry.is_open() && (live.insert(id) || takes_repeats) {
+            } else if entry.is_open() && (live.insert(self.identity(at)) || takes_repeats) {
                 plan.open.push(at);
             }
         }
-        let mut dead: HashMap<&str, DeadRow> = HashMap::new();
-        let mut order = Vec::new();
-        for entry in &self.entries {
-            if let Some((pipeline, rejection)) = &entry.rejected {
-                let id = entry.event.id.as_str();
-                if !live.contains(id) && !dead.contains_key(id) {
-                    dead.insert(id, self.dead_row(id, pipeline, rejection, &entry.event.record));
-                    order.push((id, entry.event.payload.kind()));
-                }
+        let mut dead: HashSet<(&str, &str)> = HashSet::new();
+        for (at, entry) in self.entries.iter().enumerate() {
+            if let Some((pipeline, rejection)) = &entry.rejected
+                && !live.contains(&self.identity(at))
+                && dead.insert(self.identity(at))
+            {
+                plan.dead.push(self.dead_row(self.identity(at), pipeline, rejection, &entry.event.record));
             }
         }
+        // What could not be decoded has no type; its id is any type's.
+        let live_ids: HashSet<&str> = live.iter().map(|(_, id)| *id).collect();
         for Undecoded { id, record, message } in &self.undecoded {
-            let id = id.as_str();
-            if !live.contains(id) && !dead.contains_key(id) {
+            let identity = ("", id.as_str());
+            if !live_ids.contains(identity.1) && dead.insert(identity) {
                 let rejection = Rejection { reason: Reason::Malformed, message: message.clone() };
-                dead.insert(id, self.dead_row(id, DECODE, &rejection, record));
-                order.push((id, ""));
+                plan.dead.push(self.dead_row(identity, DECODE, &rejection, record));
             }
-        }
-        for (id, kind) in order {
-            plan.dead.extend(dead.remove(id));
-            plan.dead_kinds.push(kind.to_owned());
         }
         plan
     }
 
-    fn dead_row(&self, id: &str, pipeline: &str, rejection: &Rejection, record: &Record) -> DeadRow {
+    /// What makes an entry one and the same: its id, and its type where weir's own table claims ids.
+    pub(super) fn identity(&self, at: usize) -> (&str, &str) {
+        let event = &self.entries[at].event;
+        (if self.is_typed { event.payload.kind() } else { "" }, event.id.as_str())
+    }
+
+    fn dead_row(&self, identity: (&str, &str), pipeline: &str, rejection: &Rejection, record: &Record) -> DeadRow {
         DeadRow {
-            event_id: id.to_owned(),
+            kind: identity.0.to_owned(),
+            event_id: identity.1.to_owned(),
             pipeline: pipeline.to_owned(),
             reason: rejection.reason,
             message: rejection.message.clone(),
@@ -242,6 +247,15 @@ impl<T: Payload> Batch<T> {
 }
 
 impl<T: Payload> Pipelines<T> {
+    /// Two spellings of one UUID or number are one id.
+    fn spell_as_the_key_does(&self, id: &mut EventId) {
+        if let Some(spelt) = self.id_key().and_then(|key| key.kind.spelt(id.as_str()))
+            && spelt != id.as_str()
+        {
+            *id = EventId::spelt(spelt.into_owned());
+        }
+    }
+
     fn route(&self, event: Event<T>) -> Entry<T> {
         let (mut wanted, mut rejected) = (0, None);
         for (at, pipeline) in self.list.iter().enumerate() {

@@ -12,6 +12,9 @@ use crate::event::{Event, Payload};
 use crate::handler::{Applied, ErasedWork};
 use crate::store::{self, Fault, Fence, Held, Reason, Tx};
 
+/// Events by type and id; see [`Batch::identity`].
+type Identities = HashSet<(String, String)>;
+
 /// How an attempt ended that met no error.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
@@ -85,11 +88,12 @@ impl<T: Payload> Pipelines<T> {
         }
         let fresh = self.apply(tx, batch, &plan.open).await?;
         let live = self.live_among_dead(tx, plan).await?;
-        let dead: Vec<_> = plan.dead.iter().filter(|row| !live.contains(&row.event_id)).cloned().collect();
+        let dead: Vec<_> =
+            plan.dead.iter().filter(|row| !live.contains(&(row.kind.clone(), row.event_id.clone()))).cloned().collect();
         if !dead.is_empty() {
             tx.bury(&self.pool, &dead).await?;
         }
-        let new: Vec<&str> = fresh.iter().map(|at| batch.entries[*at].event.id.as_str()).collect();
+        let new: Vec<(&str, &str)> = fresh.iter().map(|at| batch.identity(*at)).collect();
         // A dead row committed since the fence is met again before its letter is sent.
         if has_dead_rows && !new.is_empty() {
             tx.unbury(&self.pool, &new).await?;
@@ -116,7 +120,7 @@ impl<T: Payload> Pipelines<T> {
                 }
             },
             None => {
-                let ids: Vec<(&str, &str)> = entries.iter().map(|at| batch.kind_and_id(*at)).collect();
+                let ids: Vec<(&str, &str)> = entries.iter().map(|at| batch.identity(*at)).collect();
                 tx.claim_seen(&self.pool, &ids).await?
             }
         };
@@ -164,26 +168,26 @@ impl<T: Payload> Pipelines<T> {
         if known.is_empty() {
             return Ok(true);
         }
-        let ids: Vec<(&str, &str)> = known.iter().map(|at| batch.kind_and_id(*at)).collect();
+        let ids: Vec<(&str, &str)> = known.iter().map(|at| batch.identity(*at)).collect();
         let there = self.existing(tx, &ids).await?;
-        Ok(ids.iter().all(|(_, id)| there.contains(*id)))
+        Ok(ids.iter().all(|(kind, id)| there.contains(&((*kind).to_owned(), (*id).to_owned()))))
     }
 
-    /// Ids of rejected events that are live already: a bad copy of a good event is a duplicate.
-    async fn live_among_dead(&self, tx: &mut dyn Tx, plan: &Plan) -> Result<HashSet<String>, store::Error> {
+    /// Rejected events that are live already: a bad copy of a good event is a duplicate.
+    async fn live_among_dead(&self, tx: &mut dyn Tx, plan: &Plan) -> Result<Identities, store::Error> {
         if plan.dead.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(Identities::new());
         }
-        let kinds = plan.dead_kinds.iter().map(String::as_str);
-        let ids: Vec<(&str, &str)> = kinds.zip(plan.dead.iter().map(|row| row.event_id.as_str())).collect();
+        let ids: Vec<(&str, &str)> = plan.dead.iter().map(|row| (row.kind.as_str(), row.event_id.as_str())).collect();
         self.existing(tx, &ids).await
     }
 
-    async fn existing(&self, tx: &mut dyn Tx, ids: &[(&str, &str)]) -> Result<HashSet<String>, store::Error> {
+    async fn existing(&self, tx: &mut dyn Tx, ids: &[(&str, &str)]) -> Result<Identities, store::Error> {
         match self.id_key() {
             Some(key) => {
                 let ids: Vec<&str> = ids.iter().map(|(_, id)| *id).collect();
-                tx.existing(key, &ids).await
+                let existing = tx.existing(key, &ids).await?;
+                Ok(existing.into_iter().map(|id| (String::new(), id)).collect())
             }
             None => tx.existing_seen(&self.pool, ids).await,
         }
@@ -205,12 +209,5 @@ impl<T: Payload> Pipelines<T> {
             }
         }
         counts
-    }
-}
-
-impl<T: Payload> Batch<T> {
-    fn kind_and_id(&self, at: usize) -> (&str, &str) {
-        let event = &self.entries[at].event;
-        (event.payload.kind(), event.id.as_str())
     }
 }

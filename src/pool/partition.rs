@@ -96,8 +96,8 @@ impl<T: Payload> Task<T> {
 
     /// Handles batches for as long as the partition is held.
     async fn own(&mut self, mut held: Held) -> Halt {
-        self.backoff = backoff();
-        self.progress.claimed(held.place.origin.topic_id, held.next_offset);
+        self.progress.claimed(&held);
+        self.shared.source.watermarks.own(&self.topic, self.partition, held.next_offset);
         tracing::debug!(place = %held.place, owner = %held.token, offset = held.next_offset, "claimed");
         let mut fetching = Fetching::default();
         match self.start_at(&held, &mut fetching).await {
@@ -271,6 +271,8 @@ impl<T: Payload> Task<T> {
             }
             Fault::Busy | Fault::TooSlow | Fault::Reject => {
                 tracing::debug!(topic = &*self.topic, partition = self.partition, why, "trying again");
+                // Whoever waits for something named is not stuck, however long it takes.
+                self.progress.enter(Phase::Waiting(why.to_owned()));
                 let delay = self.backoff.next().unwrap_or(RETRY_MAX);
                 self.sleep(delay).await
             }

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
+use crate::store::Held;
+
 /// What a task is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -28,6 +30,8 @@ pub(super) struct Standing {
     pub(super) moved_at: Instant,
     /// The topic's id, once the partition is claimed.
     pub(super) owned: Option<Uuid>,
+    /// The token it is claimed with.
+    pub(super) token: Option<Uuid>,
     /// The first offset that is not settled, once the partition is claimed.
     pub(super) next_offset: Option<i64>,
     /// The log's end that was reached, with nothing to read below it.
@@ -48,6 +52,7 @@ impl Progress {
             phase: Phase::TakingOver,
             moved_at: Instant::now(),
             owned: None,
+            token: None,
             next_offset: None,
             caught_up_to: 0,
             oldest_in_hand_ms: None,
@@ -67,12 +72,19 @@ impl Progress {
         }
     }
 
-    pub(super) fn claimed(&self, topic_id: Uuid, next_offset: i64) {
+    pub(super) fn claimed(&self, held: &Held) {
         let mut standing = self.lock();
-        standing.owned = Some(topic_id);
-        standing.next_offset = Some(next_offset);
+        standing.owned = Some(held.place.origin.topic_id);
+        standing.token = Some(held.token);
+        standing.next_offset = Some(held.next_offset);
         standing.caught_up_to = 0;
         standing.moved_at = Instant::now();
+    }
+
+    /// The token and the offset that an idle partition's ledger row should have.
+    pub(super) fn expected_row(&self) -> Option<(Uuid, i64)> {
+        let standing = self.lock();
+        (standing.phase == Phase::Polling).then_some((standing.token?, standing.next_offset?))
     }
 
     /// Events between the first that is not settled and the log's end, as far as is known.

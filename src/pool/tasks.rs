@@ -38,6 +38,17 @@ pub(super) struct Tasks<T> {
     failed: mpsc::Receiver<(Name, String)>,
 }
 
+/// A pool whose future is dropped must not leave tasks behind that go on claiming.
+impl<T> Drop for Tasks<T> {
+    fn drop(&mut self) {
+        for task in self.running.values() {
+            task.stop.cancel();
+            task.done.abort();
+        }
+        self.shared.source.close();
+    }
+}
+
 impl<T: Payload> Tasks<T> {
     pub(super) fn new(shared: Arc<Shared<T>>, drain_deadline: Duration) -> Self {
         let (failures, failed) = mpsc::channel(1);

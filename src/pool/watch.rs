@@ -3,6 +3,7 @@
 //! process ends, so that its supervisor starts it anew.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
@@ -65,7 +66,7 @@ impl<T: Payload> Tasks<T> {
                 }
                 Verdict::GiveUp => {
                     return Err(Error::Partition {
-                        pool: std::sync::Arc::clone(&self.shared.name),
+                        pool: Arc::clone(&self.shared.name),
                         topic: topic.clone(),
                         partition: *partition,
                         message: format!(
@@ -76,6 +77,32 @@ impl<T: Payload> Tasks<T> {
             }
         }
         Ok(())
+    }
+
+    /// Makes idle partitions claim anew whose ledger row is not as they left it: without new events no fence would tell.
+    pub(super) fn check_ledger(&self) {
+        let tasks: Vec<_> = self
+            .running
+            .iter()
+            .filter_map(|((_, partition), task)| {
+                let expected = task.progress.expected_row()?;
+                Some((*partition, expected, Arc::clone(&task.progress), Arc::clone(&task.nudge)))
+            })
+            .collect();
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            // A database that is away is told by the tasks.
+            let Ok(rows) = shared.pipelines.store.ledger_of_group(&shared.group).await else { return };
+            for (partition, expected, progress, nudge) in tasks {
+                let Some(topic_id) = progress.lock().owned else { continue };
+                let row = rows.get(&(topic_id, partition)).and_then(|row| Some((row.owner?, row.next_offset)));
+                // One that moved while the rows were read is not idle, and its next fence tells.
+                if row != Some(expected) && progress.expected_row() == Some(expected) {
+                    tracing::warn!(pool = &*shared.name, partition, "the ledger is not as it was left; claiming anew");
+                    nudge.notify_one();
+                }
+            }
+        });
     }
 
     fn lag(&self, topic: &str, partition: i32, task: &Running) -> Option<i64> {

@@ -107,7 +107,14 @@ unsafe fn described_id(
         let id = sys::rd_kafka_TopicDescription_topic_id(description);
         let high = sys::rd_kafka_Uuid_most_significant_bits(id).cast_unsigned();
         let low = sys::rd_kafka_Uuid_least_significant_bits(id).cast_unsigned();
-        Ok(Uuid::from_u64_pair(high, low))
+        match Uuid::from_u64_pair(high, low) {
+            id if id.is_nil() => {
+                let message =
+                    "the broker gives topics no ids (Apache Kafka does since 2.8), and weir needs them".to_owned();
+                Err(TopicIdError::Unanswered { topic: topic.to_owned(), message })
+            }
+            id => Ok(id),
+        }
     }
 }
 

@@ -5,67 +5,71 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::{Offset, TopicPartitionList};
 
-type Name = (String, i32);
-
-/// The watermarks of the partitions at hand, and which of them Kafka does not have yet.
+/// Watermarks of the partitions that this process owns.
 #[derive(Debug, Default)]
-pub(crate) struct Watermarks(Mutex<HashMap<Name, Watermark>>);
+pub(crate) struct Watermarks(Mutex<HashMap<(String, i32), Watermark>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Watermark {
     next_offset: i64,
-    /// Neither on its way to Kafka nor there.
-    is_due: bool,
+    /// Whether Kafka was, or is being, told.
+    told: bool,
 }
 
 impl Watermarks {
+    /// The partition is owned, and Kafka has this offset.
+    pub(crate) fn own(&self, topic: &str, partition: i32, next_offset: i64) {
+        self.lock().insert((topic.to_owned(), partition), Watermark { next_offset, told: true });
+    }
+
     /// Everything below this offset is settled.
     pub(crate) fn advance(&self, topic: &str, partition: i32, next_offset: i64) {
-        self.lock().insert((topic.to_owned(), partition), Watermark { next_offset, is_due: true });
+        if let Some(watermark) = self.lock().get_mut(&(topic.to_owned(), partition)) {
+            *watermark = Watermark { next_offset, told: false };
+        }
     }
 
-    /// The partition is about to be claimed at the ledger's offset, which may lie below what was settled before: a
-    /// database can go back in time.
-    pub(crate) fn forget(&self, topic: &str, partition: i32) {
-        self.lock().remove(&(topic.to_owned(), partition));
+    /// Gives partitions up; says what Kafka was not told of them.
+    pub(crate) fn give_up(&self, partitions: &[(String, i32)]) -> TopicPartitionList {
+        let mut owned = self.lock();
+        let given_up = partitions.iter().filter_map(|name| owned.remove_entry(name));
+        list(given_up.filter(|(_, watermark)| !watermark.told))
     }
 
-    /// Takes what is due of these partitions, which are given up.
-    pub(super) fn take(&self, partitions: &[Name]) -> TopicPartitionList {
-        let mut known = self.lock();
-        let given_up = partitions.iter().filter_map(|name| known.remove_entry(name));
-        list(given_up.filter(|(_, watermark)| watermark.is_due))
+    /// What Kafka was not told yet.
+    pub(super) fn untold(&self) -> TopicPartitionList {
+        let mut owned = self.lock();
+        let untold: Vec<_> = owned
+            .iter()
+            .filter(|(_, watermark)| !watermark.told)
+            .map(|(name, watermark)| (name.clone(), *watermark))
+            .collect();
+        for watermark in owned.values_mut() {
+            watermark.told = true;
+        }
+        list(untold.into_iter())
     }
 
-    /// Takes all that is due.
-    pub(super) fn take_due(&self) -> TopicPartitionList {
-        let mut known = self.lock();
-        let due = known.iter_mut().filter(|(_, watermark)| watermark.is_due);
-        list(due.map(|(name, watermark)| {
-            watermark.is_due = false;
-            (name.clone(), *watermark)
-        }))
-    }
-
-    /// These were taken and refused, as happens in a rebalance. Where the partition is still at hand, its watermark is
-    /// due again: no further event may come that would bring the next one.
+    /// A commit was refused, as is routine in a rebalance: what is still owned and still newest is told again.
     pub(super) fn refused(&self, offsets: &TopicPartitionList) {
-        let mut known = self.lock();
+        let mut owned = self.lock();
         for element in offsets.elements() {
-            if let Some(watermark) = known.get_mut(&(element.topic().to_owned(), element.partition())) {
-                watermark.is_due = true;
+            if let Some(watermark) = owned.get_mut(&(element.topic().to_owned(), element.partition()))
+                && element.offset() == Offset::Offset(watermark.next_offset)
+            {
+                watermark.told = false;
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Watermark>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, i32), Watermark>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn list(watermarks: impl Iterator<Item = (Name, Watermark)>) -> TopicPartitionList {
+fn list(offsets: impl Iterator<Item = ((String, i32), Watermark)>) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
-    for ((topic, partition), watermark) in watermarks {
+    for ((topic, partition), watermark) in offsets {
         let added = list.add_partition_offset(&topic, partition, Offset::Offset(watermark.next_offset));
         debug_assert!(added.is_ok(), "an offset from the ledger is never negative");
     }
@@ -76,32 +80,46 @@ fn list(watermarks: impl Iterator<Item = (Name, Watermark)>) -> TopicPartitionLi
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_the_newest_watermark_is_committed_and_only_once() {
-        let watermarks = Watermarks::default();
-        watermarks.advance("t", 0, 5);
-        watermarks.advance("t", 0, 9);
-        watermarks.advance("t", 1, 3);
-        let taken = watermarks.take(&[("t".to_owned(), 0), ("u".to_owned(), 7)]);
-        assert_eq!(taken.elements().len(), 1);
-        assert_eq!(taken.elements()[0].offset(), Offset::Offset(9));
-        assert_eq!(watermarks.take_due().count(), 1);
-        assert_eq!(watermarks.take_due().count(), 0);
+    fn offsets(list: &TopicPartitionList) -> Vec<(i32, Offset)> {
+        let mut offsets: Vec<_> =
+            list.elements().iter().map(|element| (element.partition(), element.offset())).collect();
+        offsets.sort_by_key(|(partition, _)| *partition);
+        offsets
     }
 
     #[test]
-    fn what_was_refused_is_committed_again_at_its_newest_unless_it_was_given_up_or_claimed_anew() {
+    fn only_the_newest_watermark_is_told_and_only_once() {
         let watermarks = Watermarks::default();
-        for partition in 0..4 {
+        watermarks.own("t", 0, 0);
+        watermarks.own("t", 1, 0);
+        watermarks.advance("t", 0, 5);
+        watermarks.advance("t", 0, 9);
+        assert_eq!(offsets(&watermarks.untold()), [(0, Offset::Offset(9))]);
+        assert_eq!(offsets(&watermarks.untold()), []);
+        watermarks.advance("t", 1, 3);
+        let given_up = watermarks.give_up(&[("t".to_owned(), 0), ("t".to_owned(), 1), ("u".to_owned(), 7)]);
+        assert_eq!(offsets(&given_up), [(1, Offset::Offset(3))]);
+    }
+
+    #[test]
+    fn a_refused_commit_is_told_again_unless_it_was_overtaken_or_given_up() {
+        let watermarks = Watermarks::default();
+        for partition in 0..3 {
+            watermarks.own("t", partition, 0);
             watermarks.advance("t", partition, 5);
         }
-        let taken = watermarks.take_due();
-        watermarks.advance("t", 1, 6);
-        watermarks.take(&[("t".to_owned(), 2)]);
-        watermarks.forget("t", 3);
-        watermarks.refused(&taken);
-        let again = watermarks.take_due();
-        let offset = |partition| again.find_partition("t", partition).map(|element| element.offset());
-        assert_eq!([0, 1, 2, 3].map(offset), [Some(Offset::Offset(5)), Some(Offset::Offset(6)), None, None]);
+        let refused = watermarks.untold();
+        watermarks.advance("t", 1, 8);
+        assert_eq!(offsets(&watermarks.untold()), [(1, Offset::Offset(8))]);
+        watermarks.give_up(&[("t".to_owned(), 2)]);
+        watermarks.refused(&refused);
+        assert_eq!(offsets(&watermarks.untold()), [(0, Offset::Offset(5))]);
+    }
+
+    #[test]
+    fn what_is_not_owned_is_never_told() {
+        let watermarks = Watermarks::default();
+        watermarks.advance("t", 0, 5);
+        assert_eq!(offsets(&watermarks.untold()), []);
     }
 }

@@ -7,6 +7,7 @@ mod fault;
 mod ledger;
 mod tx;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -43,8 +44,7 @@ impl Postgres {
             action: "read store.url",
             message: format!("{error}; expected postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
         })?;
-        let options =
-            options.application_name(&format!("weir/{}", std::process::id())).options([("tcp_user_timeout", "10000")]);
+        let options = options.application_name(&format!("weir/{}", std::process::id()));
         let deadline = store.statement_timeout + CLIENT_GRACE;
         let pool = PgPoolOptions::new()
             .max_connections(store.connections)
@@ -53,7 +53,7 @@ impl Postgres {
             .connect_lazy_with(options);
         let begin = format!(
             "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}; \
-             SET LOCAL lock_timeout = {}",
+             SET LOCAL lock_timeout = {}; SET LOCAL tcp_user_timeout = 10000",
             store.statement_timeout.as_millis(),
             store.idle_in_transaction_timeout.as_millis(),
             store.lock_timeout.as_millis(),
@@ -79,13 +79,15 @@ impl Postgres {
         &self.pool
     }
 
-    /// Runs one operation within the deadline. A future cut off by it drops its connection.
-    async fn bounded<T>(
-        &self,
-        action: &'static str,
-        operation: impl Future<Output = sqlx::Result<T>> + Send,
-    ) -> Result<T> {
-        bounded(self.deadline, action, operation).await
+    /// Opens a transaction with its time-outs. Reads use one too: a connection that is cut off in the middle of an
+    /// exchange is closed, where the pool would wait for it without a bound.
+    async fn open(&self, action: &'static str) -> Result<tx::PgTx> {
+        // Connecting takes a large future; boxed, it is not carried along by everything that begins a batch.
+        let connection = bounded(self.deadline, action, Box::pin(self.pool.acquire())).await?;
+        let mut tx = tx::PgTx::new(connection, self.deadline);
+        let begin = sqlx::raw_sql(sqlx::AssertSqlSafe(self.begin.clone()));
+        bounded(self.deadline, action, begin.execute(tx.connection())).await?;
+        Ok(tx)
     }
 }
 
@@ -107,14 +109,13 @@ async fn bounded<T>(
 #[async_trait]
 impl Store for Postgres {
     async fn check(&self) -> Result<()> {
-        let missing: Vec<String> = self
-            .bounded("check the schema", async {
-                sqlx::query_scalar("SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL")
-                    .bind(RELATIONS.as_slice())
-                    .fetch_all(&self.pool)
-                    .await
-            })
-            .await?;
+        const ACTION: &str = "check the schema";
+        let mut tx = self.open(ACTION).await?;
+        let missing = sqlx::query_scalar("SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL")
+            .bind(RELATIONS.as_slice())
+            .fetch_all(tx.connection());
+        let missing: Vec<String> = bounded(self.deadline, ACTION, missing).await?;
+        tx.finish().await?;
         if missing.is_empty() {
             return Ok(());
         }
@@ -129,7 +130,9 @@ impl Store for Postgres {
     }
 
     async fn describe(&self, table: &str) -> Result<Vec<Column>> {
-        let columns = self.bounded("describe a table", describe::columns(&self.pool, table)).await?;
+        let mut tx = self.open("describe a table").await?;
+        let columns = bounded(self.deadline, "describe a table", describe::columns(tx.connection(), table)).await?;
+        tx.finish().await?;
         if columns.is_empty() {
             return Err(Error {
                 fault: Fault::Hold,
@@ -143,21 +146,37 @@ impl Store for Postgres {
     }
 
     async fn ledger(&self, place: &Place) -> Result<Option<LedgerRow>> {
-        self.bounded("read the ledger", ledger::read(&self.pool, place)).await
+        let mut tx = self.open("read the ledger").await?;
+        let answer = bounded(self.deadline, "read the ledger", ledger::read(tx.connection(), place)).await?;
+        tx.finish().await?;
+        Ok(answer)
+    }
+
+    async fn ledger_of_group(&self, group: &str) -> Result<HashMap<(Uuid, i32), LedgerRow>> {
+        let mut tx = self.open("read the ledger").await?;
+        let answer = bounded(self.deadline, "read the ledger", ledger::of_group(tx.connection(), group)).await?;
+        tx.finish().await?;
+        Ok(answer)
     }
 
     async fn knows_topic(&self, group: &str, topic: &str) -> Result<bool> {
-        self.bounded("read the ledger", ledger::knows_topic(&self.pool, group, topic)).await
+        let mut tx = self.open("read the ledger").await?;
+        let answer =
+            bounded(self.deadline, "read the ledger", ledger::knows_topic(tx.connection(), group, topic)).await?;
+        tx.finish().await?;
+        Ok(answer)
     }
 
     async fn begin_ledger(&self, rows: &[(Place, i64)]) -> Result<()> {
-        self.bounded("begin the ledger", ledger::begin(&self.pool, rows)).await
+        let mut tx = self.open("begin the ledger").await?;
+        bounded(self.deadline, "begin the ledger", ledger::begin(tx.connection(), rows)).await?;
+        tx.finish().await
     }
 
     async fn claim(&self, place: &Place, read: LedgerRow, token: Uuid) -> Result<Option<Held>> {
         let mut tx = self.open("claim a partition").await?;
         let claimed = tx.claim(place, read, token).await?;
-        Box::new(tx).commit().await?;
+        tx.finish().await?;
         let held = Held { place: place.clone(), token, next_offset: read.next_offset };
         Ok(claimed.then_some(held))
     }
@@ -173,40 +192,27 @@ impl Store for Postgres {
         partitions: &[(Uuid, i32)],
         limit: i64,
     ) -> Result<Vec<UnpublishedLetter>> {
-        if let Some(key) = key {
-            self.bounded("drop dead rows of live events", dead::drop_live(&self.pool, pool, key)).await?;
-        }
-        self.bounded("read dead rows", dead::unpublished(&self.pool, pool, partitions, limit)).await
+        const ACTION: &str = "read dead rows";
+        let mut tx = self.open(ACTION).await?;
+        bounded(self.deadline, ACTION, dead::drop_live(tx.connection(), pool, key)).await?;
+        let letters =
+            bounded(self.deadline, ACTION, dead::unpublished(tx.connection(), pool, partitions, limit)).await?;
+        tx.finish().await?;
+        Ok(letters)
     }
 
-    async fn published(&self, pool: &str, event_ids: &[String]) -> Result<()> {
-        self.bounded("note published letters", dead::published(&self.pool, pool, event_ids)).await
+    async fn published(&self, pool: &str, ids: &[(&str, &str)]) -> Result<()> {
+        let mut tx = self.open("note published letters").await?;
+        bounded(self.deadline, "note published letters", dead::published(tx.connection(), pool, ids)).await?;
+        tx.finish().await
     }
 
     async fn forget_seen(&self, pool: &str, horizon: Duration, limit: i64) -> Result<u64> {
-        self.bounded("forget old ids", ledger::forget_seen(&self.pool, pool, horizon, limit)).await
-    }
-}
-
-impl Postgres {
-    async fn open(&self, action: &'static str) -> Result<tx::PgTx> {
-        let connection = self
-            // Connecting takes a large future; boxed, it is not carried along by everything that begins a batch.
-            .bounded(
-                action,
-                Box::pin(async {
-                    let mut connection = self.pool.acquire().await?;
-                    let begun = sqlx::raw_sql(sqlx::AssertSqlSafe(self.begin.clone())).execute(&mut *connection).await;
-                    match begun {
-                        Ok(_) => Ok(connection),
-                        Err(error) => {
-                            drop(connection.detach());
-                            Err(error)
-                        }
-                    }
-                }),
-            )
-            .await?;
-        Ok(tx::PgTx::new(connection, self.deadline))
+        let mut tx = self.open("forget old ids").await?;
+        let answer =
+            bounded(self.deadline, "forget old ids", ledger::forget_seen(tx.connection(), pool, horizon, limit))
+                .await?;
+        tx.finish().await?;
+        Ok(answer)
     }
 }

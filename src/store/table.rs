@@ -71,6 +71,17 @@ pub enum KeyType {
     Int,
 }
 
+impl KeyType {
+    /// An id as the key's type prints it, so that two spellings of one UUID are one id. `None`: the type cannot hold it.
+    pub(crate) fn spelt(self, id: &str) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Text => Some(Cow::Borrowed(id)),
+            Self::Uuid => Uuid::parse_str(id).ok().map(|uuid| Cow::Owned(uuid.to_string())),
+            Self::Int => id.parse::<i64>().ok().map(|number| Cow::Owned(number.to_string())),
+        }
+    }
+}
+
 /// What becomes of an event whose id the table holds already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnDuplicate {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use weir::config::{Config, Start};
 use weir::event::Event;
 use weir::handler::{Analyze, Answer, Dimension, Each, Error, HandleEach, Rejection};
-use weir::payload::OrderPaid;
+use weir::payload::{OrderEvent, OrderPaid};
 use weir::pool::Pool;
 use weir::store::{self, Tx};
 
@@ -185,4 +185,49 @@ async fn a_stop_finishes_the_batch_in_hand_within_the_deadline_and_cuts_it_off_b
         assert_eq!(applied.load(Ordering::SeqCst), u64::from(finishes));
         assert_eq!(world.ledger().await, [i64::from(finishes)], "what was cut off left something");
     }
+}
+
+/// Notes each event's type and id.
+struct Note;
+
+#[async_trait]
+impl HandleEach<OrderEvent> for Note {
+    async fn apply(&self, tx: &mut dyn Tx, event: &Event<OrderEvent>) -> Result<(), store::Error> {
+        use weir::event::Payload as _;
+        let connection = tx.postgres().expect("the store is PostgreSQL");
+        sqlx::query("INSERT INTO notes VALUES ($1, $2)")
+            .bind(event.payload.kind())
+            .bind(event.id.as_str())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_id_under_two_types_is_two_events() {
+    let world = World::new(1).await;
+    world.sql("CREATE TABLE notes (type text, id text)").await;
+    let producer: FutureProducer = kafka().create().unwrap();
+    for kind in ["order_paid", "order_cancelled", "order_paid", "unknown"] {
+        let value = format!(
+            r#"{{"type":"{kind}","event_id":"e","order_id":1,"user_id":7,"amount_minor":1,"currency":"EUR","timestamp":1767225600000}}"#
+        );
+        producer.send(FutureRecord::to(&world.topic).key("1").payload(&value), PATIENCE).await.unwrap();
+    }
+    let pool = Pool::<OrderEvent>::builder(&world.pool)
+        .topics([&world.topic])
+        .start(Start::Beginning)
+        .pipeline("note", Each(Note))
+        .build(&config(&world))
+        .unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(pool.run(stop.clone()));
+    world.drained(PATIENCE).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    let notes: Vec<(String, String)> =
+        sqlx::query_as("SELECT * FROM notes ORDER BY 1").fetch_all(&world.db).await.unwrap();
+    assert_eq!(notes, ["order_cancelled", "order_paid"].map(|kind| (kind.to_owned(), "e".to_owned())));
+    assert_eq!(world.count("SELECT count(*) FROM weir_dead WHERE reason = 'malformed'").await, 1);
 }

@@ -7,9 +7,11 @@
 mod services;
 
 mod audit;
+mod first_start;
 mod lag;
 mod library;
 mod load;
+mod mapping;
 mod outages;
 mod promises;
 mod restore;

@@ -34,11 +34,7 @@ async fn after_the_database_was_replaced_by_an_older_copy_every_id_is_there_agai
     server_sql(&format!("DROP DATABASE {copy} WITH (FORCE)")).await;
     let lost = world.count("SELECT count(*) FROM messages").await;
     assert!(lost < all.live.len() as i64, "the copy is not older");
-    // The next event of each partition meets a ledger that went back.
-    let last = publish(&world, Plan::new(22, 5_000)).await;
-    all.live.extend(last.live);
-    all.dead.extend(last.dead);
-    all.elsewhere.extend(last.elsewhere);
+    // Nothing new comes: the idle partitions notice by themselves.
     world.drained(PATIENCE).await;
     assert!(worker.metric("weir_processed_set_lookups_total", "unverified") > 0.0, "Redis was not asked");
     drop(worker);

@@ -29,6 +29,10 @@ impl Worker {
         Self::spawn(world.weir_with(&world.config(pool_lines), &["run"]), world).await
     }
 
+    pub(crate) async fn start_configured(world: &World, config: &str) -> Self {
+        Self::spawn(world.weir_with(config, &["run"]), world).await
+    }
+
     async fn spawn(mut command: Command, world: &World) -> Self {
         let log = world.dir.join(format!("{}.log", uuid::Uuid::new_v4().simple()));
         let stderr = File::create(&log).unwrap();

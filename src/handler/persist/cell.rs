@@ -122,16 +122,18 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// Whether this is the newer of two values of one column; a value is newer than none.
-    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
-        match (self.as_timestamp_ms(), other.as_timestamp_ms()) {
-            (Some(mine), Some(theirs)) => mine > theirs,
-            _ => match (self, other) {
-                (Self::Null, _) => false,
-                (_, Self::Null) => true,
-                (Self::Text(mine), Self::Text(theirs)) => mine > theirs,
-                _ => self.as_float().zip(other.as_float()).is_some_and(|(mine, theirs)| mine > theirs),
-            },
+    /// Whether this is the newer of two values of a column, as the column's type orders them; a value is newer than none.
+    pub(super) fn is_newer_than(&self, other: &Self, column: &ColumnType) -> bool {
+        if *self == Self::Null || *other == Self::Null {
+            return *self != Self::Null && *other == Self::Null;
+        }
+        match column {
+            ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 => self.as_int() > other.as_int(),
+            ColumnType::Timestamp => self.as_timestamp_ms() > other.as_timestamp_ms(),
+            ColumnType::Float8 | ColumnType::Numeric => self.as_float() > other.as_float(),
+            ColumnType::Uuid => self.as_uuid() > other.as_uuid(),
+            ColumnType::Bool => self.as_bool() > other.as_bool(),
+            ColumnType::Text { .. } | ColumnType::Json | ColumnType::Other(_) => self.as_text() > other.as_text(),
         }
     }
 
@@ -295,11 +297,15 @@ mod tests {
 
     #[test]
     fn newer_is_by_number_time_or_text_and_something_beats_nothing() {
-        assert!(Cell::Int(2).is_newer_than(&Cell::Int(1)));
-        assert!(!Cell::Int(1).is_newer_than(&Cell::Int(1)));
-        assert!(Cell::Text("2024-02-02T00:00:00Z".into()).is_newer_than(&Cell::Text("2024-02-01T00:00:00Z".into())));
-        assert!(Cell::Text("b".into()).is_newer_than(&Cell::Text("a".into())));
-        assert!(Cell::Int(1).is_newer_than(&Cell::Null));
-        assert!(!Cell::Null.is_newer_than(&Cell::Int(1)));
+        let newer = |mine: Cell<'_>, other: Cell<'_>, kind: ColumnType| mine.is_newer_than(&other, &kind);
+        assert!(newer(Cell::Int(2), Cell::Int(1), ColumnType::Int8));
+        assert!(!newer(Cell::Int(1), Cell::Int(1), ColumnType::Int8));
+        assert!(newer(Cell::Text("10".into()), Cell::Text("9".into()), ColumnType::Int4), "numbers given as strings");
+        assert!(newer(Cell::Int(9_007_199_254_740_993), Cell::Int(9_007_199_254_740_992), ColumnType::Int8));
+        let (later, earlier) = (Cell::Text("2024-02-02T00:00:00Z".into()), Cell::Int(1));
+        assert!(newer(later, earlier, ColumnType::Timestamp));
+        assert!(newer(Cell::Text("b".into()), Cell::Text("a".into()), ColumnType::Text { chars_max: None }));
+        assert!(newer(Cell::Int(1), Cell::Null, ColumnType::Int8));
+        assert!(!newer(Cell::Null, Cell::Int(1), ColumnType::Int8));
     }
 }

@@ -1,6 +1,6 @@
 //! A table's columns from PostgreSQL's catalog.
 
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, Row};
 
 use crate::store::{Column, ColumnType};
 
@@ -14,8 +14,8 @@ const COLUMNS: &str = "
      WHERE a.attrelid = to_regclass(quote_ident($1)) AND a.attnum > 0 AND NOT a.attisdropped
      ORDER BY a.attnum";
 
-pub(super) async fn columns(pool: &PgPool, table: &str) -> sqlx::Result<Vec<Column>> {
-    let rows = sqlx::query(COLUMNS).bind(table).fetch_all(pool).await?;
+pub(super) async fn columns(db: &mut PgConnection, table: &str) -> sqlx::Result<Vec<Column>> {
+    let rows = sqlx::query(COLUMNS).bind(table).fetch_all(db).await?;
     rows.iter()
         .map(|row| {
             let type_name: String = row.try_get("typname")?;

@@ -9,11 +9,22 @@ pub(super) fn error(action: &'static str, error: &sqlx::Error) -> Error {
     let message = match error {
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default();
-            format!("{} (SQLSTATE {code})", public_message(database.message(), fault))
+            format!("{} (SQLSTATE {code}){}", public_message(database.message(), fault), advice(&code))
         }
         other => other.to_string(),
     };
     Error { fault, action, message }
+}
+
+/// What an operator can do about what no retry mends.
+fn advice(code: &str) -> &'static str {
+    match code {
+        "42P01" | "42703" => ": run `weir migrate`, or make the table as the pool's mapping expects it",
+        "42501" => ": grant weir's role what it needs on its tables",
+        "3D000" => ": create the database, or name another in store.url",
+        _ if code.starts_with("28") => ": set the user and the password in store.url right",
+        _ => "",
+    }
 }
 
 /// For handlers with SQL of their own: `?` classifies what the driver says.
@@ -58,8 +69,8 @@ fn classify_code(code: &str) -> Fault {
             // system error, internal error.
             "08" | "53" | "57" | "58" | "XX" => Fault::Outage,
             "40" => Fault::Busy,
-            // Data exceptions and broken constraints.
-            "22" | "23" => Fault::Reject,
+            // Rows that get into each other's way in one statement, data exceptions, broken constraints.
+            "21" | "22" | "23" => Fault::Reject,
             // No such table or column, no permission, no such database, wrong password.
             _ => Fault::Hold,
         },

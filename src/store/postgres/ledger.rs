@@ -1,12 +1,15 @@
 //! Reading and beginning ledger rows, and forgetting old ids. Moving a row is the transaction's (`tx.rs`).
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::{PgPool, Row};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
 
 use crate::store::{LedgerRow, Place};
 
-pub(super) async fn read(pool: &PgPool, place: &Place) -> sqlx::Result<Option<LedgerRow>> {
+pub(super) async fn read(db: &mut PgConnection, place: &Place) -> sqlx::Result<Option<LedgerRow>> {
     let row = sqlx::query(
         "SELECT owner, epoch, next_offset FROM weir_ledger
           WHERE group_name = $1 AND topic_id = $2 AND partition = $3",
@@ -14,29 +17,39 @@ pub(super) async fn read(pool: &PgPool, place: &Place) -> sqlx::Result<Option<Le
     .bind(&*place.group)
     .bind(place.origin.topic_id)
     .bind(place.origin.partition)
-    .fetch_optional(pool)
+    .fetch_optional(db)
     .await?;
-    row.map(|row| {
-        Ok(LedgerRow {
-            owner: row.try_get("owner")?,
-            epoch: row.try_get("epoch")?,
-            next_offset: row.try_get("next_offset")?,
-        })
-    })
-    .transpose()
+    row.map(|row| ledger_row(&row)).transpose()
 }
 
-pub(super) async fn knows_topic(pool: &PgPool, group: &str, topic: &str) -> sqlx::Result<bool> {
+fn ledger_row(row: &PgRow) -> sqlx::Result<LedgerRow> {
+    Ok(LedgerRow {
+        owner: row.try_get("owner")?,
+        epoch: row.try_get("epoch")?,
+        next_offset: row.try_get("next_offset")?,
+    })
+}
+
+pub(super) async fn of_group(db: &mut PgConnection, group: &str) -> sqlx::Result<HashMap<(Uuid, i32), LedgerRow>> {
+    let rows =
+        sqlx::query("SELECT topic_id, partition, owner, epoch, next_offset FROM weir_ledger WHERE group_name = $1")
+            .bind(group)
+            .fetch_all(db)
+            .await?;
+    rows.iter().map(|row| Ok(((row.try_get("topic_id")?, row.try_get("partition")?), ledger_row(row)?))).collect()
+}
+
+pub(super) async fn knows_topic(db: &mut PgConnection, group: &str, topic: &str) -> sqlx::Result<bool> {
     sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM weir_ledger WHERE group_name = $1 AND topic = $2)")
         .bind(group)
         .bind(topic)
-        .fetch_one(pool)
+        .fetch_one(db)
         .await
 }
 
 /// One statement is one transaction. Sorted by partition: of two workers that begin the same group, the second
 /// waits for the first and then adds nothing.
-pub(super) async fn begin(pool: &PgPool, rows: &[(Place, i64)]) -> sqlx::Result<()> {
+pub(super) async fn begin(db: &mut PgConnection, rows: &[(Place, i64)]) -> sqlx::Result<()> {
     let mut rows: Vec<&(Place, i64)> = rows.iter().collect();
     rows.sort_by_key(|(place, _)| (place.origin.topic_id, place.origin.partition));
     let groups: Vec<&str> = rows.iter().map(|(place, _)| &*place.group).collect();
@@ -54,12 +67,12 @@ pub(super) async fn begin(pool: &PgPool, rows: &[(Place, i64)]) -> sqlx::Result<
     .bind(partitions)
     .bind(topics)
     .bind(offsets)
-    .execute(pool)
+    .execute(db)
     .await?;
     Ok(())
 }
 
-pub(super) async fn forget_seen(pool: &PgPool, name: &str, horizon: Duration, limit: i64) -> sqlx::Result<u64> {
+pub(super) async fn forget_seen(db: &mut PgConnection, name: &str, horizon: Duration, limit: i64) -> sqlx::Result<u64> {
     let seconds = i64::try_from(horizon.as_secs()).unwrap_or(i64::MAX);
     let done = sqlx::query(
         "DELETE FROM weir_seen WHERE ctid = ANY (ARRAY(
@@ -68,7 +81,7 @@ pub(super) async fn forget_seen(pool: &PgPool, name: &str, horizon: Duration, li
     .bind(name)
     .bind(seconds)
     .bind(limit)
-    .execute(pool)
+    .execute(db)
     .await?;
     Ok(done.rows_affected())
 }

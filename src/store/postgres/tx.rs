@@ -1,5 +1,6 @@
 //! The one transaction of a batch.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -27,7 +28,7 @@ impl PgTx {
         Self { connection: Some(connection), deadline }
     }
 
-    fn connection(&mut self) -> &mut PgConnection {
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
         self.connection.as_mut().expect("the connection leaves only with the end of the transaction")
     }
 
@@ -45,6 +46,11 @@ impl PgTx {
         .bind(read.next_offset);
         let done = bounded(self.deadline, "claim a partition", update.execute(self.connection())).await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// Commits.
+    pub(super) async fn finish(self) -> Result<()> {
+        Box::new(self).commit().await
     }
 
     /// Ends the transaction; the connection goes back to the pool only when the server has said so.
@@ -92,12 +98,12 @@ impl Tx for PgTx {
             KeyType::Int => "text[]::int8[]",
         };
         let sql = format!("SELECT \"{column}\"::text FROM \"{table}\" WHERE \"{column}\" = ANY($1::{array})");
-        let known: Vec<(String, &str)> = ids.iter().filter_map(|id| Some((canonical(*kind, id)?, *id))).collect();
-        let asked: Vec<&str> = known.iter().map(|(canonical, _)| canonical.as_str()).collect();
+        let known: Vec<(Cow<'_, str>, &str)> = ids.iter().filter_map(|id| Some((kind.spelt(id)?, *id))).collect();
+        let asked: Vec<&str> = known.iter().map(|(spelt, _)| &**spelt).collect();
         let select = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql)).bind(asked);
         let found = bounded(self.deadline, "look for ids", select.fetch_all(self.connection())).await?;
         let found: HashSet<String> = found.into_iter().collect();
-        Ok(known.into_iter().filter(|(canonical, _)| found.contains(canonical)).map(|(_, id)| id.to_owned()).collect())
+        Ok(known.into_iter().filter(|(spelt, _)| found.contains(&**spelt)).map(|(_, id)| id.to_owned()).collect())
     }
 
     async fn claim_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<Vec<bool>> {
@@ -119,11 +125,11 @@ impl Tx for PgTx {
         Ok(ids.iter().map(|id| new.contains(id)).collect())
     }
 
-    async fn existing_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<HashSet<String>> {
+    async fn existing_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<HashSet<(String, String)>> {
         let (kinds, event_ids): (Vec<&str>, Vec<&str>) = ids.iter().copied().unzip();
-        let select = sqlx::query_scalar::<_, String>(
-            "SELECT s.event_id FROM weir_seen s JOIN unnest($2::text[], $3::text[]) AS u(type, event_id)
-                 ON s.type = u.type AND s.event_id = u.event_id WHERE s.pool = $1",
+        let select = sqlx::query_as::<_, (String, String)>(
+            "SELECT u.type, u.event_id FROM weir_seen s JOIN unnest($2::text[], $3::text[]) AS u(type, event_id)
+                 ON u.type IN ('', s.type) AND s.event_id = u.event_id WHERE s.pool = $1",
         )
         .bind(pool)
         .bind(kinds)
@@ -149,7 +155,7 @@ impl Tx for PgTx {
         }
         let new: HashSet<&str> = written.iter().filter(|(_, new)| *new).map(|(id, _)| id.as_str()).collect();
         let kind = table.key.kind;
-        Ok(ids.iter().map(|id| canonical(kind, id).is_some_and(|id| new.contains(id.as_str()))).collect())
+        Ok(ids.iter().map(|id| kind.spelt(id).is_some_and(|id| new.contains(&*id))).collect())
     }
 
     async fn count(&mut self, counts: &[Count]) -> Result<()> {
@@ -183,8 +189,9 @@ impl Tx for PgTx {
         for row in rows {
             let insert = sqlx::query(
                 "INSERT INTO weir_dead (pool, event_id, pipeline, reason, message, topic, topic_id, partition, \"offset\",
-                                        key, value, headers, attempts)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (pool, event_id) DO NOTHING",
+                                        key, value, headers, attempts, type)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                 ON CONFLICT (pool, type, event_id) DO NOTHING",
             )
             .bind(pool)
             .bind(&row.event_id)
@@ -198,14 +205,22 @@ impl Tx for PgTx {
             .bind(row.key.as_deref())
             .bind(row.value.as_deref())
             .bind(row.headers.as_deref())
-            .bind(row.attempts);
+            .bind(row.attempts)
+            .bind(&row.kind);
             bounded(self.deadline, "keep a rejected event", insert.execute(self.connection())).await?;
         }
         Ok(())
     }
 
-    async fn unbury(&mut self, pool: &str, ids: &[&str]) -> Result<()> {
-        let delete = sqlx::query("DELETE FROM weir_dead WHERE pool = $1 AND event_id = ANY($2)").bind(pool).bind(ids);
+    async fn unbury(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<()> {
+        let (kinds, event_ids): (Vec<&str>, Vec<&str>) = ids.iter().copied().unzip();
+        let delete = sqlx::query(
+            "DELETE FROM weir_dead d USING unnest($2::text[], $3::text[]) AS u(type, event_id)
+              WHERE d.pool = $1 AND d.event_id = u.event_id AND d.type IN ('', u.type)",
+        )
+        .bind(pool)
+        .bind(kinds)
+        .bind(event_ids);
         bounded(self.deadline, "remove dead rows", delete.execute(self.connection())).await?;
         Ok(())
     }
@@ -220,15 +235,6 @@ impl Tx for PgTx {
 
     fn postgres(&mut self) -> Option<&mut PgConnection> {
         Some(self.connection())
-    }
-}
-
-/// An id as the key's type prints it, so that two spellings of one UUID are one id. `None`: the type cannot hold it.
-fn canonical(kind: KeyType, id: &str) -> Option<String> {
-    match kind {
-        KeyType::Text => Some(id.to_owned()),
-        KeyType::Uuid => Uuid::parse_str(id).ok().map(|uuid| uuid.to_string()),
-        KeyType::Int => id.parse::<i64>().ok().map(|number| number.to_string()),
     }
 }
 
