@@ -7,11 +7,13 @@
 //!
 //! How each rule of librdkafka's split queues is kept, and which test holds it, is in ARCHITECTURE.md.
 
+mod commit;
 mod context;
 mod native;
 mod queue;
 mod watermarks;
 
+use commit::{Committer, Committing};
 pub(crate) use context::Context;
 pub(crate) use native::cached_watermarks;
 pub use native::{TopicIdError, topic_id};
@@ -20,7 +22,7 @@ pub(crate) use watermarks::Watermarks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -141,19 +143,15 @@ impl Source {
         client.set("queued.max.messages.kbytes", kib.to_string());
         let (sender, events) = mpsc::channel(16);
         let watermarks = Arc::new(Watermarks::default());
-        let context = Context::new(sender.clone(), Arc::clone(&watermarks), subscription.metrics);
+        let context = Context::new(sender.clone(), Arc::clone(&watermarks), subscription.metrics.clone());
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(client.create_with_context(context)?);
         consumer.context().attach(&consumer);
         let topics: Vec<&str> = subscription.config.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics)?;
         let closing = Arc::new(AtomicBool::new(false));
         let handle = SourceHandle { consumer: Arc::clone(&consumer), watermarks, closing };
-        let poller = Poller {
-            handle: handle.clone(),
-            sender,
-            commit_interval: subscription.kafka.commit_interval,
-            on_poll: subscription.on_poll,
-        };
+        let committing = Committer::start(&subscription, &consumer, Arc::clone(&handle.watermarks))?;
+        let poller = Poller { handle: handle.clone(), sender, committing, on_poll: subscription.on_poll };
         drop(consumer);
         std::thread::Builder::new()
             .name(format!("poll-{}", subscription.pool))
@@ -229,14 +227,14 @@ async fn blocking<R: Send + 'static>(
 struct Poller {
     handle: SourceHandle,
     sender: mpsc::Sender<SourceEvent>,
-    commit_interval: Duration,
+    /// Dropped, it ends the commit thread.
+    committing: Committing,
     on_poll: Box<dyn Fn() + Send>,
 }
 
 impl Poller {
     fn run(self) {
         let consumer = Arc::clone(&self.handle.consumer);
-        let mut committed_at = Instant::now();
         let mut leaving = false;
         loop {
             (self.on_poll)();
@@ -255,10 +253,6 @@ impl Poller {
                 }
                 Some(Err(error)) => consumer.context().note_error(&error),
             }
-            if committed_at.elapsed() >= self.commit_interval {
-                committed_at = Instant::now();
-                self.commit(&consumer);
-            }
             if self.handle.closing.load(Ordering::Acquire) {
                 if !leaving {
                     consumer.unsubscribe();
@@ -271,17 +265,6 @@ impl Poller {
         self.close(consumer);
     }
 
-    /// Commits off the path of events; a refusal in a rebalance is routine, and the ledger has the truth.
-    fn commit(&self, consumer: &BaseConsumer<Context>) {
-        let offsets = self.handle.watermarks.untold();
-        if offsets.count() > 0
-            && let Err(error) = consumer.commit(&offsets, CommitMode::Async)
-        {
-            self.handle.watermarks.refused(&offsets);
-            consumer.context().note_commit(Err(&error));
-        }
-    }
-
     fn fatal(&self, message: String) {
         // The pool is gone when nobody receives, and then there is nobody to tell.
         drop(self.sender.blocking_send(SourceEvent::Fatal(message)));
@@ -289,8 +272,8 @@ impl Poller {
 
     /// Closing leaves the group; it blocks, and happens when the last reference goes.
     fn close(self, consumer: Arc<BaseConsumer<Context>>) {
-        let Self { handle, sender, .. } = self;
-        drop(handle);
+        let Self { handle, sender, committing, .. } = self;
+        drop((handle, committing));
         drop(consumer);
         drop(sender.blocking_send(SourceEvent::Closed));
     }

@@ -54,6 +54,8 @@ impl<T: Payload> Task<T> {
 
     async fn claim(&mut self, place: &Place, row: LedgerRow) -> Result<Option<Held>, Halt> {
         let Origin { topic, partition, .. } = &*place.origin;
+        // The ledger may have gone back, and then no commit of before may follow the probe's.
+        self.shared.source.watermarks.give_up(&[(topic.to_string(), *partition)]);
         let probe = self.shared.source.probe(Arc::clone(topic), *partition, row.next_offset);
         if let Err(error) = self.unless_stopped(probe).await? {
             tracing::debug!(topic = &**topic, partition, %error, "the group does not confirm the assignment yet");

@@ -30,7 +30,7 @@ impl Watermarks {
     }
 
     /// Gives partitions up; says what Kafka was not told of them.
-    pub(super) fn give_up(&self, partitions: &[(String, i32)]) -> TopicPartitionList {
+    pub(crate) fn give_up(&self, partitions: &[(String, i32)]) -> TopicPartitionList {
         let mut owned = self.lock();
         let given_up = partitions.iter().filter_map(|name| owned.remove_entry(name));
         list(given_up.filter(|(_, watermark)| !watermark.told))

@@ -35,6 +35,7 @@ async fn after_sigterm_under_load_nothing_is_redelivered() {
     let consumed_second = second.metric("weir_events_consumed_total", "");
     assert_eq!(settled + consumed_second as i64, published.records as i64, "what was settled came again");
     assert_eq!(second.metric("weir_fences_total", ""), 0.0);
+    assert!(second.metric("weir_offset_commits_total", "ok") > 0.0, "offset commits are not counted");
     drop(second);
     audit(&world, &published).await;
 }
