@@ -116,7 +116,7 @@ impl<T: Payload> Task<T> {
         if fault == Fault::Reject {
             return match self.shared.pipelines.set_culprits_aside(batch, failure).await {
                 Ok(_) => Ok(Next::Again),
-                Err(failure) if failure.error.fault == Fault::TooSlow => Ok(Next::Smaller),
+                Err(failure) if failure.error.fault == Fault::TooSlow && batch.len() > 1 => Ok(Next::Smaller),
                 Err(failure) => {
                     self.after(failure.error.fault, &failure.error.to_string()).await?;
                     Ok(Next::Again)
