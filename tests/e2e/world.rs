@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
@@ -154,7 +154,15 @@ impl World {
     /// The log's end of each partition.
     pub(crate) fn ends(&self) -> Vec<i64> {
         let consumer: BaseConsumer = kafka().create().unwrap();
-        let end = |partition| consumer.fetch_watermarks(&self.topic, partition, PATIENCE).unwrap().1;
+        let deadline = Instant::now() + PATIENCE;
+        let end = |partition| loop {
+            match consumer.fetch_watermarks(&self.topic, partition, PATIENCE) {
+                Ok((_, end)) => return end,
+                // A broker can list a partition a moment before it leads it.
+                Err(error) => assert!(Instant::now() < deadline, "{}/{partition}: {error}", self.topic),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
         (0..self.partitions).map(end).collect()
     }
 
