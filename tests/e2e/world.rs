@@ -209,7 +209,14 @@ impl World {
 
     pub(crate) fn topic_id(&self) -> Uuid {
         let consumer: BaseConsumer = kafka().create().unwrap();
-        weir::source::topic_id(consumer.client(), &self.topic, PATIENCE).unwrap()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match weir::source::topic_id(consumer.client(), &self.topic, PATIENCE) {
+                Ok(id) => return id,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
