@@ -31,7 +31,7 @@ use crate::admin::PoolHealth;
 use crate::config;
 use crate::dead_letter::Mirror;
 use crate::event::Payload;
-use crate::metrics::{PipelineMetrics, PoolMetrics, TopicMetrics};
+use crate::metrics::{PipelineMetrics, PoolMetrics};
 use crate::once::ProcessedSet;
 use crate::pipeline::{Batch, Counts, Decoding, Pipelines};
 use crate::source::{self, Source, SourceEvent, SourceHandle, Subscription};
@@ -344,10 +344,6 @@ impl<T: Payload> Shared<T> {
     /// The processed set, unless a repeated id can still change something.
     fn processed_set(&self) -> Option<&ProcessedSet> {
         self.processed.as_ref().filter(|_| !self.pipelines.takes_repeats())
-    }
-
-    fn topic_metrics(&self, topic: &str) -> TopicMetrics {
-        self.metrics.topic(topic)
     }
 
     fn note_prepare_times(&self, times: &[Duration]) {

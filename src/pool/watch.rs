@@ -132,7 +132,7 @@ impl<T: Payload> Tasks<T> {
             #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
             let seconds = sum.map(|(_, age_ms)| age_ms as f64 / 1_000.0);
             let events = sum.map(|(lag, _)| lag.unsigned_abs());
-            self.shared.topic_metrics(topic).set_lag(events, seconds);
+            self.shared.metrics.topic(topic).set_lag(events, seconds);
         }
     }
 }

@@ -74,11 +74,6 @@ impl Postgres {
         })
     }
 
-    /// The pool of connections, for the parts of weir that read on their own.
-    pub fn connections(&self) -> &PgPool {
-        &self.pool
-    }
-
     /// Opens a transaction with its time-outs. Reads use one too: a connection that is cut off in the middle of an
     /// exchange is closed, where the pool would wait for it without a bound.
     async fn open(&self, action: &'static str) -> Result<tx::PgTx> {
