@@ -138,8 +138,8 @@ impl World {
     async fn kill(&mut self, id: &str, reason: &str, partition: i32, offset: i64) {
         let (topic, topic_id) = (self.topic.0.clone(), self.topic_id);
         self.sql(&format!(
-            "INSERT INTO weir_dead (pool, event_id, pipeline, reason, message, topic, topic_id, partition, \"offset\") \
-             VALUES ('storage', '{id}', 'persist', '{reason}', '', '{topic}', '{topic_id}', {partition}, {offset})"
+            "INSERT INTO weir_dead (pool, type, event_id, pipeline, reason, message, topic, topic_id, partition, \"offset\") \
+             VALUES ('storage', '', '{id}', 'persist', '{reason}', '', '{topic}', '{topic_id}', {partition}, {offset})"
         ))
         .await;
     }
