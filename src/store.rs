@@ -5,12 +5,19 @@
 //! never fresh again. What breaks it: a database that loses committed transactions without the ledger going
 //! back with them.
 
+mod connection;
+mod fault;
+mod migrations;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod table;
 
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
+#[cfg(feature = "sqlite")]
+pub use sqlite::Sqlite;
 pub use table::{Column, ColumnData, ColumnType, IdKey, KeyType, OnDuplicate, Table};
 
 use std::collections::{HashMap, HashSet};
@@ -20,6 +27,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::config;
 use crate::event::Origin;
 
 /// What an error asks of whoever meets it. Every store's and handler's error is put into one of these, once.
@@ -214,9 +222,30 @@ pub struct Count {
     pub by: Option<i64>,
 }
 
+/// The database at `store.url`, as its scheme says. Connects to nothing yet.
+///
+/// # Errors
+/// The address is none, or is of a database that this build does not know.
+pub fn open(store: &config::Store) -> Result<Arc<dyn Store>> {
+    match store.url.expose().split_once(':').map(|(scheme, _)| scheme) {
+        #[cfg(feature = "postgres")]
+        Some("postgres" | "postgresql") => Ok(Arc::new(Postgres::new(store)?)),
+        #[cfg(feature = "sqlite")]
+        Some("sqlite") => Ok(Arc::new(Sqlite::new(store)?)),
+        _ => Err(Error {
+            fault: Fault::Fatal,
+            action: "read store.url",
+            message: "it names no database that this build of weir knows: give postgres://… or sqlite://…".to_owned(),
+        }),
+    }
+}
+
 /// A database that pools can leave their effects in.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// Brings the schema up to this release, all or nothing by step. Steps of a newer release are left alone.
+    async fn migrate(&self) -> Result<()>;
+
     /// Whether the database answers and has weir's tables.
     async fn check(&self) -> Result<()>;
 
@@ -293,5 +322,13 @@ pub trait Tx: Send {
 
     /// PostgreSQL's own connection inside this transaction, for handlers with SQL of their own.
     #[cfg(feature = "postgres")]
-    fn postgres(&mut self) -> Option<&mut sqlx::PgConnection>;
+    fn postgres(&mut self) -> Option<&mut sqlx::PgConnection> {
+        None
+    }
+
+    /// SQLite's own connection inside this transaction, for handlers with SQL of their own.
+    #[cfg(feature = "sqlite")]
+    fn sqlite(&mut self) -> Option<&mut sqlx::SqliteConnection> {
+        None
+    }
 }

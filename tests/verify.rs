@@ -69,8 +69,12 @@ impl World {
         let database = format!("verify_{}", Uuid::new_v4().simple());
         let mut admin = PgConnection::connect(&services::env("POSTGRES_URL")).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut admin).await.unwrap();
-        let mut connection = PgConnection::connect(&url_of(&database)).await.unwrap();
-        sqlx::migrate!("migrations/postgres").run(&mut connection).await.unwrap();
+        let connection = PgConnection::connect(&url_of(&database)).await.unwrap();
+        let settings = weir::config::Store {
+            url: weir::config::Secret::from(url_of(&database)),
+            ..weir::config::Store::default()
+        };
+        weir::store::open(&settings).unwrap().migrate().await.unwrap();
         let topic = kafka::Topic::new(2);
         let consumer: BaseConsumer = kafka::client().create().unwrap();
         let topic_id = weir::source::topic_id(consumer.client(), &topic.0, kafka::PATIENCE).unwrap();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use crate::config::Config;
-use crate::store::{Fault, Postgres};
+use crate::store::{self, Fault};
 
 /// How often a database that does not answer yet is asked.
 const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
@@ -17,7 +17,7 @@ pub(super) struct Args {}
 /// Brings the schema up to this release; safe to run again, and while workers of the previous release run.
 pub(super) async fn run(_args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let settings = config.store.as_ref().context("store.url is not set: say which database to migrate")?;
-    let store = Postgres::new(settings)?;
+    let store = store::open(settings)?;
     let begun = Instant::now();
     let mut told = false;
     loop {

@@ -58,8 +58,8 @@ fn check_store(store: &Store, problems: &mut Vec<String>) {
     }
     at_most("store.connections", store.connections, CONNECTIONS_MAX, problems);
     let url = store.url.expose();
-    if !url.is_empty() && !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
-        problems.push("`store.url` must be an address such as postgres://user:password@host:5432/database".to_owned());
+    if !url.is_empty() && !["postgres://", "postgresql://", "sqlite://"].iter().any(|scheme| url.starts_with(scheme)) {
+        problems.push("`store.url` must be an address such as postgres://user:password@host:5432/database or sqlite:///path/weir.db".to_owned());
     }
     for (name, duration) in [
         ("store.statement_timeout", store.statement_timeout),

@@ -231,7 +231,7 @@ fn connect(config: &Config, pools: usize) -> Option<Result<Arc<dyn Store>, Build
     let mut settings = config.store.clone()?;
     let pools = u32::try_from(pools.max(1)).unwrap_or(u32::MAX);
     settings.connections = (settings.connections / pools).max(CONNECTIONS_MIN);
-    Some(store::Postgres::new(&settings).map(|store| Arc::new(store) as _).map_err(BuildError::from))
+    Some(store::open(&settings).map_err(BuildError::from))
 }
 
 fn assemble<T: Payload>(

@@ -1,14 +1,13 @@
 //! PostgreSQL. One connection pool a process; every transaction sets its own time-outs by `SET LOCAL`, so that
 //! a pooler in transaction mode works and a frozen owner cannot hold the ledger's row.
 
+pub(super) mod codes;
 mod dead;
 mod describe;
-mod fault;
 mod ledger;
 mod tx;
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +15,8 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
+use super::connection::{OpenTx, bounded};
+use super::migrations;
 use super::{Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter};
 use crate::config;
 
@@ -61,48 +62,23 @@ impl Postgres {
         Ok(Self { pool, begin, deadline })
     }
 
-    /// Brings the schema up to this release. Migrations of a newer release are left alone.
-    ///
-    /// # Errors
-    /// The database does not answer, or a migration fails; nothing of a failed migration stays.
-    pub async fn migrate(&self) -> Result<()> {
-        let mut migrator = sqlx::migrate!("migrations/postgres");
-        migrator.set_ignore_missing(true);
-        migrator.run(&self.pool).await.map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(error) => fault::error("migrate the schema", &error),
-            error => Error { fault: Fault::Hold, action: "migrate the schema", message: error.to_string() },
-        })
-    }
-
     /// Opens a transaction with its time-outs. Reads use one too: a connection that is cut off in the middle of an
     /// exchange is closed, where the pool would wait for it without a bound.
-    async fn open(&self, action: &'static str) -> Result<tx::PgTx> {
+    async fn open(&self, action: &'static str) -> Result<OpenTx<sqlx::Postgres>> {
         // Connecting takes a large future; boxed, it is not carried along by everything that begins a batch.
         let connection = bounded(self.deadline, action, Box::pin(self.pool.acquire())).await?;
-        let mut tx = tx::PgTx::new(connection, self.deadline);
-        let begin = sqlx::raw_sql(sqlx::AssertSqlSafe(self.begin.clone()));
-        bounded(self.deadline, action, begin.execute(tx.connection())).await?;
+        let mut tx = OpenTx::new(connection, self.deadline);
+        tx.run(action, &self.begin).await?;
         Ok(tx)
-    }
-}
-
-async fn bounded<T>(
-    deadline: Duration,
-    action: &'static str,
-    operation: impl Future<Output = sqlx::Result<T>> + Send,
-) -> Result<T> {
-    match tokio::time::timeout(deadline, operation).await {
-        Ok(result) => result.map_err(|error| fault::error(action, &error)),
-        Err(_) => Err(Error {
-            fault: Fault::Outage,
-            action,
-            message: format!("the database did not answer within {} s", deadline.as_secs_f32()),
-        }),
     }
 }
 
 #[async_trait]
 impl Store for Postgres {
+    async fn migrate(&self) -> Result<()> {
+        migrations::migrator(migrations::POSTGRES).run(&self.pool).await.map_err(migrations::failed)
+    }
+
     async fn check(&self) -> Result<()> {
         const ACTION: &str = "check the schema";
         let mut tx = self.open(ACTION).await?;

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row as _};
 use uuid::Uuid;
 
 use super::Error;
@@ -16,9 +16,33 @@ use crate::config;
 /// How often a database that does not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// What databases say each in its own way.
+struct Dialect {
+    /// From here on everything is seen as it is now, however long reading takes.
+    hold_still: &'static str,
+    /// The type of column $2 of table $1.
+    column_type: &'static str,
+    /// Every counter: minutes since 1970, dimension, member, count.
+    stats: &'static str,
+}
+
+const POSTGRES: Dialect = Dialect {
+    hold_still: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; \
+                 SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL application_name = 'weir verify'",
+    column_type: "SELECT format_type(atttypid, NULL) FROM pg_attribute \
+                  WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped",
+    stats: "SELECT (extract(epoch FROM minute) / 60)::bigint, dimension, member, count FROM message_stats",
+};
+
+const SQLITE: Dialect = Dialect {
+    hold_still: "BEGIN; SELECT count(*) FROM weir_ledger",
+    column_type: "SELECT lower(type) FROM pragma_table_info(trim($1, '\"')) WHERE name = $2",
+    stats: "SELECT CAST(strftime('%s', minute) AS INTEGER) / 60, dimension, member, count FROM message_stats",
+};
+
 /// A table whose key column holds a pool's ids.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     pub(super) name: String,
     select: String,
     pub(super) key: KeyKind,
@@ -28,28 +52,31 @@ pub(super) struct Table {
 pub(super) type Ledger = HashMap<(Uuid, i32), i64>;
 
 /// A connection to the pools' database.
-pub(super) struct Database(PgConnection);
+pub(crate) struct Database {
+    connection: AnyConnection,
+    dialect: Dialect,
+}
 
 impl Database {
     /// Connects, and waits for a database that does not answer yet.
-    pub(super) async fn connect(store: &config::Store, patience: Duration) -> Result<Self, Error> {
-        let failed = |source| Error::database("connect to the database (store.url)", source);
-        let options: PgConnectOptions = store.url.expose().parse().map_err(failed)?;
-        let options = options.application_name("weir verify").disable_statement_logging();
+    pub(crate) async fn connect(store: &config::Store, patience: Duration) -> Result<Self, Error> {
+        sqlx::any::install_default_drivers();
+        let url = store.url.expose();
+        let dialect = if url.starts_with("sqlite:") { SQLITE } else { POSTGRES };
         let begun = Instant::now();
         loop {
-            match PgConnection::connect_with(&options).await {
-                Ok(connection) => return Ok(Self(connection)),
+            match AnyConnection::connect(url).await {
+                Ok(connection) => return Ok(Self { connection, dialect }),
                 Err(sqlx::Error::Io(_)) if begun.elapsed() < patience => {
                     tokio::time::sleep(ASK_AGAIN).await;
                 }
-                Err(source) => return Err(failed(source)),
+                Err(source) => return Err(Error::database("connect to the database (store.url)", source)),
             }
         }
     }
 
-    /// The tables that `persist` pipelines write: `None` for a pool that has no such pipeline.
-    pub(super) async fn tables(&mut self, pool: &config::Pool) -> Result<Vec<Table>, Error> {
+    /// The tables that `persist` pipelines write; none for a pool that has no such pipeline.
+    pub(crate) async fn tables(&mut self, pool: &config::Pool) -> Result<Vec<Table>, Error> {
         let mut tables = Vec::new();
         for pipeline in pool.pipelines.iter().filter(|pipeline| pipeline.handler == "persist") {
             let name = pipeline.table.as_deref().unwrap_or("messages");
@@ -64,85 +91,88 @@ impl Database {
 
     async fn table(&mut self, name: &str, key: &str) -> Result<Table, Error> {
         let quoted = name.split('.').map(quote).collect::<Vec<_>>().join(".");
-        let kind: Option<String> = sqlx::query_scalar(
-            "SELECT format_type(atttypid, NULL) FROM pg_attribute \
-             WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped",
-        )
-        .bind(&quoted)
-        .bind(key)
-        .fetch_optional(&mut self.0)
-        .await
-        .map_err(|source| Error::database(format!("look at table {name}"), source))?;
+        let kind: Option<String> = sqlx::query_scalar(self.dialect.column_type)
+            .bind(quoted.as_str())
+            .bind(key)
+            .fetch_optional(&mut self.connection)
+            .await
+            .map_err(|source| Error::database(format!("look at table {name}"), source))?;
         let key_kind = match kind.as_deref() {
             None => {
                 return Err(Error::NoKey { table: name.to_owned(), key: key.to_owned() });
             }
             Some("uuid") => KeyKind::Uuid,
-            Some("smallint" | "integer" | "bigint") => KeyKind::Integer,
+            Some("smallint" | "integer" | "bigint" | "int" | "int2" | "int4" | "int8") => KeyKind::Integer,
             Some(_) => KeyKind::Text,
         };
-        let select = format!("SELECT {}::text FROM {quoted}", quote(key));
+        let select = format!("SELECT CAST({} AS text) FROM {quoted}", quote(key));
         Ok(Table { name: name.to_owned(), select, key: key_kind })
     }
 
     /// From here to [`Database::release`] everything is seen as it is now.
-    pub(super) async fn hold_still(&mut self) -> Result<(), Error> {
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; \
-                     SET LOCAL idle_in_transaction_session_timeout = 0";
-        self.execute(begin, "begin the audit's transaction").await
+    pub(crate) async fn hold_still(&mut self) -> Result<(), Error> {
+        self.execute(self.dialect.hold_still, "begin the audit's transaction").await
     }
 
-    pub(super) async fn release(&mut self) -> Result<(), Error> {
+    pub(crate) async fn release(&mut self) -> Result<(), Error> {
         self.execute("ROLLBACK", "end the audit's transaction").await
     }
 
     async fn execute(&mut self, sql: &'static str, what: &str) -> Result<(), Error> {
-        let done = sqlx::raw_sql(sql).execute(&mut self.0).await;
+        let done = sqlx::raw_sql(sql).execute(&mut self.connection).await;
         done.map(drop).map_err(|source| Error::database(what, source))
     }
 
     /// A group's places, and the ids of all topics that it ever read.
     pub(super) async fn ledger(&mut self, group: &str) -> Result<(Ledger, BTreeSet<Uuid>), Error> {
-        let rows: Vec<(Uuid, i32, i64)> =
-            sqlx::query_as("SELECT topic_id, partition, next_offset FROM weir_ledger WHERE group_name = $1")
-                .bind(group)
-                .fetch_all(&mut self.0)
-                .await
-                .map_err(|source| Error::database("read weir_ledger", source))?;
-        let topics = rows.iter().map(|row| row.0).collect();
-        Ok((rows.into_iter().map(|(topic, partition, next)| ((topic, partition), next)).collect(), topics))
+        let failed = |source| Error::database("read weir_ledger", source);
+        let select = "SELECT CAST(topic_id AS text), partition, next_offset FROM weir_ledger WHERE group_name = $1";
+        let rows = sqlx::query(select).bind(group).fetch_all(&mut self.connection).await.map_err(failed)?;
+        let place = |row: &AnyRow| {
+            let topic: String = row.try_get(0)?;
+            let topic = topic.parse::<Uuid>().map_err(|error| sqlx::Error::Decode(error.into()))?;
+            // SQLite has one size of number, PostgreSQL several.
+            let partition = row.try_get::<i32, _>(1).or_else(|_| narrow(row.try_get::<i64, _>(1)?))?;
+            Ok(((topic, partition), row.try_get(2)?))
+        };
+        let ledger: Ledger = rows.iter().map(place).collect::<sqlx::Result<_>>().map_err(failed)?;
+        let topics = ledger.keys().map(|(topic, _)| *topic).collect();
+        Ok((ledger, topics))
     }
 
     /// Shows every id in a table.
-    pub(super) async fn ids(&mut self, table: &Table, each: impl FnMut(&str)) -> Result<(), Error> {
-        let ids = sqlx::query_scalar(AssertSqlSafe(table.select.as_str())).fetch(&mut self.0);
+    pub(crate) async fn ids(&mut self, table: &Table, each: impl FnMut(&str)) -> Result<(), Error> {
+        let ids = sqlx::query_scalar(AssertSqlSafe(table.select.as_str())).fetch(&mut self.connection);
         show(ids, each).await.map_err(|source| Error::database(format!("read table {}", table.name), source))
     }
 
     /// Shows every id that a pool without a table of its own has settled.
     pub(super) async fn seen(&mut self, pool: &str, each: impl FnMut(&str)) -> Result<(), Error> {
-        let ids = sqlx::query_scalar("SELECT event_id FROM weir_seen WHERE pool = $1").bind(pool).fetch(&mut self.0);
+        let ids = sqlx::query_scalar("SELECT event_id FROM weir_seen WHERE pool = $1");
+        let ids = ids.bind(pool).fetch(&mut self.connection);
         show(ids, each).await.map_err(|source| Error::database("read weir_seen", source))
     }
 
     /// Shows the id of every dead row of a pool.
-    pub(super) async fn dead(&mut self, pool: &str, each: impl FnMut(&str)) -> Result<(), Error> {
-        let ids = sqlx::query_scalar("SELECT event_id FROM weir_dead WHERE pool = $1").bind(pool).fetch(&mut self.0);
+    pub(crate) async fn dead(&mut self, pool: &str, each: impl FnMut(&str)) -> Result<(), Error> {
+        let ids = sqlx::query_scalar("SELECT event_id FROM weir_dead WHERE pool = $1");
+        let ids = ids.bind(pool).fetch(&mut self.connection);
         show(ids, each).await.map_err(|source| Error::database("read weir_dead", source))
     }
 
     /// Shows every counter and its count.
-    pub(super) async fn stats(&mut self, mut each: impl FnMut(Counter, i64)) -> Result<(), Error> {
-        let mut rows = sqlx::query_as::<_, (i64, String, String, i64)>(
-            "SELECT (extract(epoch FROM minute) / 60)::bigint, dimension, member, count FROM message_stats",
-        )
-        .fetch(&mut self.0);
+    pub(crate) async fn stats(&mut self, mut each: impl FnMut(Counter, i64)) -> Result<(), Error> {
+        let mut rows = sqlx::query_as::<_, (i64, String, String, i64)>(self.dialect.stats).fetch(&mut self.connection);
         let failed = |source| Error::database("read message_stats", source);
         while let Some((minute, dimension, member, count)) = rows.try_next().await.map_err(failed)? {
             each(Counter { minute, dimension, member }, count);
         }
         Ok(())
     }
+}
+
+fn narrow(partition: i64) -> sqlx::Result<i32> {
+    i32::try_from(partition).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 async fn show(

@@ -31,7 +31,7 @@ pub(super) fn digest(parts: &[&str]) -> Digest {
 
 /// How a pool's ids are kept: what the database gives back for an id that it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyKind {
+pub(crate) enum KeyKind {
     Text,
     Uuid,
     Integer,
@@ -56,7 +56,7 @@ impl KeyKind {
 
 /// One counter that an event adds to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Counter {
+pub(crate) struct Counter {
     pub(super) minute: i64,
     pub(super) dimension: String,
     pub(super) member: String,

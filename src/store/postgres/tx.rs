@@ -3,35 +3,18 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Postgres};
 use uuid::Uuid;
 
-use super::bounded;
+use crate::store::connection::{OpenTx, bounded};
 use crate::store::{
     ColumnData, ColumnType, Count, DeadRow, Fence, Held, IdKey, KeyType, LedgerRow, OnDuplicate, Place, Result, Table,
     Tx,
 };
 
-/// A connection inside a transaction. Dropped before its end, it closes the connection, and the server undoes
-/// what was done: a connection cut off in the middle of an exchange must never be used again.
-pub(super) struct PgTx {
-    connection: Option<PoolConnection<Postgres>>,
-    deadline: Duration,
-}
-
-impl PgTx {
-    pub(super) fn new(connection: PoolConnection<Postgres>, deadline: Duration) -> Self {
-        Self { connection: Some(connection), deadline }
-    }
-
-    pub(super) fn connection(&mut self) -> &mut PgConnection {
-        self.connection.as_mut().expect("the connection leaves only with the end of the transaction")
-    }
-
+impl OpenTx<Postgres> {
     /// Takes a partition over if its row is still as it was read.
     pub(super) async fn claim(&mut self, place: &Place, read: LedgerRow, token: Uuid) -> Result<bool> {
         let update = sqlx::query(
@@ -47,31 +30,10 @@ impl PgTx {
         let done = bounded(self.deadline, "claim a partition", update.execute(self.connection())).await?;
         Ok(done.rows_affected() == 1)
     }
-
-    /// Commits.
-    pub(super) async fn finish(self) -> Result<()> {
-        Box::new(self).commit().await
-    }
-
-    /// Ends the transaction; the connection goes back to the pool only when the server has said so.
-    async fn end(mut self: Box<Self>, action: &'static str, sql: &'static str) -> Result<()> {
-        let deadline = self.deadline;
-        bounded(deadline, action, sqlx::raw_sql(sql).execute(self.connection())).await?;
-        drop(self.connection.take());
-        Ok(())
-    }
-}
-
-impl Drop for PgTx {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            drop(connection.detach());
-        }
-    }
 }
 
 #[async_trait]
-impl Tx for PgTx {
+impl Tx for OpenTx<Postgres> {
     async fn fence(&mut self, held: &Held, next: i64, pool: &str) -> Result<Fence> {
         let place = &held.place;
         let update = sqlx::query_scalar::<_, bool>(

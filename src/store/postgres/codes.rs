@@ -1,23 +1,10 @@
-//! The one place where PostgreSQL's errors are classified, by SQLSTATE
+//! What PostgreSQL's error codes ask for, by SQLSTATE
 //! (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 
-use crate::store::{Error, Fault};
-
-/// A store error from the driver's.
-pub(super) fn error(action: &'static str, error: &sqlx::Error) -> Error {
-    let fault = classify(error);
-    let message = match error {
-        sqlx::Error::Database(database) => {
-            let code = database.code().unwrap_or_default();
-            format!("{} (SQLSTATE {code}){}", public_message(database.message(), fault), advice(&code))
-        }
-        other => other.to_string(),
-    };
-    Error { fault, action, message }
-}
+use crate::store::Fault;
 
 /// What an operator can do about what no retry mends.
-fn advice(code: &str) -> &'static str {
+pub(in crate::store) fn advice(code: &str) -> &'static str {
     match code {
         "42P01" | "42703" => ": run `weir migrate`, or make the table as the pool's mapping expects it",
         "42501" => ": grant weir's role what it needs on its tables",
@@ -27,35 +14,7 @@ fn advice(code: &str) -> &'static str {
     }
 }
 
-/// For handlers with SQL of their own: `?` classifies what the driver says.
-impl From<sqlx::Error> for Error {
-    fn from(driver: sqlx::Error) -> Self {
-        error("run a handler's statement", &driver)
-    }
-}
-
-/// PostgreSQL quotes the offending value in some data errors; a payload must not reach a log.
-fn public_message(message: &str, fault: Fault) -> &str {
-    match fault {
-        Fault::Reject => message.split_once(": ").map_or(message, |(head, _)| head),
-        _ => message,
-    }
-}
-
-fn classify(error: &sqlx::Error) -> Fault {
-    match error {
-        sqlx::Error::Database(database) => classify_code(&database.code().unwrap_or_default()),
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
-            Fault::Outage
-        }
-        sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) | sqlx::Error::PoolClosed => Fault::Fatal,
-        sqlx::Error::Encode(_) => Fault::Reject,
-        // A result that does not decode or a column that is not there: the schema is not the one we know.
-        _ => Fault::Hold,
-    }
-}
-
-fn classify_code(code: &str) -> Fault {
+pub(in crate::store) fn classify(code: &str) -> Fault {
     match code {
         "57014" => Fault::TooSlow,
         // Lock time-out, serialization failure, deadlock, and time-outs that ended the session.
@@ -101,13 +60,7 @@ mod tests {
             ("", Fault::Hold),
         ];
         for (code, fault) in cases {
-            assert_eq!(classify_code(code), fault, "{code}");
+            assert_eq!(classify(code), fault, "{code}");
         }
-    }
-
-    #[test]
-    fn a_refused_value_is_not_quoted() {
-        let message = "invalid input syntax for type uuid: \"secret\"";
-        assert_eq!(public_message(message, Fault::Reject), "invalid input syntax for type uuid");
     }
 }

@@ -1,0 +1,73 @@
+//! The schema's steps, compiled in. A step is a file in `migrations/` and a line here.
+
+use std::borrow::Cow;
+
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+
+use super::{Error, Fault, fault};
+
+/// A file's name and its text.
+type Step = (&'static str, &'static str);
+
+#[cfg(feature = "postgres")]
+pub(super) const POSTGRES: &[Step] = &[
+    ("0001_core", include_str!("../../migrations/postgres/0001_core.sql")),
+    ("0002_messages", include_str!("../../migrations/postgres/0002_messages.sql")),
+];
+
+#[cfg(feature = "sqlite")]
+pub(super) const SQLITE: &[Step] = &[
+    ("0001_core", include_str!("../../migrations/sqlite/0001_core.sql")),
+    ("0002_messages", include_str!("../../migrations/sqlite/0002_messages.sql")),
+];
+
+/// Applies the steps that a database lacks. Those of a newer release are left alone.
+pub(super) fn migrator(steps: &[Step]) -> Migrator {
+    let mut migrator = Migrator::with_migrations(steps.iter().map(migration).collect());
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+/// What a step that failed asks for.
+pub(super) fn failed(error: MigrateError) -> Error {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            fault::error("migrate the schema", &error)
+        }
+        error => Error { fault: Fault::Hold, action: "migrate the schema", message: error.to_string() },
+    }
+}
+
+fn migration((name, sql): &Step) -> Migration {
+    let (version, description) = name.split_once('_').expect("a file is named by its number and what it does");
+    let version = version.parse().expect("a file's name begins with its number");
+    Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, sql.into_sql_str(), false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(database: &str) -> Vec<String> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(database);
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.map(|name| name.trim_end_matches(".sql").to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn every_file_is_a_step_and_every_step_has_its_file() {
+        let all: Vec<(&str, &[Step])> = vec![
+            #[cfg(feature = "postgres")]
+            ("postgres", POSTGRES),
+            #[cfg(feature = "sqlite")]
+            ("sqlite", SQLITE),
+        ];
+        for (database, steps) in all {
+            assert_eq!(steps.iter().map(|(name, _)| *name).collect::<Vec<_>>(), files(database), "{database}");
+            assert!(steps.iter().map(migration).is_sorted_by_key(|step| step.version));
+        }
+    }
+}
