@@ -3,6 +3,8 @@
 //! Exit codes: 0 on success, 1 on failure, 2 on bad usage or configuration.
 
 mod check;
+#[cfg(feature = "demo")]
+mod demo;
 mod migrate;
 mod publish;
 mod run;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::pool::BuildError;
@@ -42,6 +45,8 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Check(check::Args),
+    #[cfg(feature = "demo")]
+    Demo(demo::Args),
     /// Brings the database's schema up to this release
     Migrate(migrate::Args),
     Publish(publish::Args),
@@ -66,18 +71,46 @@ pub fn main() -> ExitCode {
 }
 
 fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
+    #[cfg(feature = "demo")]
+    if let Command::Demo(args) = cli.command {
+        return show(args, &cli.config, &cli.set);
+    }
     let config = Config::load(&cli.config, &cli.set)?;
-    telemetry::init(&config.log)?;
-    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
-    let done = runtime.block_on(async {
+    telemetry::init(&config.log, None)?;
+    with_runtime(async {
         match cli.command {
+            #[cfg(feature = "demo")]
+            Command::Demo(_) => unreachable!("it has run"),
             Command::Check(args) => check::run(&args, &config),
             Command::Migrate(args) => migrate::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,
             Command::Run(args) => run::run(args, config).await,
             Command::Verify(args) => verify::run(args, config).await,
         }
-    });
+    })
+}
+
+/// The demo makes its own configuration. While it has the terminal, the log is held back.
+#[cfg(feature = "demo")]
+fn show(args: demo::Args, files: &[PathBuf], sets: &[String]) -> anyhow::Result<ExitCode> {
+    if !files.is_empty() || !sets.is_empty() {
+        let problem = "the demo makes its own configuration: leave --config and --set out; see `weir demo --help`";
+        return Err(Usage(problem.to_owned()).into());
+    }
+    let view = args.view();
+    let held = view.is_live().then(telemetry::HeldLog::default);
+    let log = config::Log { level: "warn".to_owned(), ..config::Log::default() };
+    telemetry::init(&log, held.clone())?;
+    let done = with_runtime(demo::run(args, view));
+    if let Some(held) = held {
+        held.release();
+    }
+    done
+}
+
+fn with_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    let done = runtime.block_on(command);
     // A call that blocks its thread, such as one to a broker that is away, is not waited for.
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     done
@@ -114,6 +147,29 @@ fn pool_names(only: &[String], config: &Config) -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(names)
+}
+
+/// Cancelled by the first SIGINT or SIGTERM; a second one ends the process at once.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if first {
+                tracing::info!("stopping: finishing the batches in hand; a second signal ends at once");
+                token.cancel();
+            }
+        }
+        std::process::exit(1);
+    });
+    Ok(shutdown)
 }
 
 /// Prints a command's answer. A reader that has seen enough and closed the pipe is no failure.

@@ -178,6 +178,15 @@ impl Mirror {
         let admin: AdminClient<DefaultClientContext> =
             self.client.create().map_err(|error| format!("cannot start the admin client: {error}"))?;
         let names: HashSet<String> = topics.iter().map(|topic| mirror_topic(topic, &self.pool)).collect();
+        let (admin, names) = tokio::task::spawn_blocking(move || {
+            let missing = names.into_iter().filter(|name| !exists(&admin, name)).collect::<HashSet<_>>();
+            (admin, missing)
+        })
+        .await
+        .map_err(|error| format!("cannot look for topics: {error}"))?;
+        if names.is_empty() {
+            return Ok(());
+        }
         let new: Vec<NewTopic<'_>> =
             names.iter().map(|name| NewTopic::new(name, -1, TopicReplication::Fixed(-1))).collect();
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
@@ -190,6 +199,13 @@ impl Mirror {
             .collect();
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
+}
+
+/// Whether a broker knows the topic. Blocks.
+fn exists(admin: &AdminClient<DefaultClientContext>, topic: &str) -> bool {
+    let metadata = admin.inner().fetch_metadata(Some(topic), REQUEST_TIMEOUT);
+    metadata
+        .is_ok_and(|metadata| metadata.topics().iter().any(|known| known.name() == topic && known.error().is_none()))
 }
 
 #[cfg(test)]

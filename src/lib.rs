@@ -20,12 +20,15 @@
 //! | [`metrics`] | every metric's name, labels and help |
 //! | [`telemetry`] | logs |
 //! | [`admin`] | health and metrics over HTTP |
+//! | [`demo`] | everything in one process |
 //! | [`cli`] | one file a subcommand |
 
 pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod dead_letter;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod event;
 pub mod handler;
 pub mod metrics;

@@ -68,6 +68,7 @@ struct Families {
     dead_events: IntCounterVec,
     dead_unpublished: IntGaugeVec,
     retries: IntCounterVec,
+    batch_limit: IntGaugeVec,
     holds: IntGaugeVec,
     fences: IntCounterVec,
     claims: IntCounterVec,
@@ -166,6 +167,12 @@ impl Families {
                 "weir_retries_total",
                 "Attempts repeated after a transient failure, by reason.",
                 &["pool", "reason"],
+            ),
+            batch_limit: gauges(
+                r,
+                "weir_batch_limit_events",
+                "The most events that the next batch may have, on the partition where it is least.",
+                &["pool"],
             ),
             holds: gauges(r, "weir_holds", "Partitions held now, waiting for somebody to act.", &["pool"]),
             fences: counters(
@@ -284,6 +291,7 @@ mod tests {
             "weir_dead_events_total",
             "weir_dead_unpublished",
             "weir_retries_total",
+            "weir_batch_limit_events",
             "weir_holds",
             "weir_fences_total",
             "weir_claims_total",

@@ -5,6 +5,7 @@
 //! when its task is joined; one partition's trouble does not keep another waiting, and one pool's no other pool.
 //! What breaks it: a handler that blocks its thread.
 
+mod batch_size;
 mod build;
 mod forget;
 mod gate;
@@ -18,6 +19,7 @@ mod topics;
 mod watch;
 
 pub use build::{BuildError, PoolBuilder, Process};
+pub use progress::{PartitionStanding, Phase, Standings};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,6 +102,7 @@ pub struct Pool<T> {
     processed: Option<ProcessedSet>,
     metrics: PoolMetrics,
     health: PoolHealth,
+    standings: Standings,
 }
 
 /// What all tasks of a pool share.
@@ -107,6 +110,7 @@ struct Shared<T> {
     name: Arc<str>,
     group: Arc<str>,
     config: config::Pool,
+    budget: config::Budget,
     pipelines: Pipelines<T>,
     pipeline_metrics: Vec<PipelineMetrics>,
     decoding: Decoding<T>,
@@ -124,6 +128,12 @@ impl<T: Payload> Pool<T> {
         PoolBuilder::new(name)
     }
 
+    /// Shows where the pool's partitions stand, for as long as anybody holds it.
+    #[must_use]
+    pub fn standings(&self) -> Standings {
+        self.standings.clone()
+    }
+
     /// Runs until it is told to stop: then stops fetching, finishes the batches in hand, commits and leaves the group.
     ///
     /// # Errors
@@ -137,11 +147,11 @@ impl<T: Payload> Pool<T> {
         let kafka = self.kafka.clone();
         let drain_deadline = self.config.drain_deadline;
         let stall_after = Duration::from_millis(kafka.max_poll_interval_ms);
-        let health = self.health.clone();
+        let (health, standings) = (self.health.clone(), self.standings.clone());
         let Some(partitions) = self.broker_answers(&shutdown).await? else { return Ok(()) };
         let (mut source, shared) = self.start(partitions)?;
         let background = CancellationToken::new();
-        let mut tasks = Tasks::new(Arc::clone(&shared), drain_deadline);
+        let mut tasks = Tasks::new(Arc::clone(&shared), standings, drain_deadline);
         let letters = Mirror::new(&kafka, &shared.name, Arc::clone(&shared.pipelines.store), shared.metrics.clone());
         let letters = tokio::spawn(letters.run(
             shared.pipelines.id_key().cloned(),
@@ -241,11 +251,14 @@ impl<T: Payload> Pool<T> {
         };
         let source = Source::start(subscription, partitions)
             .map_err(|error| Error::Kafka { pool: Arc::clone(&self.name), message: error.to_string() })?;
+        let budget = config::Budget::of(&self.kafka, &self.config);
+        tracing::info!(pool = &*self.name, "{budget}");
         let gate = Arc::new(Gate::new(Arc::clone(&self.name), Arc::clone(&self.pipelines.store)));
         let pipeline_metrics = self.pipelines.names().map(|name| self.metrics.pipeline(name)).collect();
         let shared = Shared {
             name: self.name,
             group: self.group,
+            budget,
             config: self.config,
             pipelines: self.pipelines,
             pipeline_metrics,

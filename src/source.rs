@@ -28,6 +28,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use crate::config;
 use crate::metrics::PoolMetrics;
@@ -70,6 +71,8 @@ pub(crate) struct SourceHandle {
     consumer: Arc<BaseConsumer<Context>>,
     pub(crate) watermarks: Arc<Watermarks>,
     closing: Arc<AtomicBool>,
+    /// Which broker is asked for topic ids; `None`: the controller.
+    topic_id_broker: Option<i32>,
 }
 
 /// What a pool asks of its consumer.
@@ -149,7 +152,12 @@ impl Source {
         let topics: Vec<&str> = subscription.config.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics)?;
         let closing = Arc::new(AtomicBool::new(false));
-        let handle = SourceHandle { consumer: Arc::clone(&consumer), watermarks, closing };
+        let handle = SourceHandle {
+            consumer: Arc::clone(&consumer),
+            watermarks,
+            closing,
+            topic_id_broker: subscription.kafka.topic_id_broker,
+        };
         let committing = Committer::start(&subscription, &consumer, Arc::clone(&handle.watermarks))?;
         let poller = Poller { handle: handle.clone(), sender, committing, on_poll: subscription.on_poll };
         drop(consumer);
@@ -201,6 +209,16 @@ impl SourceHandle {
             consumer.incremental_assign(&position)
         })
         .await
+    }
+
+    /// Asks a broker for a topic's id.
+    pub(crate) async fn topic_id(&self, topic: &str) -> Result<Uuid, TopicIdError> {
+        let (consumer, broker, name) = (Arc::clone(&self.consumer), self.topic_id_broker, topic.to_owned());
+        let ask = move || native::topic_id_from(consumer.client(), broker, &name, REQUEST_TIMEOUT);
+        tokio::task::spawn_blocking(ask).await.unwrap_or_else(|_| {
+            let message = "the process is ending".to_owned();
+            Err(TopicIdError::Unanswered { topic: topic.to_owned(), message })
+        })
     }
 
     /// Runs a call that asks the broker something.

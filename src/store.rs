@@ -10,12 +10,14 @@ mod fault;
 mod migrations;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod scratch;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod table;
 
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
+pub use scratch::Scratch;
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
 pub use table::{Column, ColumnData, ColumnType, IdKey, KeyType, OnDuplicate, Table};

@@ -27,6 +27,10 @@ use tokio::runtime::Handle;
 use crate::config::Config;
 use crate::source::TopicIdError;
 use audit::Audit;
+#[cfg(feature = "demo")]
+pub(crate) use database::Database;
+#[cfg(feature = "demo")]
+pub(crate) use events::Counter;
 
 /// How many findings of a kind are named.
 const NAMED_MAX: usize = 10;

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the command line down to what depends on nothing; a module may use those after it.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["cli"],
+    &["demo"],
     &["pool"],
     &["dead_letter", "verify"],
     &["pipeline", "source"],
@@ -17,7 +18,7 @@ const LAYERS: [&[&str]; 8] = [
 
 /// Crates and the modules that may use them.
 const HOMES: [(&str, &[&str]); 3] = [
-    ("rdkafka", &["source", "publish", "dead_letter", "verify", "event", "pool", "config"]),
+    ("rdkafka", &["source", "publish", "dead_letter", "verify", "event", "pool", "config", "demo"]),
     ("sqlx", &["store", "verify"]),
     ("redis", &["once"]),
 ];

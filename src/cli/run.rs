@@ -26,7 +26,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let names = super::pool_names(&args.pools, &config)?;
     let process = Process { metrics: Metrics::new(), health: Health::new(names.iter().map(String::as_str)) };
-    let shutdown = stop_signal()?;
+    let shutdown = super::stop_signal()?;
     let (metrics, health) = (process.metrics.clone(), process.health.clone());
     let (_, admin) = admin::serve(config.health.listen, metrics, health, shutdown.clone()).await?;
     let mut running = tokio::task::JoinSet::new();
@@ -78,27 +78,4 @@ async fn build(
             () = tokio::time::sleep(ASK_AGAIN) => {}
         }
     }
-}
-
-/// Cancelled by the first SIGINT or SIGTERM; a second one ends the process at once.
-fn stop_signal() -> anyhow::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let shutdown = CancellationToken::new();
-    let token = shutdown.clone();
-    tokio::spawn(async move {
-        for first in [true, false] {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if first {
-                tracing::info!("stopping: finishing the batches in hand; a second signal ends at once");
-                token.cancel();
-            }
-        }
-        std::process::exit(1);
-    });
-    Ok(shutdown)
 }

@@ -56,6 +56,7 @@ struct Series {
     lookups: Lookups,
     dead: [IntCounter; DEAD_REASONS.len()],
     dead_unpublished: IntGauge,
+    batch_limit: IntGauge,
     holds: IntGauge,
     fences: IntCounter,
     claims: IntCounter,
@@ -97,6 +98,7 @@ impl PoolMetrics {
             },
             dead: DEAD_REASONS.map(|reason| f.dead_events.with_label_values(&[pool, reason])),
             dead_unpublished: f.dead_unpublished.with_label_values(&by_pool),
+            batch_limit: f.batch_limit.with_label_values(&by_pool),
             holds: f.holds.with_label_values(&by_pool),
             fences: f.fences.with_label_values(&by_pool),
             claims: f.claims.with_label_values(&by_pool),
@@ -183,6 +185,11 @@ impl PoolMetrics {
         self.0.families.retries.with_label_values(&[self.0.pool.as_str(), reason]).inc();
     }
 
+    /// The most events of the next batch, on the partition where it is least.
+    pub fn set_batch_limit(&self, events: usize) {
+        self.0.batch_limit.set(count(events));
+    }
+
     /// Partitions held now.
     pub fn set_holds(&self, partitions: usize) {
         self.0.holds.set(count(partitions));
@@ -265,6 +272,6 @@ pub struct PipelineMetrics {
     pub prepare_seconds: Histogram,
 }
 
-fn count(partitions: usize) -> i64 {
-    i64::try_from(partitions).unwrap_or(i64::MAX)
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Pool;
+use super::{Pool, Standings};
 use crate::admin::Health;
 use crate::config::{self, Config, Start};
 use crate::event::{Decode, Document, Event, Fields, FieldsError, Json, Payload};
@@ -259,5 +259,6 @@ fn assemble<T: Payload>(
         processed,
         metrics,
         health: process.health.pool(pool),
+        standings: Standings::default(),
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::batch_size::BatchSize;
 use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
 use crate::event::{Payload, Record};
@@ -56,8 +57,7 @@ pub(super) struct Task<T> {
     /// Makes the task read the ledger, claim and seek again.
     pub(super) nudge: Arc<Notify>,
     pub(super) progress: Arc<Progress>,
-    /// How many records the next batch may have.
-    pub(super) batch_records: usize,
+    pub(super) batch_size: BatchSize,
     pub(super) rejects: Rejects,
     /// Counts its topic's events, redeliveries included.
     pub(super) consumed: prometheus::IntCounter,
@@ -128,8 +128,7 @@ impl<T: Payload> Task<T> {
 
     async fn fetch(&mut self, fetching: &mut Fetching) -> Result<Fetched, Halt> {
         let config = &self.shared.config;
-        let limits =
-            Limits { records: config.max_poll_records, bytes: config.batch_bytes, linger: config.batch_linger };
+        let limits = Limits { records: self.batch_size.now(), bytes: config.batch_bytes, linger: config.batch_linger };
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Halt::Stop),
@@ -213,7 +212,7 @@ impl<T: Payload> Task<T> {
             self.wait_for(&format!("the partition to be fetched: {error}")).await?;
             return Err(Halt::Retake);
         }
-        let topic_id = super::topics::ask(&self.shared.source, &self.topic).await;
+        let topic_id = self.shared.source.topic_id(&self.topic).await;
         if topic_id.is_ok_and(|id| id != held.place.origin.topic_id) {
             return Err(Halt::Retake);
         }
@@ -246,14 +245,12 @@ impl<T: Payload> Task<T> {
         self.progress.enter(Phase::Working);
         while !rest.is_empty() {
             self.progress.lock().oldest_in_hand_ms = rest.first().map(|record| record.timestamp_ms);
-            let later = rest.split_off(self.batch_records.min(rest.len()));
+            let later = rest.split_off(self.batch_size.now().min(rest.len()));
             if let Some(mut smaller) = self.settle(std::mem::take(&mut rest), held).await? {
                 smaller.extend(later);
                 rest = smaller;
             } else {
                 rest = later;
-                let max = self.shared.config.max_poll_records;
-                self.batch_records = (self.batch_records * 2).min(max);
             }
         }
         Ok(())

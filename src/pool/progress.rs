@@ -1,15 +1,16 @@
 //! What a partition's task lets others see: where it stands and what it waits for.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use uuid::Uuid;
 
 use crate::store::Held;
 
-/// What a task is doing.
+/// What a partition's task is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Phase {
+pub enum Phase {
     /// Becoming the partition's owner.
     TakingOver,
     /// Waiting for records.
@@ -20,6 +21,65 @@ pub(super) enum Phase {
     Waiting(String),
     /// Held until a person does something; says what.
     Held(String),
+}
+
+impl Phase {
+    /// The word for views and logs.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::TakingOver => "taking over",
+            Self::Polling => "polling",
+            Self::Working => "working",
+            Self::Waiting(_) => "waiting",
+            Self::Held(_) => "held",
+        }
+    }
+}
+
+/// Where one partition stands.
+#[derive(Debug, Clone)]
+pub struct PartitionStanding {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// What its task is doing.
+    pub phase: Phase,
+    /// The first offset that is not settled; `None` until the partition is claimed.
+    pub next_offset: Option<i64>,
+    /// The most events of its next batch; 0 until the first one is settled.
+    pub batch_events_max: usize,
+}
+
+/// Where a pool's partitions stand in this process, for whoever watches. Clones show the same pool.
+#[derive(Debug, Clone, Default)]
+pub struct Standings(Arc<Mutex<HashMap<(String, i32), Arc<Progress>>>>);
+
+impl Standings {
+    /// The partitions that this process has now, by topic and number.
+    pub fn list(&self) -> Vec<PartitionStanding> {
+        let mut list: Vec<_> = self
+            .lock()
+            .iter()
+            .map(|((topic, partition), progress)| {
+                let standing = progress.lock();
+                PartitionStanding {
+                    topic: topic.clone(),
+                    partition: *partition,
+                    phase: standing.phase.clone(),
+                    next_offset: standing.next_offset,
+                    batch_events_max: standing.batch_events_max,
+                }
+            })
+            .collect();
+        list.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        list
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<(String, i32), Arc<Progress>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A task's standing.
@@ -38,6 +98,8 @@ pub(super) struct Standing {
     pub(super) caught_up_to: i64,
     /// The time stamp of the oldest record in hand, in milliseconds since 1970.
     pub(super) oldest_in_hand_ms: Option<i64>,
+    /// The most events of its next batch.
+    pub(super) batch_events_max: usize,
     /// How often in a row the watchdog has nudged it without effect.
     pub(super) nudges: u32,
 }
@@ -56,6 +118,7 @@ impl Progress {
             next_offset: None,
             caught_up_to: 0,
             oldest_in_hand_ms: None,
+            batch_events_max: 0,
             nudges: 0,
         }))
     }

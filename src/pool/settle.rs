@@ -1,7 +1,8 @@
 //! One batch's way to being settled, with every fault it can meet.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::batch_size::Change;
 use super::partition::{Halt, Task, now_ms};
 use super::progress::Phase;
 use crate::event::{Payload, Record};
@@ -13,22 +14,24 @@ impl<T: Payload> Task<T> {
     /// Settles a batch, however long it takes. The records come back when they must be tried in smaller batches.
     pub(super) async fn settle(&mut self, records: Vec<Record>, held: &mut Held) -> Result<Option<Vec<Record>>, Halt> {
         let begun = Instant::now();
+        // What waiting for a service that is away takes says nothing of how large a batch may be.
+        let mut worked = Duration::ZERO;
         let shared = std::sync::Arc::clone(&self.shared);
         let mut batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records.clone());
         let decoded = Instant::now();
         shared.metrics.spent(metrics::Phase::Decode, decoded - begun);
         self.look_up(&mut batch).await;
         shared.metrics.spent(metrics::Phase::Dedupe, decoded.elapsed());
+        worked += begun.elapsed();
 
         let mut counts = Counts::default();
         let mut prepared = false;
         loop {
             self.progress.enter(Phase::Working);
             if !prepared {
-                prepared = self.prepare(&mut batch).await?;
-                if !prepared {
-                    continue;
-                }
+                let Some(took) = self.prepare(&mut batch).await? else { continue };
+                prepared = true;
+                worked += took;
             }
             if self.must_hold(&mut batch).await? {
                 batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records.clone());
@@ -40,6 +43,7 @@ impl<T: Payload> Task<T> {
             shared.metrics.spent(metrics::Phase::Apply, apply_begun.elapsed());
             match attempt {
                 Ok(Attempt::Settled) => {
+                    worked += apply_begun.elapsed();
                     shared.metrics.applied_in(apply_begun.elapsed());
                     break;
                 }
@@ -56,14 +60,36 @@ impl<T: Payload> Task<T> {
                 }
                 Err(failure) => {
                     if self.meet(failure, &mut batch).await? == Next::Smaller {
-                        self.batch_records = (records.len() / 2).max(1);
+                        self.batch_size.halve(records.len());
                         return Ok(Some(records));
                     }
                 }
             }
         }
+        self.fit_batches(batch.len(), worked);
         self.note_settled(batch, &counts, held).await;
         Ok(None)
+    }
+
+    /// Makes the next batch as large as the time budget allows.
+    fn fit_batches(&mut self, events: usize, worked: Duration) {
+        let (pool, topic, partition) = (&*self.shared.name, &*self.topic, self.partition);
+        match self.batch_size.settled(events, worked) {
+            Change::None => {}
+            Change::Limited { event_ms } => {
+                let (batch_events, budget) = (self.batch_size.now(), &self.shared.budget);
+                let (max_ms, limited_by) = (budget.batch_ms_max(), budget.limited_by);
+                tracing::warn!(
+                    pool,
+                    topic,
+                    partition,
+                    batch_events,
+                    "batches get smaller: an event takes {event_ms:.1} ms, and a batch may take {max_ms} ms, half of {limited_by}"
+                );
+            }
+            Change::Free => tracing::info!(pool, topic, partition, "full batches fit their time again"),
+        }
+        self.progress.lock().batch_events_max = self.batch_size.now();
     }
 
     /// Asks the processed set. It is a hint: no answer, or a wrong one, changes no effect.
@@ -74,21 +100,21 @@ impl<T: Payload> Task<T> {
         }
     }
 
-    /// Whether `prepare` went through; otherwise it has waited as the fault asks.
-    async fn prepare(&mut self, batch: &mut Batch<T>) -> Result<bool, Halt> {
+    /// How long `prepare` took; `None`: it did not go through, and has waited as the fault asks.
+    async fn prepare(&mut self, batch: &mut Batch<T>) -> Result<Option<Duration>, Halt> {
         let begun = Instant::now();
         let prepared = self.shared.pipelines.prepare(batch).await;
         self.shared.metrics.spent(metrics::Phase::Prepare, begun.elapsed());
         match prepared {
             Ok(times) => {
                 self.shared.note_prepare_times(&times);
-                Ok(true)
+                Ok(Some(begun.elapsed()))
             }
             Err(error) => {
                 // A service of a handler is not the database: its gate stays open.
                 let fault = if error.fault == Fault::Outage { Fault::Busy } else { error.fault };
                 self.after(fault, &error.message).await?;
-                Ok(false)
+                Ok(None)
             }
         }
     }

@@ -41,7 +41,7 @@ impl<T: Payload> Task<T> {
     /// The partition with its topic's present id.
     async fn origin(&mut self) -> Result<Arc<Origin>, Halt> {
         loop {
-            match super::topics::ask(&self.shared.source, &self.topic).await {
+            match self.shared.source.topic_id(&self.topic).await {
                 Ok(topic_id) => {
                     let (topic, partition) = (Arc::clone(&self.topic), self.partition);
                     return Ok(Arc::new(Origin { topic, topic_id, partition }));

@@ -10,8 +10,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::batch_size::BatchSize;
 use super::partition::{End, Task, backoff};
-use super::progress::{Phase, Progress};
+use super::progress::{Phase, Progress, Standings};
 use super::rejects::Rejects;
 use super::{Error, Shared};
 use crate::dead_letter::Owned;
@@ -32,7 +33,7 @@ pub(super) struct Running {
 pub(super) struct Tasks<T> {
     pub(super) shared: Arc<Shared<T>>,
     pub(super) running: HashMap<Name, Running>,
-    standings: Arc<std::sync::Mutex<HashMap<Name, Arc<Progress>>>>,
+    standings: Standings,
     drain_deadline: Duration,
     failures: mpsc::Sender<(Name, String)>,
     failed: mpsc::Receiver<(Name, String)>,
@@ -50,9 +51,9 @@ impl<T> Drop for Tasks<T> {
 }
 
 impl<T: Payload> Tasks<T> {
-    pub(super) fn new(shared: Arc<Shared<T>>, drain_deadline: Duration) -> Self {
+    pub(super) fn new(shared: Arc<Shared<T>>, standings: Standings, drain_deadline: Duration) -> Self {
         let (failures, failed) = mpsc::channel(1);
-        Self { shared, running: HashMap::new(), standings: Arc::default(), drain_deadline, failures, failed }
+        Self { shared, running: HashMap::new(), standings, drain_deadline, failures, failed }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -61,9 +62,9 @@ impl<T: Payload> Tasks<T> {
 
     /// Whose dead rows this process mirrors.
     pub(super) fn owned(&self) -> Owned {
-        let standings = Arc::clone(&self.standings);
+        let standings = self.standings.clone();
         Arc::new(move || {
-            let standings = standings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let standings = standings.lock();
             let owned = standings.iter().filter_map(|((_, partition), progress)| {
                 let topic_id = progress.lock().owned?;
                 Some((topic_id, *partition))
@@ -92,7 +93,7 @@ impl<T: Payload> Tasks<T> {
                 stop: stop.clone(),
                 nudge: Arc::clone(&nudge),
                 progress: Arc::clone(&progress),
-                batch_records: self.shared.config.max_poll_records,
+                batch_size: BatchSize::new(&self.shared.budget),
                 rejects: Rejects::default(),
                 consumed,
                 backoff: backoff(),
@@ -110,7 +111,7 @@ impl<T: Payload> Tasks<T> {
                     failures.try_send((of, why)).ok();
                 }
             });
-            self.lock_standings().insert(name.clone(), Arc::clone(&progress));
+            self.standings.lock().insert(name.clone(), Arc::clone(&progress));
             self.running.insert(name, Running { stop, nudge, progress, done });
         }
         self.shared.metrics.set_partitions_assigned(self.running.len());
@@ -140,7 +141,7 @@ impl<T: Payload> Tasks<T> {
             }
         }
         {
-            let mut standings = self.lock_standings();
+            let mut standings = self.standings.lock();
             for (name, _) in &running {
                 standings.remove(name);
             }
@@ -190,9 +191,5 @@ impl<T: Payload> Tasks<T> {
         held.sort_unstable();
         self.shared.metrics.set_holds(held.len());
         (held, waiting)
-    }
-
-    fn lock_standings(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Arc<Progress>>> {
-        self.standings.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -2,22 +2,8 @@
 
 use std::sync::Arc;
 
-use rdkafka::consumer::Consumer as _;
-use uuid::Uuid;
-
 use super::tasks::Tasks;
 use crate::event::Payload;
-use crate::source::{REQUEST_TIMEOUT, SourceHandle, TopicIdError, topic_id};
-
-/// Asks a broker for a topic's id.
-pub(super) async fn ask(source: &SourceHandle, topic: &str) -> Result<Uuid, TopicIdError> {
-    let (consumer, name) = (Arc::clone(source.consumer()), topic.to_owned());
-    let asked = tokio::task::spawn_blocking(move || topic_id(consumer.client(), &name, REQUEST_TIMEOUT)).await;
-    asked.unwrap_or_else(|_| {
-        let message = "the process is ending".to_owned();
-        Err(TopicIdError::Unanswered { topic: topic.to_owned(), message })
-    })
-}
 
 impl<T: Payload> Tasks<T> {
     /// Makes the tasks of topics that were made again claim and fetch anew. Asks in the background: the pool's loop
@@ -33,7 +19,7 @@ impl<T: Payload> Tasks<T> {
             let (shared, topic) = (Arc::clone(&self.shared), topic.clone());
             tokio::spawn(async move {
                 // A topic that is gone or a broker that is away is told by the tasks' own errors.
-                let Ok(id) = ask(&shared.source, &topic).await else { return };
+                let Ok(id) = shared.source.topic_id(&topic).await else { return };
                 for (progress, nudge) in tasks {
                     if progress.lock().owned.is_some_and(|owned| owned != id) {
                         tracing::warn!(topic, %id, "the topic was made again; reading the new one from its beginning");

@@ -46,6 +46,10 @@ impl<T: Payload> Tasks<T> {
     /// One stands still and nudging has not helped.
     pub(super) fn watch(&self, stall_after: Duration) -> Result<(), Error> {
         self.note_lag();
+        let limits = self.running.values().map(|task| task.progress.lock().batch_events_max);
+        if let Some(least) = limits.filter(|events| *events > 0).min() {
+            self.shared.metrics.set_batch_limit(least);
+        }
         for ((topic, partition), task) in &self.running {
             let lag = self.lag(topic, *partition, task);
             let mut standing = task.progress.lock();

@@ -48,6 +48,16 @@ impl<T> Owned<T> {
 /// # Errors
 /// The topic does not exist, or no broker answers in time.
 pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> Result<Uuid, TopicIdError> {
+    topic_id_from(client, None, topic, timeout)
+}
+
+/// The same, asked of one broker in place of the controller.
+pub(crate) fn topic_id_from<C: ClientContext>(
+    client: &Client<C>,
+    broker: Option<i32>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Uuid, TopicIdError> {
     let unanswered = |message: &str| TopicIdError::Unanswered { topic: topic.to_owned(), message: message.to_owned() };
     let name = CString::new(topic).map_err(|_| TopicIdError::Missing(topic.to_owned()))?;
     let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
@@ -65,6 +75,9 @@ pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Dura
             return Err(unanswered("out of memory"));
         };
         sys::rd_kafka_AdminOptions_set_request_timeout(options.0, timeout_ms, ptr::null_mut(), 0);
+        if let Some(broker) = broker {
+            sys::rd_kafka_AdminOptions_set_broker(options.0, broker, ptr::null_mut(), 0);
+        }
         sys::rd_kafka_DescribeTopics(rk, topics.0, options.0, queue.0);
         let event = sys::rd_kafka_queue_poll(queue.0, timeout_ms);
         let Some(event) = Owned::new(event, sys::rd_kafka_event_destroy) else {

@@ -1,8 +1,10 @@
 //! SQLite: one file, for one machine. Writers wait for each other in a queue of this process, since SQLite has one
 //! at a time; readers go beside them (WAL). Batches go in as JSON arrays, so that one statement takes any number.
 //!
-//! A commit is on the disk when it is answered (`synchronous = FULL`). What breaks the promises: a file on a network
-//! file system whose locks do not hold.
+//! A killed process undoes no commit. A power cut may undo the last ones (`synchronous = NORMAL`): the effects and the
+//! ledger go back together, and Kafka still has the events, so they are handled again. That spares a wait for the disk
+//! a batch, of which there is only one at a time. What breaks the promises: a file on a network file system whose
+//! locks do not hold.
 
 pub(super) mod codes;
 mod dead;
@@ -53,7 +55,7 @@ impl Sqlite {
         let options = options
             .create_if_missing(false)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
+            .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(store.lock_timeout);
         let deadline = store.statement_timeout + TURN_GRACE;
         let pool = |connections: u32| {

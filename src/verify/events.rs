@@ -57,9 +57,9 @@ impl KeyKind {
 /// One counter that an event adds to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Counter {
-    pub(super) minute: i64,
-    pub(super) dimension: String,
-    pub(super) member: String,
+    pub(crate) minute: i64,
+    pub(crate) dimension: String,
+    pub(crate) member: String,
 }
 
 impl fmt::Display for Counter {

@@ -1,0 +1,86 @@
+//! Where the demo's topic is: librdkafka's broker in memory, or a real one.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+/// How long a real broker may take to make or remove a topic.
+const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PARTITIONS: usize = 8;
+
+/// A broker with the demo's topics on it.
+pub(super) enum Broker {
+    Memory(MockCluster<'static, DefaultProducerContext>),
+    Real { brokers: Vec<String>, topics: Vec<String> },
+}
+
+impl Broker {
+    pub(super) fn in_memory(topics: &[String]) -> Result<Self> {
+        let cluster = MockCluster::new(1).context("start the broker in memory")?;
+        for topic in topics {
+            cluster.create_topic(topic, partitions(), 1).context("make a topic in memory")?;
+        }
+        Ok(Self::Memory(cluster))
+    }
+
+    pub(super) async fn real(brokers: Vec<String>, topics: &[String]) -> Result<Self> {
+        let new: Vec<NewTopic<'_>> =
+            topics.iter().map(|topic| NewTopic::new(topic, partitions(), TopicReplication::Fixed(-1))).collect();
+        let made = admin(&brokers)?.create_topics(&new, &options()).await;
+        let made = made.with_context(|| format!("make the demo's topics on {}", brokers.join(",")))?;
+        for result in made {
+            result.map_err(|(topic, code)| anyhow::anyhow!("make topic {topic}: {code}"))?;
+        }
+        Ok(Self::Real { brokers, topics: topics.to_vec() })
+    }
+
+    pub(super) fn addresses(&self) -> Vec<String> {
+        match self {
+            Self::Memory(cluster) => vec![cluster.bootstrap_servers()],
+            Self::Real { brokers, .. } => brokers.clone(),
+        }
+    }
+
+    /// Settings of librdkafka that this broker needs.
+    pub(super) fn client_options(&self) -> Vec<(String, String)> {
+        let waits = ("fetch_wait_max_ms".to_owned(), "10".to_owned());
+        match self {
+            // It answers an empty fetch only after the whole wait.
+            Self::Memory(_) => vec![waits],
+            Self::Real { .. } => Vec::new(),
+        }
+    }
+
+    /// Which broker knows the topics' ids: the cluster in memory names a controller that it does not have.
+    pub(super) fn topic_id_broker(&self) -> Option<i32> {
+        matches!(self, Self::Memory(_)).then_some(1)
+    }
+
+    /// Removes the topics from a real broker; the one in memory ends with the process.
+    pub(super) async fn remove(self) -> Result<()> {
+        if let Self::Real { brokers, topics } = self {
+            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+            admin(&brokers)?.delete_topics(&names, &options()).await.context("remove the demo's topics")?;
+        }
+        Ok(())
+    }
+}
+
+fn partitions() -> i32 {
+    i32::try_from(PARTITIONS).unwrap_or(i32::MAX)
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
+}
+
+fn admin(brokers: &[String]) -> Result<AdminClient<DefaultClientContext>> {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", brokers.join(","));
+    client.create().context("start the admin client")
+}
