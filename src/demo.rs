@@ -135,8 +135,7 @@ fn configuration(options: &Options, broker: &Broker, scratch: &Scratch, run: &st
     };
     let mut config = Config { store: Some(scratch.settings.clone()), ..Config::default() };
     config.kafka.brokers = broker.addresses();
-    config.kafka.topic_id_broker = broker.topic_id_broker();
-    config.kafka.options.extend(broker.client_options());
+    config.kafka.in_memory = broker.is_in_memory();
     config.redis = options.redis.clone().map(|url| config::Redis { url, ..config::Redis::default() });
     config.pools.insert(POOL.to_owned(), pool);
     config

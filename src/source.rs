@@ -107,7 +107,8 @@ fn client_config(subscription: &Subscription<'_>) -> ClientConfig {
         ("fetch.queue.backoff.ms", "20"),
         ("socket.timeout.ms", "10000"),
         // Other requests to a broker wait behind its open fetch, a takeover's among them.
-        ("fetch.wait.max.ms", "100"),
+        // The mock cluster answers an empty fetch only after the whole wait.
+        ("fetch.wait.max.ms", if kafka.in_memory { "10" } else { "100" }),
     ] {
         if client.get(name).is_none() {
             client.set(name, value);
@@ -156,7 +157,8 @@ impl Source {
             consumer: Arc::clone(&consumer),
             watermarks,
             closing,
-            topic_id_broker: subscription.kafka.topic_id_broker,
+            // The mock cluster names a controller that it does not have; its only broker is 1.
+            topic_id_broker: subscription.kafka.in_memory.then_some(1),
         };
         let committing = Committer::start(&subscription, &consumer, Arc::clone(&handle.watermarks))?;
         let poller = Poller { handle: handle.clone(), sender, committing, on_poll: subscription.on_poll };

@@ -29,9 +29,9 @@ pub struct Kafka {
     /// Any further librdkafka setting. '_' in a name stands for '.', since a key cannot contain a dot.
     #[serde(serialize_with = "serialize_options")]
     pub options: BTreeMap<String, String>,
-    /// Which broker is asked for topic ids, in place of the controller: a broker in memory has none.
+    /// The broker is librdkafka's mock cluster, which has ways of its own.
     #[serde(skip)]
-    pub(crate) topic_id_broker: Option<i32>,
+    pub(crate) in_memory: bool,
 }
 
 impl Default for Kafka {
@@ -44,7 +44,7 @@ impl Default for Kafka {
             metadata_refresh_ms: 30_000,
             commit_interval: Duration::from_secs(1),
             options: BTreeMap::new(),
-            topic_id_broker: None,
+            in_memory: false,
         }
     }
 }

@@ -46,19 +46,8 @@ impl Broker {
         }
     }
 
-    /// Settings of librdkafka that this broker needs.
-    pub(super) fn client_options(&self) -> Vec<(String, String)> {
-        let waits = ("fetch_wait_max_ms".to_owned(), "10".to_owned());
-        match self {
-            // It answers an empty fetch only after the whole wait.
-            Self::Memory(_) => vec![waits],
-            Self::Real { .. } => Vec::new(),
-        }
-    }
-
-    /// Which broker knows the topics' ids: the cluster in memory names a controller that it does not have.
-    pub(super) fn topic_id_broker(&self) -> Option<i32> {
-        matches!(self, Self::Memory(_)).then_some(1)
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self, Self::Memory(_))
     }
 
     /// Removes the topics from a real broker; the one in memory ends with the process.

@@ -54,7 +54,10 @@ pub struct PartitionStanding {
 
 /// Where a pool's partitions stand in this process, for whoever watches. Clones show the same pool.
 #[derive(Debug, Clone, Default)]
-pub struct Standings(Arc<Mutex<HashMap<(String, i32), Arc<Progress>>>>);
+pub struct Standings(Arc<Mutex<Progresses>>);
+
+/// By topic and partition.
+type Progresses = HashMap<(String, i32), Arc<Progress>>;
 
 impl Standings {
     /// The partitions that this process has now, by topic and number.
@@ -77,7 +80,7 @@ impl Standings {
         list
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<(String, i32), Arc<Progress>>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Progresses> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

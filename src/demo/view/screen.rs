@@ -150,7 +150,12 @@ fn head_lines(picture: &Picture) -> Vec<Line<'_>> {
 fn gauge(picture: &Picture) -> LineGauge<'_> {
     let (elapsed, duration) = (picture.elapsed.as_secs_f64(), picture.duration.as_secs_f64().max(0.001));
     let label = format!("{:.0} of {:.0} s", elapsed.min(duration), duration);
-    LineGauge::default().ratio((elapsed / duration).min(1.0)).label(label).filled_style(Style::new().cyan())
+    LineGauge::default()
+        .ratio((elapsed / duration).min(1.0))
+        .label(label)
+        .filled_symbol("━")
+        .unfilled_symbol("─")
+        .filled_style(Style::new().cyan())
 }
 
 fn numbers(look: &Look, rate: u64, wide: bool) -> Vec<Line<'static>> {
@@ -168,10 +173,12 @@ fn numbers(look: &Look, rate: u64, wide: bool) -> Vec<Line<'static>> {
 }
 
 fn draw_chart(frame: &mut Frame<'_>, area: Rect, picture: &Picture) {
-    let block = Block::new().borders(Borders::TOP).title("events settled a second".dim());
     let columns = usize::from(area.width);
     let skipped = picture.history.len().saturating_sub(columns);
     let data: Vec<u64> = picture.history.iter().skip(skipped).copied().collect();
+    let most = data.iter().copied().max().unwrap_or(0);
+    let title = format!(" events settled a second, up to {} ", grouped(most));
+    let block = Block::new().borders(Borders::TOP).title(title.dim());
     frame.render_widget(Sparkline::default().block(block).data(&data).style(Style::new().cyan()), area);
 }
 
