@@ -31,7 +31,7 @@ use crate::admin::Health;
 use crate::config::{self, Config, Start};
 use crate::dead_letter::mirror_topic;
 use crate::metrics::Metrics;
-use crate::pool::{self, Pool, Process, Standings};
+use crate::pool::{self, PartitionStanding, Phase, Pool, Process, Standings};
 use crate::publish::{PublishOptions, Publisher};
 use crate::store::{self, Scratch};
 
@@ -43,6 +43,8 @@ const BYTES_USED: usize = BYTES_MAX / 4;
 const WATCH: Duration = Duration::from_millis(5);
 /// How long what was published may take to be settled once the load has stopped.
 const DRAIN: Duration = Duration::from_secs(60);
+/// How long all partitions may wait for something before the demo gives up.
+const STUCK: Duration = Duration::from_secs(10);
 /// How long the group's first rebalance may take.
 const JOINED: Duration = Duration::from_secs(60);
 /// How long the topic may take to be known.
@@ -141,6 +143,27 @@ fn configuration(options: &Options, broker: &Broker, scratch: &Scratch, run: &st
     config
 }
 
+/// Notices a pool that cannot go on: a worker would wait for ever, and nobody waits so long for a demo.
+#[derive(Default)]
+struct Stuck {
+    since: Option<Instant>,
+}
+
+impl Stuck {
+    /// Why every partition waits, once they have for long.
+    fn look(&mut self, standings: &[PartitionStanding]) -> Option<String> {
+        let why = standings.iter().map(|standing| match &standing.phase {
+            Phase::Waiting(why) | Phase::Held(why) => Some(why),
+            Phase::TakingOver | Phase::Polling | Phase::Working => None,
+        });
+        let Some(why) = why.reduce(Option::and).flatten() else {
+            self.since = None;
+            return None;
+        };
+        (self.since.get_or_insert_with(Instant::now).elapsed() > STUCK).then(|| why.clone())
+    }
+}
+
 /// Waits until the pool has every partition: a group's first rebalance takes its time, which is not the load's.
 async fn joined(
     standings: &Standings,
@@ -202,6 +225,7 @@ async fn demonstrate(
 
     let mut published = None;
     let mut drain_until = None;
+    let mut stuck = Stuck::default();
     let mut watch = tokio::time::interval(WATCH);
     loop {
         tokio::select! {
@@ -220,6 +244,9 @@ async fn demonstrate(
         }
         if published.is_some() && flow.is_drained() {
             break;
+        }
+        if let Some(why) = stuck.look(&standings.list()) {
+            bail!("the pool has waited for {} s: {why}", STUCK.as_secs());
         }
         if drain_until.is_some_and(|until| Instant::now() > until) {
             bail!("{} events were not settled within {} s", flow.look().lag, DRAIN.as_secs());

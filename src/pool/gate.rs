@@ -1,26 +1,38 @@
 //! One prober for a database that is away: the first task that notices closes the gate, all wait at it, and whoever
-//! is let through finds the database answering.
+//! is let through finds the database answering. One that answers and still takes nothing, as with a full disk or a
+//! standby, closes it again: then it is tried less and less often, and said once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::store::{Fault, Store};
 
-/// How often a database that is away is asked.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon a database that is away is asked; twice as late each time that it took nothing afterwards.
+const PROBE_MIN: Duration = Duration::from_secs(1);
+const PROBE_MAX: Duration = Duration::from_secs(5);
 
 /// Closed while the database is away.
 pub(super) struct Gate {
     open: watch::Sender<bool>,
     store: Arc<dyn Store>,
     pool: Arc<str>,
+    outage: Mutex<Outage>,
+}
+
+/// What has happened since the last batch was settled.
+#[derive(Debug, Default)]
+struct Outage {
+    /// The reason that was told.
+    told: Option<String>,
+    /// How often the gate was closed.
+    closed: u32,
 }
 
 impl Gate {
     pub(super) fn new(pool: Arc<str>, store: Arc<dyn Store>) -> Self {
-        Self { open: watch::Sender::new(true), store, pool }
+        Self { open: watch::Sender::new(true), store, pool, outage: Mutex::default() }
     }
 
     /// Closes the gate, unless it is closed, and starts the one prober.
@@ -29,23 +41,40 @@ impl Gate {
         if !closed {
             return;
         }
-        let pool = &*self.pool;
-        tracing::error!(pool, why, "the database is away; nothing is committed, events wait in Kafka until it returns");
+        let delay = {
+            let mut outage = self.outage();
+            if outage.told.as_deref() != Some(why) {
+                outage.told = Some(why.to_owned());
+                let pool = &*self.pool;
+                tracing::error!(
+                    pool,
+                    why,
+                    "the database is away; nothing is committed, events wait in Kafka until it returns"
+                );
+            }
+            outage.closed += 1;
+            PROBE_MIN.saturating_mul(1 << (outage.closed - 1).min(8)).min(PROBE_MAX)
+        };
         let gate = Arc::clone(self);
-        tokio::spawn(async move { gate.probe().await });
+        tokio::spawn(async move { gate.probe(delay).await });
     }
 
     /// Ends with the gate, or when the pool is gone and nobody waits any more.
-    async fn probe(&self) {
-        loop {
-            tokio::time::sleep(PROBE_INTERVAL).await;
-            let away = matches!(self.store.check().await, Err(error) if error.fault == Fault::Outage);
-            if !away || self.open.is_closed() {
-                break;
-            }
+    async fn probe(&self, first: Duration) {
+        tokio::time::sleep(first).await;
+        while matches!(self.store.check().await, Err(error) if error.fault == Fault::Outage) && !self.open.is_closed() {
+            tokio::time::sleep(PROBE_MIN).await;
         }
-        tracing::info!(pool = &*self.pool, "the database answers again");
         self.open.send_replace(true);
+    }
+
+    /// A batch was settled: the outage, if there was one, is over.
+    pub(super) fn settled(&self) {
+        let mut outage = self.outage();
+        if outage.closed > 0 {
+            *outage = Outage::default();
+            tracing::info!(pool = &*self.pool, "the database takes effects again");
+        }
     }
 
     /// Waits until the gate is open.
@@ -56,5 +85,9 @@ impl Gate {
 
     pub(super) fn is_open(&self) -> bool {
         *self.open.borrow()
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -181,6 +181,7 @@ impl<T: Payload> Task<T> {
         self.progress.settled(batch.next_offset);
         self.rejects.note(batch.len(), &batch.rejected_keys());
         self.backoff = super::partition::backoff();
+        shared.gate.settled();
         if self.held_for.take().is_some() {
             tracing::info!(pool = &*shared.name, place = %held.place, "partition goes on");
         }

@@ -7,6 +7,7 @@
 mod services;
 
 mod audit;
+mod batches;
 mod first_start;
 mod lag;
 mod library;
@@ -15,6 +16,7 @@ mod mapping;
 mod outages;
 mod promises;
 mod restore;
+mod sqlite;
 mod starts;
 mod stop;
 mod worker;
