@@ -1,5 +1,7 @@
 //! Where Kafka, PostgreSQL and Redis are, and the database of this measurement.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -52,8 +54,11 @@ impl Services {
     pub(crate) async fn empty(&self) -> Result<PgConnection> {
         let mut db = PgConnection::connect(&self.postgres).await?;
         sql(&mut db, "DROP SCHEMA public CASCADE; CREATE SCHEMA public").await?;
-        let mut redis = redis::Client::open(self.redis.as_str())?.get_multiplexed_async_connection().await?;
-        redis::cmd("FLUSHDB").exec_async(&mut redis).await?;
+        // Not in the background: what one side left must not be freed while the next is measured.
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
+        let redis = redis::Client::open(self.redis.as_str())?;
+        let mut redis = redis.get_multiplexed_async_connection_with_config(&patient).await?;
+        redis::cmd("FLUSHDB").arg("SYNC").exec_async(&mut redis).await?;
         Ok(db)
     }
 
