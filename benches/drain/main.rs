@@ -12,7 +12,7 @@
 //! | `WORKLOAD` | all | `persist`, `analyze` (persist and analyze) or `memory` |
 //! | `MEMORY_EVENTS` | a tenth of `EVENTS` | the shorter backlog of the two whose memory is measured |
 //! | `WEIR` | the one just built | another binary |
-//! | `BESIDE` | none | a second binary of weir, run in each round as well: before and after, interleaved |
+//! | `BESIDE` | none | further binaries of weir, separated by `:`, run in each round as well: before and after, interleaved |
 #![expect(clippy::print_stdout, reason = "the figures are the answer")]
 
 mod drain;
@@ -20,7 +20,7 @@ mod hand_written;
 mod load;
 mod services;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use drain::{Run, Side, Workload};
@@ -34,8 +34,8 @@ struct Asked {
     workloads: Vec<Workload>,
     /// The shorter of the backlogs whose memory is measured.
     memory_events: Option<u64>,
-    weir: Side,
-    beside: Option<Side>,
+    /// The binary whose memory is measured, and those beside it, by name.
+    weir: Vec<(String, Side)>,
 }
 
 impl Asked {
@@ -44,7 +44,6 @@ impl Asked {
             Ok(given) => given.replace([',', '_'], "").parse(),
             Err(_) => Ok(default),
         };
-        let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
         let events = number("EVENTS", 2_000_000)?;
         let memory_events = number("MEMORY_EVENTS", events / 10)?;
         let (workloads, memory) = match std::env::var("WORKLOAD").as_deref() {
@@ -61,10 +60,20 @@ impl Asked {
             rounds,
             workloads,
             memory_events: (memory && memory_events > 0).then_some(memory_events),
-            weir: Side::Weir(path("WEIR").unwrap_or_else(|| env!("CARGO_BIN_EXE_weir").into())),
-            beside: path("BESIDE").map(Side::Weir),
+            weir: binaries().map(|path| (name_of(&path), Side::Weir(path))).collect(),
         })
     }
+}
+
+fn binaries() -> impl Iterator<Item = PathBuf> {
+    let weir = std::env::var_os("WEIR").map_or_else(|| env!("CARGO_BIN_EXE_weir").into(), PathBuf::from);
+    let beside = std::env::var_os("BESIDE").unwrap_or_default();
+    let beside: Vec<PathBuf> = std::env::split_paths(&beside).filter(|path| !path.as_os_str().is_empty()).collect();
+    std::iter::once(weir).chain(beside)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 #[tokio::main]
@@ -99,24 +108,23 @@ async fn measure(asked: &Asked, services: &Services, backlogs: &mut Vec<Backlog>
     Ok(())
 }
 
-/// Rounds of the hand-written loop, then weir, then the binary beside it, if any.
+/// Rounds of the hand-written loop, then weir, then the binaries beside it, if any.
 async fn pairs(asked: &Asked, services: &Services, backlog: &Backlog, workload: Workload) -> Result<()> {
     let what = if workload == Workload::Persist { "persist" } else { "persist and analyze" };
     println!("\n{what}: {} events, {} rounds", backlog.events, asked.rounds);
     heading();
-    let sides = [Some(("weir", &asked.weir)), asked.beside.as_ref().map(|beside| ("beside", beside))];
-    let mut ratios = [Vec::new(), Vec::new()];
+    let mut ratios = vec![Vec::new(); asked.weir.len()];
     for _ in 0..asked.rounds {
         let floor = Side::HandWritten.drain(services, backlog, workload).await?;
         line("hand-written", backlog, &floor);
-        for ((name, side), ratios) in sides.iter().flatten().zip(&mut ratios) {
+        for ((name, side), ratios) in asked.weir.iter().zip(&mut ratios) {
             let run = side.drain(services, backlog, workload).await?;
             line(name, backlog, &run);
             ensure!(run.left == floor.left, "{name} left {:?}, the loop {:?}", run.left, floor.left);
             ratios.push(floor.seconds / run.seconds);
         }
     }
-    for ((name, _), ratios) in sides.iter().flatten().zip(&mut ratios) {
+    for ((name, _), ratios) in asked.weir.iter().zip(&mut ratios) {
         ratios.sort_by(f64::total_cmp);
         let (min, median, max) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
         println!("{name} / hand-written: min {min:.2}, median {median:.2}, max {max:.2}");
@@ -131,8 +139,9 @@ async fn memory(asked: &Asked, services: &Services, backlogs: [&Backlog; 2]) -> 
     let mut peaks = [Vec::new(), Vec::new()];
     for _ in 0..asked.rounds {
         for (backlog, peaks) in backlogs.iter().zip(&mut peaks) {
-            let run = asked.weir.drain(services, backlog, Workload::Persist).await?;
-            line("weir", backlog, &run);
+            let (name, weir) = &asked.weir[0];
+            let run = weir.drain(services, backlog, Workload::Persist).await?;
+            line(name, backlog, &run);
             peaks.push(run.peak_mib);
         }
     }
