@@ -64,7 +64,7 @@ impl Default for Pool {
             drain_deadline: Duration::from_secs(20),
             handle_ms: None,
             max_partition_fetch_bytes: 1 << 20,
-            queue_bytes: 96 << 20,
+            queue_bytes: 32 << 20,
             processed_set: ProcessedSet::default(),
             on_tombstone: OnTombstone::default(),
             reject_hold_ratio: 0.5,
