@@ -14,7 +14,7 @@ impl<T: Payload> Task<T> {
     pub(super) async fn settle(&mut self, records: Vec<Record>, held: &mut Held) -> Result<Option<Vec<Record>>, Halt> {
         let begun = Instant::now();
         let shared = std::sync::Arc::clone(&self.shared);
-        let mut batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records.clone());
+        let mut batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records);
         let decoded = Instant::now();
         shared.metrics.spent(metrics::Phase::Decode, decoded - begun);
         self.look_up(&mut batch).await;
@@ -31,7 +31,8 @@ impl<T: Payload> Task<T> {
                 }
             }
             if self.must_hold(&mut batch).await? {
-                batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records.clone());
+                let records = batch.into_records();
+                batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records);
                 prepared = false;
                 continue;
             }
@@ -56,6 +57,7 @@ impl<T: Payload> Task<T> {
                 }
                 Err(failure) => {
                     if self.meet(failure, &mut batch).await? == Next::Smaller {
+                        let records = batch.into_records();
                         self.batch_records = (records.len() / 2).max(1);
                         return Ok(Some(records));
                     }
