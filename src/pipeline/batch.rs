@@ -289,3 +289,41 @@ impl<T: Payload> Pipelines<T> {
         Entry { event, wanted, known: false, rejected }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Payload for Nothing {
+        fn kind(&self) -> &'static str {
+            ""
+        }
+    }
+
+    #[test]
+    fn a_batch_taken_apart_gives_back_every_record_in_order() {
+        let origin = Arc::new(Origin { topic: "t".into(), topic_id: uuid::Uuid::nil(), partition: 0 });
+        let entry = |offset| {
+            let record = Record::new(offset, "{}");
+            let id = EventId::of_record(&origin, &record);
+            let event = Event { id, origin: Arc::clone(&origin), record, payload: Nothing };
+            Entry { event, wanted: 1, known: false, rejected: None }
+        };
+        let mut batch = Batch {
+            origin: Arc::clone(&origin),
+            entries: vec![entry(3), entry(7)],
+            undecoded: Vec::new(),
+            skipped: vec![Record { offset: 8, ..Record::default() }],
+            is_typed: false,
+            work: Vec::new(),
+            next_offset: 9,
+            tombstones: 1,
+            attempts: 0,
+        };
+        batch.set_aside(Record::new(5, "{"), "no JSON".to_owned());
+        let offsets: Vec<i64> = batch.into_records().iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, [3, 5, 7, 8]);
+    }
+}
