@@ -34,7 +34,7 @@ pub struct Pool {
     /// The most bytes that one fetch brings of a partition.
     #[serde(with = "super::size")]
     pub max_partition_fetch_bytes: usize,
-    /// The most bytes fetched ahead, over all partitions.
+    /// The most bytes fetched ahead, over all partitions. Small events take about twice as much memory.
     #[serde(with = "super::size")]
     pub queue_bytes: usize,
     /// Whether Redis, where there is one, remembers which events are done.
