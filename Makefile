@@ -32,10 +32,13 @@ preflight:
 
 # ---- measurements --------------------------------------------------------------------------------------------------
 
-bench: ## a drain of 2,000,000 events beside a hand-written loop; EVENTS and ROUNDS change it
+bench: ## drains of 2,000,000 events beside a hand-written loop, and memory; EVENTS, ROUNDS, WORKLOAD change it
 	@scripts/require.sh build services
 	@$(services) up
 	set -a; . .services/env; set +a; cargo bench --locked --bench drain
+
+bench-micro: preflight ## what one event costs outside the services: decoding, ids
+	cargo bench --locked --bench micro
 
 # ---- the services --------------------------------------------------------------------------------------------------
 

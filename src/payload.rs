@@ -115,7 +115,7 @@ impl<'de> Deserialize<'de> for Id {
 /// the same whoever of the two writes.
 pub fn conversation_of_two(one: &str, other: &str) -> String {
     let (first, second) = if one <= other { (one, other) } else { (other, one) };
-    format!("{first}:{second}")
+    [first, ":", second].concat()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! The loop that a team writes for itself: a queue a partition, batches of 500, Redis check and mark, one insert.
+//! The loop that a team writes for itself: a queue a partition, batches of 500, Redis check and mark, one insert; and
+//! where events are counted as well, one transaction of the insert and the counters.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +10,27 @@ use futures_util::StreamExt as _;
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use redis::AsyncCommands as _;
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use weir::payload::MessageEvent;
 
 const BATCH: usize = 500;
 const EXPIRY_SECONDS: u64 = 900;
+
+const INSERT: &str = "
+    INSERT INTO messages (message_id, conversation, sender, recipient, content, message_type, timestamp)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int4[], $7::int8[])
+    ON CONFLICT (message_id) DO NOTHING";
+
+/// What a partition's task works with.
+struct Task {
+    partition: i32,
+    pool: sqlx::PgPool,
+    redis: redis::aio::MultiplexedConnection,
+    /// Whether new events are counted as well.
+    analyze: bool,
+}
 
 pub(crate) async fn run() -> Result<()> {
     let var = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
@@ -34,11 +53,15 @@ pub(crate) async fn run() -> Result<()> {
     for partition in &partitions {
         assignment.add_partition_offset(&topic, *partition, Offset::Beginning)?;
     }
-    let queues: Vec<_> =
-        partitions.iter().filter_map(|partition| consumer.split_partition_queue(&topic, *partition)).collect();
+    let queues: Vec<_> = partitions
+        .iter()
+        .filter_map(|partition| Some((*partition, consumer.split_partition_queue(&topic, *partition)?)))
+        .collect();
     consumer.assign(&assignment)?;
-    for queue in queues {
-        let (pool, mut redis) = (pool.clone(), redis.get_multiplexed_async_connection().await?);
+    let analyze = var("BENCH_ANALYZE")? == "true";
+    for (partition, queue) in queues {
+        let redis = redis.get_multiplexed_async_connection().await?;
+        let mut task = Task { partition, pool: pool.clone(), redis, analyze };
         tokio::spawn(async move {
             let mut batches = queue.stream().ready_chunks(BATCH);
             while let Some(batch) = batches.next().await {
@@ -47,7 +70,7 @@ pub(crate) async fn run() -> Result<()> {
                     .flatten()
                     .filter_map(|message| serde_json::from_slice(message.payload()?).ok())
                     .collect();
-                handle(&pool, &mut redis, &events).await.expect("the benchmark's services are up");
+                task.handle(&events).await.expect("the benchmark's services are up");
             }
         });
     }
@@ -57,35 +80,79 @@ pub(crate) async fn run() -> Result<()> {
     }
 }
 
-async fn handle(
-    pool: &sqlx::PgPool,
-    redis: &mut redis::aio::MultiplexedConnection,
-    events: &[MessageEvent],
-) -> Result<()> {
-    let id = |event: &MessageEvent| event.message.message_id.as_ref().map(ToString::to_string).unwrap_or_default();
-    let keys: Vec<String> = events.iter().map(|event| format!("loop:{}", id(event))).collect();
-    let seen: Vec<Option<String>> = redis.mget(&keys).await?;
-    let new: Vec<&MessageEvent> =
-        events.iter().zip(seen).filter(|(_, seen)| seen.is_none()).map(|(event, _)| event).collect();
-    let column = |of: fn(&MessageEvent) -> String| new.iter().map(|event| of(event)).collect::<Vec<_>>();
-    sqlx::query(
-        "INSERT INTO messages (message_id, conversation, sender, recipient, content, message_type, timestamp)
-         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int4[], $7::int8[])
-         ON CONFLICT (message_id) DO NOTHING",
-    )
-    .bind(new.iter().map(|event| id(event)).collect::<Vec<_>>())
-    .bind(column(MessageEvent::conversation))
-    .bind(column(|event| event.message.from.to_string()))
-    .bind(column(|event| event.message.to.to_string()))
-    .bind(new.iter().map(|event| event.message.content.as_str()).collect::<Vec<_>>())
-    .bind(new.iter().map(|event| event.message.message_type).collect::<Vec<_>>())
-    .bind(new.iter().map(|event| event.message.timestamp).collect::<Vec<_>>())
-    .execute(pool)
-    .await?;
-    let mut mark = redis::pipe();
-    for key in &keys {
-        mark.set_ex(key, 1, EXPIRY_SECONDS).ignore();
+fn id(event: &MessageEvent) -> String {
+    event.message.message_id.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+impl Task {
+    async fn handle(&mut self, events: &[MessageEvent]) -> Result<()> {
+        let keys: Vec<String> = events.iter().map(|event| format!("loop:{}", id(event))).collect();
+        let seen: Vec<Option<String>> = self.redis.mget(&keys).await?;
+        let new: Vec<&MessageEvent> =
+            events.iter().zip(seen).filter(|(_, seen)| seen.is_none()).map(|(event, _)| event).collect();
+        if self.analyze {
+            let mut tx = self.pool.begin().await?;
+            let sql = format!("{INSERT} RETURNING message_id");
+            let inserted = insert(&sql, &new).fetch_all(&mut *tx).await?;
+            let inserted: HashSet<&str> = inserted.iter().map(|row| row.get(0)).collect();
+            let new = new.into_iter().filter(|event| inserted.contains(&*id(event)));
+            count(&mut tx, self.partition, new).await?;
+            tx.commit().await?;
+        } else {
+            insert(INSERT, &new).execute(&self.pool).await?;
+        }
+        let mut mark = redis::pipe();
+        for key in &keys {
+            mark.set_ex(key, 1, EXPIRY_SECONDS).ignore();
+        }
+        mark.exec_async(&mut self.redis).await?;
+        Ok(())
     }
-    mark.exec_async(redis).await?;
+}
+
+fn insert<'a>(sql: &str, new: &[&'a MessageEvent]) -> Query<'a, Postgres, PgArguments> {
+    let column = |of: fn(&MessageEvent) -> String| new.iter().map(|event| of(event)).collect::<Vec<_>>();
+    sqlx::query(AssertSqlSafe(sql.to_owned()))
+        .bind(column(id))
+        .bind(column(MessageEvent::conversation))
+        .bind(column(|event| event.message.from.to_string()))
+        .bind(column(|event| event.message.to.to_string()))
+        .bind(new.iter().map(|event| event.message.content.as_str()).collect::<Vec<_>>())
+        .bind(new.iter().map(|event| event.message.message_type).collect::<Vec<_>>())
+        .bind(new.iter().map(|event| event.message.timestamp).collect::<Vec<_>>())
+}
+
+/// Adds new events to the counters, in the order of their keys: two partitions that met them in different orders would
+/// wait for each other.
+async fn count(db: &mut PgConnection, shard: i32, new: impl Iterator<Item = &MessageEvent>) -> Result<()> {
+    let mut added: BTreeMap<(i64, &str, String), i64> = BTreeMap::new();
+    let mut active: BTreeMap<(i64, &str, String), i64> = BTreeMap::new();
+    for event in new {
+        let (minute, user) = (event.message.timestamp.div_euclid(60_000), event.message.from.to_string());
+        active.insert((minute, "active_users", user.clone()), 0);
+        for (dimension, member) in
+            [("type", event.r#type.clone()), ("user", user), ("conversation", event.conversation())]
+        {
+            *added.entry((minute, dimension, member)).or_default() += 1;
+        }
+    }
+    for (counts, on_conflict) in
+        [(added, "DO UPDATE SET count = weir_counts.count + excluded.count"), (active, "DO NOTHING")]
+    {
+        let sql = format!(
+            "INSERT INTO weir_counts (minute, dimension, member, shard, count)
+             SELECT to_timestamp(m * 60), d, n, $1, c
+               FROM unnest($2::int8[], $3::text[], $4::text[], $5::int8[]) AS u(m, d, n, c)
+             ON CONFLICT (minute, dimension, member, shard) {on_conflict}"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(shard)
+            .bind(counts.keys().map(|(minute, ..)| *minute).collect::<Vec<_>>())
+            .bind(counts.keys().map(|(_, dimension, _)| *dimension).collect::<Vec<_>>())
+            .bind(counts.keys().map(|(.., member)| member.as_str()).collect::<Vec<_>>())
+            .bind(counts.values().copied().collect::<Vec<_>>())
+            .execute(&mut *db)
+            .await?;
+    }
     Ok(())
 }

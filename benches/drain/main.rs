@@ -1,41 +1,81 @@
-//! How fast a backlog is drained into PostgreSQL, pair by pair: a hand-written rdkafka loop, then `weir run`.
+//! How fast a backlog is drained into PostgreSQL, pair by pair: a hand-written rdkafka loop, then `weir run`; and how
+//! much memory weir takes for a backlog and for one ten times as long.
 //!
-//! The loop does the same decode, the same check and mark in Redis and the same insert, and nothing else: no group,
-//! no ledger, no retry, no metrics. Run it with `make bench`; `EVENTS` and `ROUNDS` change its size. Both sides are
-//! child processes; rows are counted in the database after each run.
+//! The loop does the same decode, the same check and mark in Redis, writes the same rows, and nothing else: no group,
+//! no ledger, no retry, no metrics. Both sides are child processes; what each left is counted in the database after
+//! the run and must be the same. Run it with `make bench`. The environment changes it:
+//!
+//! | variable | default | |
+//! |---|---|---|
+//! | `EVENTS` | 2,000,000 | the backlog of the pairs |
+//! | `ROUNDS` | 5 | pairs of each workload |
+//! | `WORKLOAD` | all | `persist`, `analyze` (persist and analyze) or `memory` |
+//! | `MEMORY_EVENTS` | half of `EVENTS` | the shorter of the two backlogs whose memory is measured; 0: none |
+//! | `WEIR` | the one just built | another binary |
+//! | `BESIDE` | none | further binaries of weir, separated by `:`, run in each round as well: before and after, interleaved |
+//!
+//! The shorter backlog must be a good deal longer than what is fetched ahead, or its peak is not a worker's usual one.
 #![expect(clippy::print_stdout, reason = "the figures are the answer")]
 
+mod drain;
 mod hand_written;
+mod load;
+mod services;
 
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use sqlx::{Connection as _, PgConnection};
+use anyhow::{Result, bail, ensure};
+use drain::{Run, Side, Workload};
+use load::Backlog;
+use services::Services;
 
-const PARTITIONS: i32 = 8;
-const CONVERSATIONS: u64 = 10_000;
-const PATIENCE: Duration = Duration::from_secs(600);
-
-/// Where everything is, handed to the children by the environment.
-struct Setup {
-    brokers: String,
-    postgres: String,
-    redis: String,
-    topic: String,
-    database: String,
+/// What was asked for.
+struct Asked {
     events: u64,
+    rounds: usize,
+    workloads: Vec<Workload>,
+    /// The shorter of the backlogs whose memory is measured.
+    memory_events: Option<u64>,
+    /// The binary whose memory is measured, and those beside it, by name.
+    weir: Vec<(String, Side)>,
 }
 
-/// What one run took.
-struct Measured {
-    seconds: f64,
-    cpu_seconds: f64,
-    peak_mib: f64,
+impl Asked {
+    fn from_env() -> Result<Self> {
+        let number = |name: &str, default: u64| match std::env::var(name) {
+            Ok(given) => given.replace([',', '_'], "").parse(),
+            Err(_) => Ok(default),
+        };
+        let events = number("EVENTS", 2_000_000)?;
+        let memory_events = number("MEMORY_EVENTS", events / 2)?;
+        let (workloads, memory) = match std::env::var("WORKLOAD").as_deref() {
+            Err(_) => (vec![Workload::Persist, Workload::PersistAndAnalyze], true),
+            Ok("persist") => (vec![Workload::Persist], false),
+            Ok("analyze") => (vec![Workload::PersistAndAnalyze], false),
+            Ok("memory") => (Vec::new(), true),
+            Ok(other) => bail!("WORKLOAD is persist, analyze or memory, not {other:?}"),
+        };
+        let rounds = usize::try_from(number("ROUNDS", 5)?)?;
+        ensure!(events > 0 && rounds > 0, "EVENTS and ROUNDS are at least 1");
+        Ok(Self {
+            events,
+            rounds,
+            workloads,
+            memory_events: (memory && memory_events > 0).then_some(memory_events),
+            weir: binaries().map(|path| (name_of(&path), Side::Weir(path))).collect(),
+        })
+    }
+}
+
+fn binaries() -> impl Iterator<Item = PathBuf> {
+    let weir = std::env::var_os("WEIR").map_or_else(|| env!("CARGO_BIN_EXE_weir").into(), PathBuf::from);
+    let beside = std::env::var_os("BESIDE").unwrap_or_default();
+    let beside: Vec<PathBuf> = std::env::split_paths(&beside).filter(|path| !path.as_os_str().is_empty()).collect();
+    std::iter::once(weir).chain(beside)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 #[tokio::main]
@@ -43,172 +83,79 @@ async fn main() -> Result<()> {
     if std::env::args().any(|arg| arg == "hand-written") {
         return hand_written::run().await;
     }
-    let from_env = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
-    let (events, rounds) = (from_env("EVENTS", 2_000_000), from_env("ROUNDS", 3));
-    let id = uuid::Uuid::new_v4().simple().to_string();
-    let var = |name| std::env::var(name).with_context(|| format!("{name} is not set; run this by `make bench`"));
-    let postgres = var("POSTGRES_URL")?;
-    let database = format!("weir_bench_{id}");
-    let setup = Setup {
-        brokers: var("KAFKA_BROKERS")?,
-        postgres: format!("{}/{database}", postgres.rsplit_once('/').context("POSTGRES_URL has no database")?.0),
-        redis: var("REDIS_URL")?,
-        topic: format!("bench-{id}"),
-        database,
-        events,
-    };
-    let mut admin = PgConnection::connect(&postgres).await?;
-    sql(&mut admin, &format!("CREATE DATABASE {}", setup.database)).await?;
-    publish(&setup).await?;
-    let outcome = rounds_of(&setup, rounds).await;
-    sql(&mut admin, &format!("DROP DATABASE {} WITH (FORCE)", setup.database)).await?;
-    let kafka: AdminClient<DefaultClientContext> = client(&setup).create()?;
-    let mirror = format!("{}.storage.dead", setup.topic);
-    kafka.delete_topics(&[&setup.topic, &mirror], &AdminOptions::new()).await?;
+    let asked = Asked::from_env()?;
+    let services = Services::set_up().await?;
+    let mut backlogs = Vec::new();
+    let outcome = measure(&asked, &services, &mut backlogs).await;
+    let topics: Vec<String> = backlogs.into_iter().map(|backlog| backlog.topic).collect();
+    services.tear_down(&topics).await?;
     outcome
 }
 
-async fn rounds_of(setup: &Setup, rounds: u64) -> Result<()> {
-    let mut ratios = Vec::new();
-    println!("{:<14} {:>12} {:>8} {:>8} {:>9}", "run", "events/s", "s", "cpu s", "peak MiB");
-    for round in 1..=rounds {
-        let floor = drain(setup, "hand-written").await?;
-        let weir = drain(setup, "weir").await?;
-        for (name, run) in [("hand-written", &floor), ("weir", &weir)] {
-            let rate = setup.events as f64 / run.seconds;
-            println!("{name:<14} {rate:>12.0} {:>8.2} {:>8.2} {:>9.0}", run.seconds, run.cpu_seconds, run.peak_mib);
-        }
-        ratios.push(floor.seconds / weir.seconds);
-        println!("round {round}: weir at {:.2} of the hand-written loop", floor.seconds / weir.seconds);
+async fn measure(asked: &Asked, services: &Services, backlogs: &mut Vec<Backlog>) -> Result<()> {
+    let mut sizes: Vec<u64> = asked.workloads.iter().map(|_| asked.events).collect();
+    sizes.extend(asked.memory_events.into_iter().flat_map(|events| [events, events * 10]));
+    sizes.sort_unstable();
+    sizes.dedup();
+    for events in sizes {
+        backlogs.push(load::publish(services, events).await?);
     }
-    ratios.sort_by(f64::total_cmp);
-    let median = ratios[ratios.len() / 2];
-    println!("ratio: min {:.2}, median {median:.2}, max {:.2}", ratios[0], ratios[ratios.len() - 1]);
+    let of = |events: u64| backlogs.iter().find(|backlog| backlog.events == events).expect("it was published");
+    for workload in &asked.workloads {
+        pairs(asked, services, of(asked.events), *workload).await?;
+    }
+    if let Some(events) = asked.memory_events {
+        memory(asked, services, [of(events), of(events * 10)]).await?;
+    }
     Ok(())
 }
 
-/// One drain of the whole topic into an empty table, with a fresh group and an empty Redis.
-async fn drain(setup: &Setup, who: &str) -> Result<Measured> {
-    let mut db = PgConnection::connect(&setup.postgres).await?;
-    let config = write_config(setup, who)?;
-    let weir = std::env::var("WEIR").unwrap_or_else(|_| env!("CARGO_BIN_EXE_weir").to_owned());
-    let weir = weir.as_str();
-    sql(&mut db, "DROP SCHEMA public CASCADE; CREATE SCHEMA public").await?;
-    let migrated = Command::new(weir).arg("migrate").arg("--config").arg(&config).stdout(Stdio::null()).status()?;
-    ensure!(migrated.success(), "weir migrate failed");
-    sql(&mut db, "CHECKPOINT").await?;
-    let mut redis = redis::Client::open(setup.redis.as_str())?.get_multiplexed_async_connection().await?;
-    redis::cmd("FLUSHDB").arg("ASYNC").exec_async(&mut redis).await?;
-    let begun = Instant::now();
-    let mut child = if who == "weir" {
-        Command::new(weir).arg("run").arg("--config").arg(&config).stderr(Stdio::null()).spawn()?
-    } else {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("hand-written").env("BENCH_TOPIC", &setup.topic).env("BENCH_EVENTS", setup.events.to_string());
-        command.env("BENCH_POSTGRES", &setup.postgres).spawn()?
-    };
-    let measured = watch(&mut child, begun, &mut db, setup.events).await;
-    child.kill().ok();
-    child.wait()?;
-    let measured = measured?;
-    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&mut db).await?;
-    ensure!(rows.unsigned_abs() == setup.events, "{who} left {rows} rows of {}", setup.events);
-    Ok(measured)
-}
-
-/// Waits until the table has stopped growing at the full count. Its size is looked at, which costs nothing, and the
-/// rows are counted only once it stands still.
-async fn watch(child: &mut Child, begun: Instant, db: &mut PgConnection, events: u64) -> Result<Measured> {
-    let (mut size, mut grown_at) = (0i64, Instant::now());
-    let (mut cpu_seconds, mut peak_mib) = (0.0, 0.0);
-    loop {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        ensure!(begun.elapsed() < PATIENCE, "not drained within {} s", PATIENCE.as_secs());
-        let now: i64 = sqlx::query_scalar("SELECT pg_relation_size('messages') + pg_indexes_size('messages')")
-            .fetch_one(&mut *db)
-            .await?;
-        if now > size {
-            (size, grown_at) = (now, Instant::now());
-            (cpu_seconds, peak_mib) = usage(child.id()).unwrap_or((cpu_seconds, peak_mib));
-        } else if grown_at.elapsed() > Duration::from_millis(400) {
-            let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&mut *db).await?;
-            if rows.unsigned_abs() >= events {
-                let seconds = (grown_at - begun).as_secs_f64();
-                return Ok(Measured { seconds, cpu_seconds, peak_mib });
-            }
-            grown_at = Instant::now();
+/// Rounds of the hand-written loop, then weir, then the binaries beside it, if any.
+async fn pairs(asked: &Asked, services: &Services, backlog: &Backlog, workload: Workload) -> Result<()> {
+    let what = if workload == Workload::Persist { "persist" } else { "persist and analyze" };
+    println!("\n{what}: {} events, {} rounds", backlog.events, asked.rounds);
+    heading();
+    let mut ratios = vec![Vec::new(); asked.weir.len()];
+    for _ in 0..asked.rounds {
+        let floor = Side::HandWritten.drain(services, backlog, workload).await?;
+        line("hand-written", backlog, &floor);
+        for ((name, side), ratios) in asked.weir.iter().zip(&mut ratios) {
+            let run = side.drain(services, backlog, workload).await?;
+            line(name, backlog, &run);
+            ensure!(run.left == floor.left, "{name} left {:?}, the loop {:?}", run.left, floor.left);
+            ratios.push(floor.seconds / run.seconds);
         }
     }
-}
-
-/// A process's CPU seconds and its peak resident memory in MiB.
-fn usage(pid: u32) -> Option<(f64, f64)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().ok()? + fields[12].parse::<f64>().ok()?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = peak.trim().trim_end_matches(" kB").parse().ok()?;
-    Some((ticks / 100.0, kib / 1024.0))
-}
-
-fn write_config(setup: &Setup, who: &str) -> Result<std::path::PathBuf> {
-    let path = std::env::temp_dir().join(format!("{}-{who}.toml", setup.database));
-    let group = uuid::Uuid::new_v4();
-    let text = format!(
-        "[kafka]\nbrokers = [\"{}\"]\n[store]\nurl = \"{}\"\n[redis]\nurl = \"{}\"\n[health]\nlisten = \"127.0.0.1:0\"\n\
-         [pools.storage]\ngroup = \"{group}\"\ntopics = [\"{}\"]\nstart = \"beginning\"\n\
-         [[pools.storage.pipelines]]\nname = \"persist\"\nhandler = \"persist\"\n",
-        setup.brokers, setup.postgres, setup.redis, setup.topic
-    );
-    std::fs::write(&path, text)?;
-    Ok(path)
-}
-
-fn client(setup: &Setup) -> ClientConfig {
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", &setup.brokers);
-    client
-}
-
-async fn sql(db: &mut PgConnection, statement: &str) -> Result<()> {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(db).await?;
+    for ((name, _), ratios) in asked.weir.iter().zip(&mut ratios) {
+        ratios.sort_by(f64::total_cmp);
+        let (min, median, max) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
+        println!("{name} / hand-written: min {min:.2}, median {median:.2}, max {max:.2}");
+    }
     Ok(())
 }
 
-/// Fills the topic: chat messages of about 330 bytes, lz4, keyed by conversation.
-async fn publish(setup: &Setup) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = client(setup).create()?;
-    let topic = NewTopic::new(&setup.topic, PARTITIONS, TopicReplication::Fixed(1));
-    for made in admin.create_topics([&topic], &AdminOptions::new()).await? {
-        made.map_err(|(name, code)| anyhow::anyhow!("topic {name}: {code}"))?;
+/// weir's peak at a backlog and at one ten times as long, side by side.
+async fn memory(asked: &Asked, services: &Services, backlogs: [&Backlog; 2]) -> Result<()> {
+    println!("\nmemory: persist, {} and {} events", backlogs[0].events, backlogs[1].events);
+    heading();
+    let (name, weir) = &asked.weir[0];
+    let mut peaks = Vec::new();
+    for backlog in backlogs {
+        let run = weir.drain(services, backlog, Workload::Persist).await?;
+        line(name, backlog, &run);
+        peaks.push(run.peak_mib);
     }
-    let producer: BaseProducer = client(setup)
-        .set("linger.ms", "20")
-        .set("batch.num.messages", "10000")
-        .set("compression.type", "lz4")
-        .set("partitioner", "murmur2_random")
-        .set("queue.buffering.max.messages", "200000")
-        .create()?;
-    for n in 0..setup.events {
-        let conversation = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % CONVERSATIONS;
-        let (from, to) = (conversation, conversation + 1);
-        let value = format!(
-            "{{\"type\":\"new_message\",\"message\":{{\"message_id\":\"{}\",\"from\":{from},\"to\":{to},\"content\":\"message {n}: {}\",\
-             \"message_type\":1,\"timestamp\":{}}},\"timestamp\":{}}}",
-            uuid::Uuid::now_v7(),
-            "some words of a usual length that people send each other in a day ".repeat(2),
-            1_760_000_000_000 + n,
-            1_760_000_000_000 + n
-        );
-        let key = weir::payload::conversation_of_two(&from.to_string(), &to.to_string());
-        while producer.send(BaseRecord::to(&setup.topic).key(&key).payload(&value)).is_err() {
-            producer.poll(Duration::from_millis(5));
-        }
-        if n % 1_000 == 0 {
-            producer.poll(Duration::ZERO);
-        }
-    }
-    producer.flush(Duration::from_secs(60))?;
+    println!("peak: {:.0} MiB at 1x, {:.0} MiB at 10x, {:.2} times as much", peaks[0], peaks[1], peaks[1] / peaks[0]);
     Ok(())
+}
+
+fn heading() {
+    println!("{:<14} {:>10} {:>12} {:>8} {:>8} {:>9}", "run", "events", "events/s", "s", "cpu s", "peak MiB");
+}
+
+fn line(name: &str, backlog: &Backlog, run: &Run) {
+    #[expect(clippy::cast_precision_loss, reason = "a backlog is far below 2^52")]
+    let rate = backlog.events as f64 / run.seconds;
+    let Run { seconds, cpu_seconds, peak_mib, .. } = run;
+    println!("{name:<14} {:>10} {rate:>12.0} {seconds:>8.2} {cpu_seconds:>8.2} {peak_mib:>9.0}", backlog.events);
 }

@@ -34,7 +34,7 @@ pub struct Pool {
     /// The most bytes that one fetch brings of a partition.
     #[serde(with = "super::size")]
     pub max_partition_fetch_bytes: usize,
-    /// The most bytes fetched ahead, over all partitions.
+    /// The most bytes fetched ahead, over all partitions. Small events take about twice as much memory.
     #[serde(with = "super::size")]
     pub queue_bytes: usize,
     /// Whether Redis, where there is one, remembers which events are done.
@@ -64,7 +64,7 @@ impl Default for Pool {
             drain_deadline: Duration::from_secs(20),
             handle_ms: None,
             max_partition_fetch_bytes: 1 << 20,
-            queue_bytes: 96 << 20,
+            queue_bytes: 32 << 20,
             processed_set: ProcessedSet::default(),
             on_tombstone: OnTombstone::default(),
             reject_hold_ratio: 0.5,

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{Decode, Malformed, Payload, Record, malformed_json};
 use crate::config::EventFields;
+use crate::payload::conversation_of_two;
 
 /// A picked value.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +57,8 @@ pub struct Slot(usize);
 pub struct Document {
     values: Box<[Value]>,
     attributes: Arc<Attributes>,
+    /// Put together when it is first asked for: several columns and counters may ask.
+    of_two: OnceLock<Option<Box<str>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -113,10 +116,13 @@ impl Payload for Document {
             Conversation::Field(slot) => self.get(slot).text(),
             Conversation::Chat { group, from, to } => match self.get(group).text() {
                 Some(group) if !group.is_empty() => Some(group),
-                _ => Some(Cow::Owned(crate::payload::conversation_of_two(
-                    &self.get(from).text()?,
-                    &self.get(to).text()?,
-                ))),
+                _ => {
+                    let of_two = || {
+                        let (from, to) = (self.get(from).text()?, self.get(to).text()?);
+                        Some(conversation_of_two(&from, &to).into())
+                    };
+                    self.of_two.get_or_init(of_two).as_deref().map(Cow::Borrowed)
+                }
             },
         }
     }
@@ -196,7 +202,7 @@ impl Decode<Document> for Fields {
             .deserialize(&mut json)
             .and_then(|()| json.end())
             .map_err(|error| malformed_json(&error))?;
-        Ok(Document { values, attributes: Arc::clone(&self.attributes) })
+        Ok(Document { values, attributes: Arc::clone(&self.attributes), of_two: OnceLock::new() })
     }
 }
 

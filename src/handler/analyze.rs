@@ -3,6 +3,7 @@
 //! Exact because they are increased in the transaction that claims the ids, for new ids only. Sharded by
 //! partition, so that tasks do not wait for each other; the view `message_stats` sums the shards.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use anyhow::Context as _;
@@ -66,13 +67,13 @@ impl Analyze {
     }
 
     /// What an event adds to. An event without, say, a user is not counted by user.
-    fn members<T: Payload>(&self, event: &Event<T>) -> impl Iterator<Item = (Dimension, String)> {
+    fn members<'a, T: Payload>(&'a self, event: &'a Event<T>) -> impl Iterator<Item = (Dimension, Cow<'a, str>)> {
         let payload = &event.payload;
         self.dimensions.iter().filter_map(|dimension| {
             let member = match dimension {
-                Dimension::Type => payload.kind().to_owned(),
-                Dimension::User | Dimension::ActiveUsers => payload.user()?.into_owned(),
-                Dimension::Conversation => payload.conversation()?.into_owned(),
+                Dimension::Type => Cow::Borrowed(payload.kind()),
+                Dimension::User | Dimension::ActiveUsers => payload.user()?,
+                Dimension::Conversation => payload.conversation()?,
             };
             Some((*dimension, member))
         })
@@ -103,7 +104,7 @@ impl<T: Payload> Handler<T> for Analyze {
     }
 
     async fn apply(&self, tx: &mut dyn Tx, items: &[Item<'_, T, ()>]) -> Result<Applied, store::Error> {
-        let mut sums: HashMap<(i64, Dimension, String, i32), i64> = HashMap::new();
+        let mut sums: HashMap<(i64, Dimension, Cow<'_, str>, i32), i64> = HashMap::new();
         for Item { event, .. } in items {
             let minute = event.timestamp_ms().div_euclid(60_000);
             for (dimension, member) in self.members(event) {
@@ -114,7 +115,7 @@ impl<T: Payload> Handler<T> for Analyze {
             .into_iter()
             .map(|((minute, dimension, member, shard), sum)| {
                 let by = (dimension != Dimension::ActiveUsers).then_some(sum);
-                Count { minute, dimension: dimension.name(), member, shard, by }
+                Count { minute, dimension: dimension.name(), member: member.into_owned(), shard, by }
             })
             .collect();
         tx.count(&counts).await?;

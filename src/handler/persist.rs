@@ -6,7 +6,7 @@
 
 mod cell;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
@@ -123,19 +123,18 @@ impl Persist {
         source.cell(event).is_newer_than(&source.cell(other), kind)
     }
 
-    /// One item an id: the first, or the newest where newer events update. A statement may touch a row only once.
+    /// One item an id, in the order of the ids: the first, or the newest where newer events update. A statement may touch
+    /// a row only once.
     fn winners<'a>(&self, items: &[Item<'a, Document, ()>]) -> Vec<(&'a Event<Document>, usize)> {
-        let mut winners: HashMap<&str, (&Event<Document>, usize)> = HashMap::with_capacity(items.len());
-        for (index, Item { event, .. }) in items.iter().enumerate() {
-            let winner = winners.entry(event.id.as_str()).or_insert((event, index));
-            if let Some(newer_by) = self.newer_by
-                && self.is_newer(newer_by, event, winner.0)
-            {
-                winner.0 = event;
+        let mut winners: Vec<_> = items.iter().enumerate().map(|(index, item)| (item.event, index)).collect();
+        winners.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        winners.dedup_by(|(event, _), (winner, _)| {
+            let is_repeat = event.id == winner.id;
+            if is_repeat && self.newer_by.is_some_and(|column| self.is_newer(column, event, winner)) {
+                *winner = event;
             }
-        }
-        let mut winners: Vec<_> = winners.into_values().collect();
-        winners.sort_unstable_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+            is_repeat
+        });
         winners
     }
 }

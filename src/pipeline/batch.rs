@@ -53,6 +53,8 @@ pub(crate) struct Batch<T> {
     pub(crate) origin: Arc<Origin>,
     pub(super) entries: Vec<Entry<T>>,
     undecoded: Vec<Undecoded>,
+    /// Records passed over, kept in case the batch is taken apart again.
+    skipped: Vec<Record>,
     /// Whether the type is part of an event's identity.
     is_typed: bool,
     /// What `prepare` made of the entries, by pipeline and entry.
@@ -97,6 +99,7 @@ impl<T: Payload> Batch<T> {
             origin: Arc::clone(origin),
             entries: Vec::with_capacity(records.len()),
             undecoded: Vec::new(),
+            skipped: Vec::new(),
             is_typed: pipelines.claimer.is_none(),
             work: Vec::new(),
             next_offset,
@@ -106,8 +109,9 @@ impl<T: Payload> Batch<T> {
         for record in records {
             if record.value.is_none() {
                 batch.tombstones += 1;
-                if decoding.reject_tombstones {
-                    batch.set_aside(record, "a tombstone: the record has no value".to_owned());
+                match decoding.reject_tombstones {
+                    true => batch.set_aside(record, "a tombstone: the record has no value".to_owned()),
+                    false => batch.skipped.push(record),
                 }
                 continue;
             }
@@ -126,6 +130,15 @@ impl<T: Payload> Batch<T> {
     fn set_aside(&mut self, record: Record, message: String) {
         let id = EventId::of_record(&self.origin, &record);
         self.undecoded.push(Undecoded { id, record, message });
+    }
+
+    /// The records it was made of, in their order.
+    pub(crate) fn into_records(self) -> Vec<Record> {
+        let mut records: Vec<Record> = self.entries.into_iter().map(|entry| entry.event.record).collect();
+        records.extend(self.undecoded.into_iter().map(|undecoded| undecoded.record));
+        records.extend(self.skipped);
+        records.sort_unstable_by_key(|record| record.offset);
+        records
     }
 
     fn forget_work(&mut self, pipelines: usize) {
@@ -211,6 +224,9 @@ impl<T: Payload> Batch<T> {
                 plan.dead.push(self.dead_row(self.identity(at), pipeline, rejection, &entry.event.record));
             }
         }
+        if self.undecoded.is_empty() {
+            return plan;
+        }
         // What could not be decoded has no type; its id is any type's.
         let live_ids: HashSet<&str> = live.iter().map(|(_, id)| *id).collect();
         for Undecoded { id, record, message } in &self.undecoded {
@@ -271,5 +287,43 @@ impl<T: Payload> Pipelines<T> {
             }
         }
         Entry { event, wanted, known: false, rejected }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Payload for Nothing {
+        fn kind(&self) -> &'static str {
+            ""
+        }
+    }
+
+    #[test]
+    fn a_batch_taken_apart_gives_back_every_record_in_order() {
+        let origin = Arc::new(Origin { topic: "t".into(), topic_id: uuid::Uuid::nil(), partition: 0 });
+        let entry = |offset| {
+            let record = Record::new(offset, "{}");
+            let id = EventId::of_record(&origin, &record);
+            let event = Event { id, origin: Arc::clone(&origin), record, payload: Nothing };
+            Entry { event, wanted: 1, known: false, rejected: None }
+        };
+        let mut batch = Batch {
+            origin: Arc::clone(&origin),
+            entries: vec![entry(3), entry(7)],
+            undecoded: Vec::new(),
+            skipped: vec![Record { offset: 8, ..Record::default() }],
+            is_typed: false,
+            work: Vec::new(),
+            next_offset: 9,
+            tombstones: 1,
+            attempts: 0,
+        };
+        batch.set_aside(Record::new(5, "{"), "no JSON".to_owned());
+        let offsets: Vec<i64> = batch.into_records().iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, [3, 5, 7, 8]);
     }
 }

@@ -194,7 +194,10 @@ impl<T: Payload> Pipelines<T> {
     }
 
     fn counts(&self, batch: &Batch<T>, fresh: &[usize], reasons: Vec<Reason>) -> Counts {
-        let fresh: HashSet<usize> = fresh.iter().copied().collect();
+        let mut is_fresh = vec![false; batch.entries.len()];
+        for at in fresh {
+            is_fresh[*at] = true;
+        }
         let zero = || vec![0; self.list.len()];
         let mut counts = Counts { applied: zero(), duplicate: zero(), filtered: zero(), dead: zero(), reasons };
         for (at, entry) in batch.entries.iter().enumerate() {
@@ -202,7 +205,7 @@ impl<T: Payload> Pipelines<T> {
                 let outcome = match () {
                     () if !entry.is_wanted_by(pipeline) => &mut counts.filtered,
                     () if entry.rejected.is_some() => &mut counts.dead,
-                    () if fresh.contains(&at) => &mut counts.applied,
+                    () if is_fresh[at] => &mut counts.applied,
                     () => &mut counts.duplicate,
                 };
                 outcome[pipeline] += 1;

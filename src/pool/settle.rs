@@ -17,7 +17,7 @@ impl<T: Payload> Task<T> {
         // What waiting for a service that is away takes says nothing of how large a batch may be.
         let mut worked = Duration::ZERO;
         let shared = std::sync::Arc::clone(&self.shared);
-        let mut batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records.clone());
+        let mut batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records);
         let decoded = Instant::now();
         shared.metrics.spent(metrics::Phase::Decode, decoded - begun);
         self.look_up(&mut batch).await;
@@ -34,7 +34,8 @@ impl<T: Payload> Task<T> {
                 worked += took;
             }
             if self.must_hold(&mut batch).await? {
-                batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records.clone());
+                let records = batch.into_records();
+                batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records);
                 prepared = false;
                 continue;
             }
@@ -60,6 +61,7 @@ impl<T: Payload> Task<T> {
                 }
                 Err(failure) => {
                     if self.meet(failure, &mut batch).await? == Next::Smaller {
+                        let records = batch.into_records();
                         self.batch_size.halve(records.len());
                         return Ok(Some(records));
                     }

@@ -110,13 +110,12 @@ impl<'a> Cell<'a> {
                 Some(json) if !holds_nul_escape(&json) => Ok(()),
                 _ => Err("the JSON contains an escaped NUL, which the database refuses".into()),
             },
+            // A number's text has no NUL and can only be too long.
+            (Self::Int(_) | Self::Uint(_), ColumnType::Text { chars_max: None }) => Ok(()),
+            (Self::Text(text), ColumnType::Text { chars_max }) => fits_text(text, *chars_max),
             (_, ColumnType::Text { chars_max }) => match self.as_text() {
                 None => Err("expected a string or a whole number".into()),
-                Some(text) if text.contains('\0') => Err("the text contains NUL, which the database refuses".into()),
-                Some(text) => match chars_max {
-                    Some(max) if text.chars().count() > *max => Err(format!("longer than {max} characters").into()),
-                    _ => Ok(()),
-                },
+                Some(text) => fits_text(&text, *chars_max),
             },
             (_, ColumnType::Other(_)) => Err("its type is not one that persist writes".into()),
         }
@@ -214,6 +213,14 @@ impl<'a> Cell<'a> {
             Self::Uint(value) => Some(value.to_string().into()),
             _ => None,
         }
+    }
+}
+
+fn fits_text(text: &str, chars_max: Option<usize>) -> Result<(), Cow<'static, str>> {
+    match chars_max {
+        _ if text.contains('\0') => Err("the text contains NUL, which the database refuses".into()),
+        Some(max) if text.chars().count() > max => Err(format!("longer than {max} characters").into()),
+        _ => Ok(()),
     }
 }
 

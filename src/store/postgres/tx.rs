@@ -101,7 +101,7 @@ impl Tx for OpenTx<Postgres> {
     }
 
     async fn insert(&mut self, table: &Table, ids: &[&str], columns: &[ColumnData<'_>]) -> Result<Vec<bool>> {
-        let mut insert = sqlx::query_as::<_, (String, bool)>(sqlx::AssertSqlSafe(insert_sql(table)));
+        let mut insert = sqlx::query_scalar::<_, Option<Vec<String>>>(sqlx::AssertSqlSafe(insert_sql(table)));
         for column in columns {
             insert = match column {
                 ColumnData::Bool(values) => insert.bind(values),
@@ -111,11 +111,10 @@ impl Tx for OpenTx<Postgres> {
                 ColumnData::Uuid(values) => insert.bind(values),
             };
         }
-        let written = bounded(self.deadline, "insert rows", insert.fetch_all(self.connection())).await?;
-        if written.len() == ids.len() && written.iter().all(|(_, new)| *new) {
-            return Ok(vec![true; ids.len()]);
-        }
-        let new: HashSet<&str> = written.iter().filter(|(_, new)| *new).map(|(id, _)| id.as_str()).collect();
+        let insert = insert.bind(i64::try_from(ids.len()).unwrap_or(i64::MAX));
+        let new = bounded(self.deadline, "insert rows", insert.fetch_one(self.connection())).await?;
+        let Some(new) = new else { return Ok(vec![true; ids.len()]) };
+        let new: HashSet<&str> = new.iter().map(String::as_str).collect();
         let kind = table.key.kind;
         Ok(ids.iter().map(|id| kind.spelt(id).is_some_and(|id| new.contains(&*id))).collect())
     }
@@ -200,8 +199,9 @@ impl Tx for OpenTx<Postgres> {
     }
 }
 
-/// One statement for any number of rows: an array a column. The names were checked to be plain when they were
-/// configured, and the key is named: a bare ON CONFLICT would swallow other unique keys too.
+/// One statement for any number of rows: an array a column, then the number of rows. The names were checked to be plain
+/// when they were configured, and the key is named: a bare ON CONFLICT would swallow other unique keys too. Its answer
+/// is one value, the ids that were new, or NULL if all were: a row an id would cost more than the rest of the answer.
 fn insert_sql(table: &Table) -> String {
     let key = &table.key.column;
     let names: Vec<String> = table.columns.iter().map(|column| format!("\"{}\"", column.name)).collect();
@@ -221,7 +221,7 @@ fn insert_sql(table: &Table) -> String {
         values.push(value);
     }
     let mut sql = format!(
-        "INSERT INTO \"{}\" AS t ({}) SELECT {} FROM unnest({}) AS u({}) ON CONFLICT (\"{key}\") ",
+        "WITH written AS (INSERT INTO \"{}\" AS t ({}) SELECT {} FROM unnest({}) AS u({}) ON CONFLICT (\"{key}\") ",
         table.key.table,
         names.join(", "),
         values.join(", "),
@@ -241,6 +241,12 @@ fn insert_sql(table: &Table) -> String {
         }
     }
     // xmax is 0 only in a row that this statement made new.
-    write!(sql, " RETURNING t.\"{key}\"::text, t.xmax = 0").expect("writing to a String cannot fail");
+    write!(
+        sql,
+        " RETURNING t.\"{key}\"::text AS id, t.xmax = 0 AS new)
+         SELECT CASE WHEN count(*) < ${} THEN coalesce(array_agg(id), '{{}}') END FROM written WHERE new",
+        table.columns.len() + 1
+    )
+    .expect("writing to a String cannot fail");
     sql
 }

@@ -1,0 +1,189 @@
+//! One drain of a backlog by one side, a child process: how long it took, what it used, what it left.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use sqlx::PgConnection;
+
+use crate::load::Backlog;
+use crate::services::{Services, sql};
+
+/// How often the size of the tables is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long the tables stand still before their rows are counted.
+const STILL: Duration = Duration::from_millis(400);
+
+/// What is done with the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Workload {
+    Persist,
+    PersistAndAnalyze,
+}
+
+/// Who drains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Side {
+    HandWritten,
+    Weir(PathBuf),
+}
+
+/// What one run took, and what it left.
+pub(crate) struct Run {
+    pub(crate) seconds: f64,
+    pub(crate) cpu_seconds: f64,
+    pub(crate) peak_mib: f64,
+    pub(crate) left: Left,
+}
+
+/// The effects, counted in the database. The digests are sums of the rows' hashes, times of arrival left out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    rows: i64,
+    digest: String,
+    counters: Vec<Counters>,
+}
+
+/// One dimension's counters.
+#[derive(Debug, PartialEq, Eq, sqlx::FromRow)]
+struct Counters {
+    dimension: String,
+    rows: i64,
+    counted: i64,
+    digest: String,
+}
+
+impl Left {
+    async fn count(db: &mut PgConnection) -> Result<Self> {
+        let (rows, digest) = sqlx::query_as(
+            "SELECT count(*), sum(hashtextextended(concat_ws('|', message_id, conversation, sender, recipient, content,
+                                                             message_type, timestamp), 0))::text FROM messages",
+        )
+        .fetch_one(&mut *db)
+        .await?;
+        let counters = sqlx::query_as(
+            "SELECT dimension, count(*) AS rows, sum(count)::bigint AS counted,
+                    sum(hashtextextended(c::text, 0))::text AS digest
+               FROM weir_counts AS c GROUP BY dimension ORDER BY dimension",
+        )
+        .fetch_all(db)
+        .await?;
+        Ok(Self { rows, digest, counters })
+    }
+
+    /// Every event has a row, and was counted once in each dimension that sums.
+    fn check(&self, workload: Workload, events: u64) -> Result<()> {
+        ensure!(self.rows.unsigned_abs() == events, "{} rows of {events}", self.rows);
+        let dimensions = if workload == Workload::Persist { 0 } else { 4 };
+        ensure!(self.counters.len() == dimensions, "{dimensions} dimensions were to be counted: {:?}", self.counters);
+        for counters in self.counters.iter().filter(|counters| counters.dimension != "active_users") {
+            ensure!(counters.counted.unsigned_abs() == events, "{events} events were to be counted: {counters:?}");
+        }
+        Ok(())
+    }
+}
+
+impl Side {
+    /// Drains the whole topic into empty tables, with a fresh group and an empty Redis.
+    pub(crate) async fn drain(&self, services: &Services, backlog: &Backlog, workload: Workload) -> Result<Run> {
+        let mut db = services.empty().await?;
+        let config = write_config(services, backlog, workload)?;
+        // Both sides write into the tables that weir makes.
+        let weir = if let Self::Weir(weir) = self { weir } else { Path::new(env!("CARGO_BIN_EXE_weir")) };
+        let migrated = Command::new(weir).arg("migrate").arg("--config").arg(&config).stdout(Stdio::null()).status()?;
+        ensure!(migrated.success(), "weir migrate failed");
+        sql(&mut db, "CHECKPOINT").await?;
+        let begun = Instant::now();
+        let mut child = self.spawn(services, backlog, workload, &config)?;
+        let watched = watch(&mut child, begun, &mut db, backlog.events).await;
+        child.kill().ok();
+        child.wait()?;
+        std::fs::remove_file(&config)?;
+        let (seconds, Usage { cpu_seconds, peak_mib }) = watched?;
+        let left = Left::count(&mut db).await?;
+        left.check(workload, backlog.events)?;
+        Ok(Run { seconds, cpu_seconds, peak_mib, left })
+    }
+
+    fn spawn(&self, services: &Services, backlog: &Backlog, workload: Workload, config: &Path) -> Result<Child> {
+        let mut command = match self {
+            Self::Weir(weir) => Command::new(weir),
+            Self::HandWritten => Command::new(std::env::current_exe()?),
+        };
+        match self {
+            Self::Weir(_) => command.arg("run").arg("--config").arg(config).stderr(Stdio::null()),
+            Self::HandWritten => command
+                .arg("hand-written")
+                .env("BENCH_TOPIC", &backlog.topic)
+                .env("BENCH_POSTGRES", &services.postgres)
+                .env("BENCH_ANALYZE", (workload == Workload::PersistAndAnalyze).to_string()),
+        };
+        Ok(command.spawn()?)
+    }
+}
+
+/// Waits until the table has stopped growing at the full count. Its size is looked at, which costs nothing, and the
+/// rows are counted only once it stands still. The counters are written by the same transactions.
+async fn watch(child: &mut Child, begun: Instant, db: &mut PgConnection, events: u64) -> Result<(f64, Usage)> {
+    let patience = Duration::from_secs(60 + events / 1_000);
+    let (mut size, mut grown_at, mut used) = (0i64, Instant::now(), Usage::default());
+    loop {
+        tokio::time::sleep(LOOK).await;
+        ensure!(begun.elapsed() < patience, "not drained within {} s", patience.as_secs());
+        let now: i64 = sqlx::query_scalar("SELECT pg_relation_size('messages') + pg_indexes_size('messages')")
+            .fetch_one(&mut *db)
+            .await?;
+        if now > size {
+            (size, grown_at) = (now, Instant::now());
+            used = Usage::of(child.id()).unwrap_or(used);
+        } else if grown_at.elapsed() > STILL {
+            let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&mut *db).await?;
+            if rows.unsigned_abs() >= events {
+                return Ok(((grown_at - begun).as_secs_f64(), used));
+            }
+            grown_at = Instant::now();
+        }
+    }
+}
+
+/// What a process has used so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Usage {
+    cpu_seconds: f64,
+    /// Its peak resident memory.
+    peak_mib: f64,
+}
+
+impl Usage {
+    fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks: f64 = fields[11].parse::<f64>().ok()? + fields[12].parse::<f64>().ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: f64 = peak.trim().trim_end_matches(" kB").parse().ok()?;
+        Some(Self { cpu_seconds: ticks / 100.0, peak_mib: kib / 1024.0 })
+    }
+}
+
+/// weir's configuration: everything at its default but the addresses and the pipelines.
+fn write_config(services: &Services, backlog: &Backlog, workload: Workload) -> Result<PathBuf> {
+    let Services { brokers, postgres, redis, name, .. } = services;
+    let (group, topic) = (uuid::Uuid::new_v4(), &backlog.topic);
+    let mut text = format!(
+        "[kafka]\nbrokers = [\"{brokers}\"]\n[store]\nurl = \"{postgres}\"\n[redis]\nurl = \"{redis}\"\n\
+         [health]\nlisten = \"127.0.0.1:0\"\n\
+         [pools.storage]\ngroup = \"{group}\"\ntopics = [\"{topic}\"]\nstart = \"beginning\"\n\
+         [[pools.storage.pipelines]]\nname = \"persist\"\nhandler = \"persist\"\n",
+    );
+    if workload == Workload::PersistAndAnalyze {
+        text.push_str(
+            "[[pools.storage.pipelines]]\nname = \"analyze\"\nhandler = \"analyze\"\n\
+             dimensions = [\"type\", \"user\", \"conversation\", \"active_users\"]\n",
+        );
+    }
+    let path = std::env::temp_dir().join(format!("{name}.toml"));
+    std::fs::write(&path, text)?;
+    Ok(path)
+}

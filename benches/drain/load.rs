@@ -1,0 +1,58 @@
+//! The load: chat messages of about 330 bytes, lz4, keyed by conversation, no conversation busier than another.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+use crate::services::Services;
+
+const PARTITIONS: i32 = 8;
+const CONVERSATIONS: u64 = 10_000;
+/// The first event's time; each is a millisecond after the one before.
+const BEGINNING_MS: u64 = 1_760_000_000_000;
+
+/// A backlog to drain.
+pub(crate) struct Backlog {
+    pub(crate) topic: String,
+    pub(crate) events: u64,
+}
+
+/// Fills a new topic.
+pub(crate) async fn publish(services: &Services, events: u64) -> Result<Backlog> {
+    let topic = format!("{}-{events}", services.name);
+    services.make_topic(&topic, PARTITIONS).await?;
+    let producer: BaseProducer = services
+        .client()
+        .set("linger.ms", "20")
+        .set("batch.num.messages", "10000")
+        .set("compression.type", "lz4")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.messages", "200000")
+        .create()?;
+    for n in 0..events {
+        let (key, value) = message(n);
+        while producer.send(BaseRecord::to(&topic).key(&key).payload(&value)).is_err() {
+            producer.poll(Duration::from_millis(5));
+        }
+        if n % 1_000 == 0 {
+            producer.poll(Duration::ZERO);
+        }
+    }
+    producer.flush(Duration::from_secs(60))?;
+    Ok(Backlog { topic, events })
+}
+
+fn message(n: u64) -> (String, String) {
+    let conversation = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % CONVERSATIONS;
+    let (from, to) = (conversation, conversation + 1);
+    let value = format!(
+        "{{\"type\":\"new_message\",\"message\":{{\"message_id\":\"{}\",\"from\":{from},\"to\":{to},\"content\":\"message {n}: {}\",\
+         \"message_type\":1,\"timestamp\":{}}},\"timestamp\":{}}}",
+        uuid::Uuid::now_v7(),
+        "some words of a usual length that people send each other in a day ".repeat(2),
+        BEGINNING_MS + n,
+        BEGINNING_MS + n
+    );
+    (weir::payload::conversation_of_two(&from.to_string(), &to.to_string()), value)
+}

@@ -1,0 +1,129 @@
+//! What one event costs outside the services: decoding, its id, its attributes. Run it with `make bench-micro`.
+#![allow(missing_docs, reason = "divan's macros make items of their own")]
+
+use std::sync::Arc;
+
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use uuid::Uuid;
+use weir::config::EventFields;
+use weir::event::{Decode, Document, Event, EventId, Fields, Json, Origin, Payload, Record};
+use weir::payload::{MessageEvent, conversation_of_two};
+
+fn main() {
+    divan::main();
+}
+
+fn origin() -> Arc<Origin> {
+    Arc::new(Origin { topic: "message-events".into(), topic_id: Uuid::from_u128(7), partition: 3 })
+}
+
+/// A chat message as `make bench` publishes it.
+fn message() -> Record {
+    let words = "some words of a usual length that people send each other in a day ".repeat(2);
+    Record::new(
+        1_234_567,
+        format!(
+            r#"{{"type":"new_message","message":{{"message_id":"0199c8a2-7b7e-7000-8000-0123456789ab","from":4711,"to":4712,"content":"message 1234567: {words}","message_type":1,"timestamp":1760000000001}},"timestamp":1760000000002}}"#
+        ),
+    )
+}
+
+/// A record whose payload has no id of its own.
+fn without_id() -> Record {
+    Record::new(
+        1_234_567,
+        r#"{"type":"new_message","message":{"from":1,"to":2,"content":"x","message_type":1,"timestamp":5},"timestamp":6}"#,
+    )
+}
+
+/// The decoder that `persist` uses with its default mapping.
+fn fields() -> Fields {
+    let mut fields = Fields::new(&EventFields::default()).expect("the default pointers are pointers");
+    for pointer in ["/message/from", "/message/to", "/message/content", "/message/message_type", "/message/timestamp"] {
+        fields.value(pointer).expect("a pointer");
+    }
+    fields
+}
+
+fn decoded<T: Payload>(decoder: &dyn Decode<T>, record: Record) -> Event<T> {
+    match Event::decode(decoder, &origin(), record) {
+        Ok(event) => event,
+        Err(refused) => panic!("the event is malformed: {}", refused.1),
+    }
+}
+
+mod decode {
+    use super::*;
+
+    /// Of JSON, by serde, into the shipped Rust type.
+    #[divan::bench]
+    fn message_event(bencher: Bencher<'_, '_>) {
+        decode(bencher, &Json::<MessageEvent>::default());
+    }
+
+    /// The fields that `persist` asks for, in one pass, without a tree.
+    #[divan::bench]
+    fn document(bencher: Bencher<'_, '_>) {
+        decode(bencher, &fields());
+    }
+
+    /// With its id, as a pool does it.
+    #[divan::bench]
+    fn whole_event(bencher: Bencher<'_, '_>) {
+        let (origin, record, fields) = (origin(), message(), fields());
+        bencher
+            .counter(ItemsCount::new(1usize))
+            .with_inputs(|| record.clone())
+            .bench_values(|record| Event::<Document>::decode(&fields, black_box(&origin), record));
+    }
+
+    fn decode<T: Payload>(bencher: Bencher<'_, '_>, decoder: &dyn Decode<T>) {
+        let record = message();
+        let bytes = record.value.as_deref().map_or(0, <[u8]>::len);
+        bencher
+            .counter(ItemsCount::new(1usize))
+            .counter(BytesCount::new(bytes))
+            .bench(|| decoder.decode(black_box(&record)));
+    }
+}
+
+mod id {
+    use super::*;
+
+    #[divan::bench]
+    fn of_the_payload(bencher: Bencher<'_, '_>) {
+        let event = decoded(&fields(), message());
+        bencher.bench(|| black_box(&event).payload.id().map(std::borrow::Cow::into_owned));
+    }
+
+    #[divan::bench]
+    fn of_a_header(bencher: Bencher<'_, '_>) {
+        let (origin, record) = (origin(), without_id().with_header("ce_id", b"0199c8a2-7b7e-7000-8000-0123456789ab"));
+        bencher.bench(|| EventId::of_record(black_box(&origin), black_box(&record)));
+    }
+
+    #[divan::bench]
+    fn of_the_position(bencher: Bencher<'_, '_>) {
+        let (origin, record) = (origin(), without_id());
+        bencher.bench(|| EventId::of_record(black_box(&origin), black_box(&record)));
+    }
+}
+
+mod conversation {
+    use super::*;
+
+    #[divan::bench]
+    fn of_two(bencher: Bencher<'_, '_>) {
+        bencher.bench(|| conversation_of_two(black_box("4711"), black_box("4712")));
+    }
+
+    /// Asked for the first time.
+    #[divan::bench]
+    fn of_a_document(bencher: Bencher<'_, '_>) {
+        let (fields, record) = (fields(), message());
+        bencher
+            .with_inputs(|| decoded::<Document>(&fields, record.clone()))
+            .bench_refs(|event| event.payload.conversation().map(|conversation| conversation.len()));
+    }
+}
