@@ -18,7 +18,16 @@ use clap::Parser;
 
 use crate::config::{self, Config};
 use crate::pool::BuildError;
+use crate::store::{self, Fault};
 use crate::telemetry;
+
+/// Examples for the end of a help text.
+macro_rules! examples {
+    ($($example:literal),+ $(,)?) => {
+        concat!("Examples:", $("\n  ", $example),+)
+    };
+}
+use examples;
 
 /// How long what still runs may take once a command has ended.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,6 +37,12 @@ const BAD_USAGE: u8 = 2;
 /// A worker pool for Kafka: events in order, one effect each, whatever dies on the way.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version)]
+#[command(after_help = examples!(
+    "weir check --config weir.toml",
+    "weir migrate && weir run",
+    "weir publish --topic message-events events.ndjson",
+    "weir <COMMAND> --help shows more",
+))]
 struct Cli {
     /// A configuration file; a later one goes over an earlier one [default: config/weir.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
@@ -60,7 +75,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     boot(cli).unwrap_or_else(|error| {
         // A closed standard error leaves nobody to tell.
-        writeln!(std::io::stderr(), "error: {error:#}").ok();
+        writeln!(std::io::stderr(), "error: {}", told(&error)).ok();
         exit_code(&error)
     })
 }
@@ -83,10 +98,23 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
     done
 }
 
+/// An error and its causes, without what the error itself has told of them.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |told, cause| {
+        let cause = cause.to_string();
+        if told.contains(&cause) { told } else { format!("{told}: {cause}") }
+    })
+}
+
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let is_bad_usage = error.chain().any(|cause| {
         let build = cause.downcast_ref::<BuildError>();
+        let store = cause.downcast_ref::<store::Error>().or(match build {
+            Some(BuildError::Store(error)) => Some(error),
+            _ => None,
+        });
         cause.is::<Usage>()
+            || store.is_some_and(|error| error.fault == Fault::Fatal)
             || cause.is::<config::Error>()
             || cause.is::<telemetry::Error>()
             || build.is_some_and(|error| !matches!(error, BuildError::Store(_)))

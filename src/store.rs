@@ -8,10 +8,14 @@
 #[cfg(feature = "postgres")]
 mod postgres;
 mod table;
+mod wait;
 
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::message_of;
 pub use table::{Column, ColumnData, ColumnType, IdKey, KeyType, OnDuplicate, Table};
+pub(crate) use wait::await_answer;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -217,6 +221,12 @@ pub struct Count {
 /// A database that pools can leave their effects in.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// Whether the database can be reached at all. Asks by a connection of its own, so that the answer comes soon and
+    /// says why not. A store without a network is always reached.
+    async fn reach(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the database answers and has weir's tables.
     async fn check(&self) -> Result<()>;
 

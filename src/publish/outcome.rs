@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -14,6 +14,7 @@ use rdkafka::producer::ProducerContext;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::PublishError;
+use crate::kafka::{Rarely, Reasons, Unanswered, plain};
 
 /// What is known of an event that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +91,41 @@ pub(super) struct Deliveries {
     brokers: Arc<str>,
     failed: AtomicU64,
     first_error: Mutex<Option<PublishError>>,
+    reasons: Reasons,
+    noted: Rarely,
+    /// While somebody waits for the cluster, who says so in one line.
+    is_awaited: AtomicBool,
+}
+
+/// Ends the quiet of [`Deliveries::awaiting`].
+pub(super) struct Awaiting<'a>(&'a AtomicBool);
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Deliveries {
     pub(super) fn new(brokers: Arc<str>) -> Self {
-        Self { brokers, failed: AtomicU64::new(0), first_error: Mutex::new(None) }
+        Self {
+            brokers,
+            failed: AtomicU64::new(0),
+            first_error: Mutex::new(None),
+            reasons: Reasons::default(),
+            noted: Rarely::default(),
+            is_awaited: AtomicBool::new(false),
+        }
+    }
+
+    /// Logs no trouble until the answer is dropped.
+    pub(super) fn awaiting(&self) -> Awaiting<'_> {
+        self.is_awaited.store(true, Ordering::Relaxed);
+        Awaiting(&self.is_awaited)
+    }
+
+    pub(super) fn unanswered(&self) -> Unanswered {
+        self.reasons.unanswered(&self.brokers)
     }
 
     fn count_failure(&self, error: &PublishError) {
@@ -115,7 +146,12 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "the producer has trouble; it goes on trying");
+        self.reasons.note(&error, reason);
+        let code = code_of(&error);
+        let is_quiet = self.is_awaited.load(Ordering::Relaxed) || code == RDKafkaErrorCode::AllBrokersDown;
+        if !is_quiet && self.noted.is_due(format!("{code:?}")) {
+            tracing::warn!("the producer has trouble and goes on trying: {}", plain(reason));
+        }
     }
 }
 

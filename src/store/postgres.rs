@@ -5,7 +5,10 @@ mod dead;
 mod describe;
 mod fault;
 mod ledger;
+mod reach;
 mod tx;
+
+pub(crate) use fault::message as message_of;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -103,6 +106,10 @@ async fn bounded<T>(
 
 #[async_trait]
 impl Store for Postgres {
+    async fn reach(&self) -> Result<()> {
+        reach::reach(&self.pool.connect_options()).await
+    }
+
     async fn check(&self) -> Result<()> {
         const ACTION: &str = "check the schema";
         let mut tx = self.open(ACTION).await?;

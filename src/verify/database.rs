@@ -1,7 +1,7 @@
 //! The database's side: SQL of the auditor's own, in one transaction that sees one moment.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::postgres::PgConnectOptions;
@@ -12,9 +12,7 @@ use super::Error;
 use super::events::{Counter, KeyKind};
 use super::ids::TABLES_MAX;
 use crate::config;
-
-/// How often a database that does not answer is asked again.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+use crate::store;
 
 /// A table whose key column holds a pool's ids.
 #[derive(Debug)]
@@ -32,20 +30,12 @@ pub(super) struct Database(PgConnection);
 
 impl Database {
     /// Connects, and waits for a database that does not answer yet.
-    pub(super) async fn connect(store: &config::Store, patience: Duration) -> Result<Self, Error> {
+    pub(super) async fn connect(settings: &config::Store, patience: Duration) -> Result<Self, Error> {
+        store::await_answer(&store::Postgres::new(settings)?, patience).await?;
         let failed = |source| Error::database("connect to the database (store.url)", source);
-        let options: PgConnectOptions = store.url.expose().parse().map_err(failed)?;
+        let options: PgConnectOptions = settings.url.expose().parse().map_err(failed)?;
         let options = options.application_name("weir verify").disable_statement_logging();
-        let begun = Instant::now();
-        loop {
-            match PgConnection::connect_with(&options).await {
-                Ok(connection) => return Ok(Self(connection)),
-                Err(sqlx::Error::Io(_)) if begun.elapsed() < patience => {
-                    tokio::time::sleep(ASK_AGAIN).await;
-                }
-                Err(source) => return Err(failed(source)),
-            }
-        }
+        PgConnection::connect_with(&options).await.map(Self).map_err(failed)
     }
 
     /// The tables that `persist` pipelines write: `None` for a pool that has no such pipeline.

@@ -5,15 +5,19 @@ use crate::store::{Error, Fault};
 
 /// A store error from the driver's.
 pub(super) fn error(action: &'static str, error: &sqlx::Error) -> Error {
-    let fault = classify(error);
-    let message = match error {
+    Error { fault: classify(error), action, message: message(error) }
+}
+
+/// What the driver says, and what can be done about it.
+pub(crate) fn message(error: &sqlx::Error) -> String {
+    match error {
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default();
-            format!("{} (SQLSTATE {code}){}", public_message(database.message(), fault), advice(&code))
+            let said = public_message(database.message(), classify_code(&code));
+            format!("{said} (SQLSTATE {code}){}", advice(&code))
         }
         other => other.to_string(),
-    };
-    Error { fault, action, message }
+    }
 }
 
 /// What an operator can do about what no retry mends.
@@ -22,7 +26,7 @@ fn advice(code: &str) -> &'static str {
         "42P01" | "42703" => ": run `weir migrate`, or make the table as the pool's mapping expects it",
         "42501" => ": grant weir's role what it needs on its tables",
         "3D000" => ": create the database, or name another in store.url",
-        _ if code.starts_with("28") => ": set the user and the password in store.url right",
+        _ if code.starts_with("28") => ": check the user and the password in store.url",
         _ => "",
     }
 }
