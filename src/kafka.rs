@@ -25,7 +25,7 @@ const EVENTS_MAX: usize = 100;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Unanswered {
     /// No connection, or no answer on it.
-    #[error("no broker of {brokers} answers ({why}): check kafka.brokers, and that Kafka is up")]
+    #[error("no broker of {brokers} answers ({why}): check kafka.brokers and kafka.options, and that Kafka is up")]
     Away {
         /// The addresses that were tried.
         brokers: String,
@@ -108,7 +108,7 @@ pub(crate) fn plain(reason: &str) -> &str {
         Some((address, rest)) if address.contains('/') && !address.contains(' ') => rest,
         _ => reason,
     };
-    reason.rsplit_once(" (after ").map_or(reason, |(reason, _)| reason).trim()
+    reason.rsplit_once(" (after ").map_or(reason, |(reason, _)| reason).trim_end_matches([' ', ':'])
 }
 
 /// Keeps reasons in place of logging each.
@@ -174,7 +174,7 @@ impl Probe {
                 Err(error @ Unanswered::Away { .. }) if begun.elapsed() + PAUSE < patience => {
                     if !told {
                         let limit = humantime::format_duration(patience);
-                        tracing::warn!("{error}; waiting up to {limit}");
+                        tracing::warn!("waiting for Kafka, up to {limit}: {error}");
                         told = true;
                     }
                     std::thread::sleep(PAUSE);

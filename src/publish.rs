@@ -78,11 +78,12 @@ impl Publisher {
             .parse()
             .unwrap_or(usize::MAX);
         let brokers: Arc<str> = settings.get("bootstrap.servers").unwrap_or_default().into();
-        let deliveries = Deliveries::new(Arc::clone(&brokers));
         let in_flight_events_max = options.in_flight_events_max.max(1);
+        let in_flight = Arc::new(Semaphore::new(in_flight_events_max as usize));
+        let deliveries = Deliveries::new(Arc::clone(&brokers), Arc::clone(&in_flight), in_flight_events_max);
         Ok(Self {
             producer: settings.create_with_context(deliveries).map_err(PublishError::Setup)?,
-            in_flight: Arc::new(Semaphore::new(in_flight_events_max as usize)),
+            in_flight,
             in_flight_events_max,
             event_bytes_max,
             delivery: options.delivery,
@@ -143,7 +144,6 @@ impl Publisher {
     /// [`PublishError::UnknownTopic`] as soon as a broker says so, [`PublishError::Unanswered`] when none
     /// answered in time or the login is refused, [`PublishError::Refused`] for anything else, such as a missing permission.
     pub async fn await_topic(&self, topic: &str, deadline: Duration) -> Result<usize, PublishError> {
-        let _quiet = self.producer.context().awaiting();
         let began = Instant::now();
         loop {
             let left = deadline.saturating_sub(began.elapsed());

@@ -12,6 +12,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
+use crate::kafka::Unanswered;
 use crate::publish::key::{KeyRule, Pointer};
 use crate::publish::lines::{Chunk, LINE_BYTES_MAX, Line, LineOptions};
 use crate::publish::{Compression, Delivery, Handle, Outgoing, PublishError, PublishOptions, Publisher, Receipt};
@@ -141,7 +142,10 @@ async fn await_topic(publisher: &Publisher, topic: &str, config: &Config) -> any
         () = tokio::time::sleep(SAY_WAITING_AFTER) => {}
     }
     let limit = humantime::format_duration(config.startup_timeout);
-    report::say(&format!("{}; waiting up to {limit}", publisher.unanswered()));
+    match publisher.unanswered() {
+        error @ Unanswered::Login { .. } => return Err(error.into()),
+        error => report::say(&format!("waiting for Kafka, up to {limit}: {error}")),
+    }
     Ok(found.await.map(drop)?)
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -11,7 +11,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::PublishError;
 use crate::kafka::{Rarely, Reasons, Unanswered, plain};
@@ -93,35 +93,21 @@ pub(super) struct Deliveries {
     first_error: Mutex<Option<PublishError>>,
     reasons: Reasons,
     noted: Rarely,
-    /// While somebody waits for the cluster, who says so in one line.
-    is_awaited: AtomicBool,
-}
-
-/// Ends the quiet of [`Deliveries::awaiting`].
-pub(super) struct Awaiting<'a>(&'a AtomicBool);
-
-impl Drop for Awaiting<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
+    in_flight: Arc<Semaphore>,
+    in_flight_events_max: u32,
 }
 
 impl Deliveries {
-    pub(super) fn new(brokers: Arc<str>) -> Self {
+    pub(super) fn new(brokers: Arc<str>, in_flight: Arc<Semaphore>, in_flight_events_max: u32) -> Self {
         Self {
             brokers,
             failed: AtomicU64::new(0),
             first_error: Mutex::new(None),
             reasons: Reasons::default(),
             noted: Rarely::default(),
-            is_awaited: AtomicBool::new(false),
+            in_flight,
+            in_flight_events_max,
         }
-    }
-
-    /// Logs no trouble until the answer is dropped.
-    pub(super) fn awaiting(&self) -> Awaiting<'_> {
-        self.is_awaited.store(true, Ordering::Relaxed);
-        Awaiting(&self.is_awaited)
     }
 
     pub(super) fn unanswered(&self) -> Unanswered {
@@ -148,8 +134,9 @@ impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         self.reasons.note(&error, reason);
         let code = code_of(&error);
-        let is_quiet = self.is_awaited.load(Ordering::Relaxed) || code == RDKafkaErrorCode::AllBrokersDown;
-        if !is_quiet && self.noted.is_due(format!("{code:?}")) {
+        // Before anything is sent, whoever waits for the cluster says so.
+        let is_idle = self.in_flight.available_permits() >= self.in_flight_events_max as usize;
+        if !is_idle && code != RDKafkaErrorCode::AllBrokersDown && self.noted.is_due(format!("{code:?}")) {
             tracing::warn!("the producer has trouble and goes on trying: {}", plain(reason));
         }
     }

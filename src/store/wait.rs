@@ -19,7 +19,7 @@ pub(crate) async fn await_answer(store: &dyn Store, patience: Duration) -> Resul
             Err(error) if error.fault == Fault::Outage && begun.elapsed() + ASK_AGAIN < patience => {
                 if !told {
                     let limit = humantime::format_duration(patience);
-                    tracing::warn!("{error}; waiting up to {limit}");
+                    tracing::warn!("waiting for the database, up to {limit}: {error}");
                     told = true;
                 }
             }
