@@ -6,9 +6,6 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-/// What is left out unless the filter names its crate.
-const QUIET: &str = "sqlx::postgres::notice=off";
-
 /// A log that cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,12 +31,10 @@ pub fn init(log: &Log) -> Result<(), Error> {
         Ok(filter) if !filter.is_empty() => ("the variable RUST_LOG", filter),
         _ => ("`log.level`", log.level.clone()),
     };
-    // PostgreSQL's notices say that a table is there already; they are for whoever asks for them.
-    let with_quiet = if filter.contains("sqlx") { filter.clone() } else { format!("{filter},{QUIET}") };
-    let Ok(with_quiet) = EnvFilter::try_new(&with_quiet) else { return Err(Error::Filter { place, filter }) };
+    let Ok(filter) = EnvFilter::try_new(&filter) else { return Err(Error::Filter { place, filter }) };
     // A closed standard error leaves nobody to tell, not even that.
     let builder =
-        tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false).with_env_filter(with_quiet);
+        tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false).with_env_filter(filter);
     let initialised = match log.format {
         LogFormat::Text => builder.with_ansi(wants_colours()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).try_init(),

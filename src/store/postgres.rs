@@ -69,11 +69,16 @@ impl Postgres {
     /// # Errors
     /// The database does not answer, or a migration fails; nothing of a failed migration stays.
     pub async fn migrate(&self) -> Result<()> {
+        const ACTION: &str = "migrate the schema";
         let mut migrator = sqlx::migrate!("migrations/postgres");
         migrator.set_ignore_missing(true);
-        migrator.run(&self.pool).await.map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(error) => fault::error("migrate the schema", &error),
-            error => Error { fault: Fault::Hold, action: "migrate the schema", message: error.to_string() },
+        let mut connection = bounded(self.deadline, ACTION, Box::pin(self.pool.acquire())).await?;
+        // That a table is there already is no news.
+        let quiet = sqlx::raw_sql("SET client_min_messages = warning").execute(&mut *connection);
+        bounded(self.deadline, ACTION, quiet).await?;
+        migrator.run(&mut *connection).await.map_err(|error| match error {
+            sqlx::migrate::MigrateError::Execute(error) => fault::error(ACTION, &error),
+            error => Error { fault: Fault::Hold, action: ACTION, message: error.to_string() },
         })
     }
 
