@@ -10,6 +10,7 @@ mod publish;
 mod run;
 mod verify;
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +22,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::pool::BuildError;
+use crate::store::{self, Fault};
 use crate::telemetry;
+
+/// Examples for the end of a help text.
+macro_rules! examples {
+    ($($example:literal),+ $(,)?) => {
+        concat!("Examples:", $("\n  ", $example),+)
+    };
+}
+use examples;
 
 /// How long what still runs may take once a command has ended.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,6 +41,12 @@ const BAD_USAGE: u8 = 2;
 /// A worker pool for Kafka: events in order, one effect each, whatever dies on the way.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version)]
+#[command(after_help = examples!(
+    "weir check --config weir.toml",
+    "weir migrate && weir run",
+    "weir publish --topic message-events events.ndjson",
+    "weir <COMMAND> --help shows more",
+))]
 struct Cli {
     /// A configuration file; a later one goes over an earlier one [default: config/weir.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
@@ -62,12 +78,31 @@ pub(crate) struct Usage(pub(crate) String);
 
 /// Parses the command line, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(in_order(std::env::args_os().collect()));
     boot(cli).unwrap_or_else(|error| {
         // A closed standard error leaves nobody to tell.
-        writeln!(std::io::stderr(), "error: {error:#}").ok();
+        writeln!(std::io::stderr(), "error: {}", told(&error)).ok();
         exit_code(&error)
     })
+}
+
+/// Puts `--config` and `--set` behind the command that they stand before: clap forgets those before it when there are
+/// more behind it.
+fn in_order(args: Vec<OsString>) -> Vec<OsString> {
+    let mut at = 1;
+    while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()) {
+        match arg.split_once('=').map_or((arg, false), |(name, _)| (name, true)) {
+            ("--config" | "--set", true) => at += 1,
+            ("--config" | "--set", false) => at += 2,
+            _ => break,
+        }
+    }
+    match args.get(at) {
+        Some(command) if !command.to_string_lossy().starts_with('-') && command != "help" => {
+            [&args[..1], &args[at..=at], &args[1..at], &args[at + 1..]].concat()
+        }
+        _ => args,
+    }
 }
 
 fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -116,10 +151,23 @@ fn with_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyh
     done
 }
 
+/// An error and its causes, without what the error itself has told of them.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |told, cause| {
+        let cause = cause.to_string();
+        if told.contains(&cause) { told } else { format!("{told}: {cause}") }
+    })
+}
+
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let is_bad_usage = error.chain().any(|cause| {
         let build = cause.downcast_ref::<BuildError>();
+        let store = cause.downcast_ref::<store::Error>().or(match build {
+            Some(BuildError::Store(error)) => Some(error),
+            _ => None,
+        });
         cause.is::<Usage>()
+            || store.is_some_and(|error| error.fault == Fault::Fatal)
             || cause.is::<config::Error>()
             || cause.is::<telemetry::Error>()
             || build.is_some_and(|error| !matches!(error, BuildError::Store(_)))
@@ -177,5 +225,26 @@ fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("write to standard output"),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_before_the_command_are_kept_beside_those_behind_it() {
+        let parsed = |line: &str| {
+            let cli = Cli::try_parse_from(in_order(line.split(' ').map(OsString::from).collect())).unwrap();
+            (cli.config, cli.set)
+        };
+        let (config, set) = parsed("weir --config a --set=x=1 check --config b --set y=2");
+        assert_eq!(config, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(set, ["x=1", "y=2"]);
+        assert_eq!(parsed("weir --set x=1 run").1, ["x=1"]);
+        for line in ["weir", "weir --set", "weir --config a --help"] {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(in_order(args.clone()), args);
+        }
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config;
+use crate::kafka::Listener;
 use crate::metrics::PoolMetrics;
 use crate::store::{IdKey, Store, UnpublishedLetter};
 
@@ -101,7 +101,7 @@ impl Mirror {
         key: Option<&IdKey>,
         topics: &[String],
         owned: &Owned,
-        producer: &mut Option<FutureProducer>,
+        producer: &mut Option<FutureProducer<Listener>>,
     ) -> Result<i64, String> {
         let producer = match producer {
             Some(producer) => producer,
@@ -110,7 +110,11 @@ impl Mirror {
                 if let Err(why) = self.make_topics(topics).await {
                     tracing::warn!(pool = &*self.pool, why, "the topics of dead letters could not be made");
                 }
-                producer.insert(self.client.create().map_err(|error| format!("cannot start the producer: {error}"))?)
+                producer.insert(
+                    self.client
+                        .create_with_context(Listener::default())
+                        .map_err(|error| format!("cannot start the producer: {error}"))?,
+                )
             }
         };
         let partitions = owned();
@@ -139,7 +143,7 @@ impl Mirror {
         }
     }
 
-    async fn send(&self, producer: &FutureProducer, letter: &UnpublishedLetter) -> Result<(), String> {
+    async fn send(&self, producer: &FutureProducer<Listener>, letter: &UnpublishedLetter) -> Result<(), String> {
         let topic = mirror_topic(&letter.topic, &self.pool);
         let id = letter_id(&self.pool, &letter.kind, &letter.event_id).to_string();
         let position = format!("{}/{}@{}", letter.topic, letter.partition, letter.offset);
@@ -175,8 +179,10 @@ impl Mirror {
 
     /// Makes the mirror topics that are not there; the broker's defaults decide on replicas and partitions.
     async fn make_topics(&self, topics: &[String]) -> Result<(), String> {
-        let admin: AdminClient<DefaultClientContext> =
-            self.client.create().map_err(|error| format!("cannot start the admin client: {error}"))?;
+        let admin: AdminClient<Listener> = self
+            .client
+            .create_with_context(Listener::default())
+            .map_err(|error| format!("cannot start the admin client: {error}"))?;
         let names: HashSet<String> = topics.iter().map(|topic| mirror_topic(topic, &self.pool)).collect();
         let (admin, names) = tokio::task::spawn_blocking(move || {
             let missing = names.into_iter().filter(|name| !exists(&admin, name)).collect::<HashSet<_>>();
@@ -202,7 +208,7 @@ impl Mirror {
 }
 
 /// Whether a broker knows the topic. Blocks.
-fn exists(admin: &AdminClient<DefaultClientContext>, topic: &str) -> bool {
+fn exists(admin: &AdminClient<Listener>, topic: &str) -> bool {
     let metadata = admin.inner().fetch_metadata(Some(topic), REQUEST_TIMEOUT);
     metadata
         .is_ok_and(|metadata| metadata.topics().iter().any(|known| known.name() == topic && known.error().is_none()))

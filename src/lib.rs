@@ -16,6 +16,7 @@
 //! | [`store`] | the database contract: ledger, effects, dead rows |
 //! | [`dead_letter`] | the mirror of dead rows in Kafka |
 //! | [`verify`] | the auditor: Kafka against the database |
+//! | [`kafka`] | whether a cluster answers, and why not |
 //! | [`config`] | load, validate, redact |
 //! | [`metrics`] | every metric's name, labels and help |
 //! | [`telemetry`] | logs |
@@ -31,6 +32,7 @@ pub mod dead_letter;
 pub mod demo;
 pub mod event;
 pub mod handler;
+pub mod kafka;
 pub mod metrics;
 pub mod once;
 pub mod payload;

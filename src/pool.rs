@@ -21,10 +21,9 @@ mod watch;
 pub use build::{BuildError, PoolBuilder, Process};
 pub use progress::{PartitionStanding, Phase, Standings};
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::error::KafkaError;
 use tokio_util::sync::CancellationToken;
 
 use self::gate::Gate;
@@ -33,10 +32,11 @@ use crate::admin::PoolHealth;
 use crate::config;
 use crate::dead_letter::Mirror;
 use crate::event::Payload;
+use crate::kafka::{Probe, Unanswered};
 use crate::metrics::{PipelineMetrics, PoolMetrics};
 use crate::once::ProcessedSet;
 use crate::pipeline::{Batch, Counts, Decoding, Pipelines};
-use crate::source::{self, Source, SourceEvent, SourceHandle, Subscription};
+use crate::source::{Source, SourceEvent, SourceHandle, Subscription};
 use crate::store::{self, Fault};
 
 /// How often lag, holds and standstill are looked at.
@@ -119,6 +119,8 @@ struct Shared<T> {
     /// One task at a time gives the group its first place on a topic.
     begin: tokio::sync::Mutex<()>,
     gate: Arc<Gate>,
+    /// Topics that were not there at the start and are still waited for.
+    missing: Mutex<Vec<String>>,
     metrics: PoolMetrics,
 }
 
@@ -148,10 +150,11 @@ impl<T: Payload> Pool<T> {
         let drain_deadline = self.config.drain_deadline;
         let stall_after = Duration::from_millis(kafka.max_poll_interval_ms);
         let (health, standings) = (self.health.clone(), self.standings.clone());
-        let Some(partitions) = self.broker_answers(&shutdown).await? else { return Ok(()) };
-        let (mut source, shared) = self.start(partitions)?;
+        let Some(counts) = self.broker_answers(&shutdown).await? else { return Ok(()) };
+        let (mut source, shared) = self.start(&counts)?;
         let background = CancellationToken::new();
         let mut tasks = Tasks::new(Arc::clone(&shared), standings, drain_deadline);
+        let appearing = tokio::spawn(topics::await_missing(Arc::clone(&shared), background.clone()));
         let letters = Mirror::new(&kafka, &shared.name, Arc::clone(&shared.pipelines.store), shared.metrics.clone());
         let letters = tokio::spawn(letters.run(
             shared.pipelines.id_key().cloned(),
@@ -166,6 +169,7 @@ impl<T: Payload> Pool<T> {
         background.cancel();
         letters.await.ok();
         forgetting.await.ok();
+        appearing.await.ok();
         drop((tasks, shared));
         close(source).await;
         done?;
@@ -179,12 +183,15 @@ impl<T: Payload> Pool<T> {
     async fn store_answers(&self, shutdown: &CancellationToken) -> Result<bool, Error> {
         let mut told = false;
         loop {
-            match self.pipelines.store.check().await {
+            match self.schema_is_there().await {
                 Ok(()) => break,
                 Err(error) if matches!(error.fault, Fault::Outage | Fault::Busy | Fault::TooSlow) => {
                     self.health.waiting_for(Some(error.to_string()));
                     if !told {
-                        tracing::warn!(pool = &*self.name, %error, "waiting for the database before joining the group");
+                        tracing::warn!(
+                            pool = &*self.name,
+                            "waiting for the database before joining the group: {error}"
+                        );
                         told = true;
                     }
                 }
@@ -200,32 +207,33 @@ impl<T: Payload> Pool<T> {
         Ok(true)
     }
 
-    /// Waits for a broker's first answer: how many partitions the topics have. `None`: told to stop before it came.
-    async fn broker_answers(&self, shutdown: &CancellationToken) -> Result<Option<usize>, Error> {
+    async fn schema_is_there(&self) -> store::Result<()> {
+        self.pipelines.store.reach().await?;
+        self.pipelines.store.check().await
+    }
+
+    /// Waits for a broker's first answer: how many partitions each topic has. `None`: told to stop before it came.
+    async fn broker_answers(&self, shutdown: &CancellationToken) -> Result<Option<Vec<usize>>, Error> {
+        let failed = |message| Error::Kafka { pool: Arc::clone(&self.name), message };
+        let probe = Arc::new(Probe::new(&self.kafka).map_err(|error| failed(error.to_string()))?);
         let mut told = false;
         loop {
-            let (kafka, topics) = (self.kafka.clone(), self.config.topics.clone());
-            let counted = tokio::task::spawn_blocking(move || source::count_partitions(&kafka, &topics)).await;
-            match counted {
+            let (asking, topics) = (Arc::clone(&probe), self.config.topics.clone());
+            let asked = tokio::task::spawn_blocking(move || asking.partitions(&topics));
+            let answer = tokio::select! {
+                () = shutdown.cancelled() => return Ok(None),
+                answer = asked => answer,
+            };
+            match answer {
                 Ok(Ok(counts)) => {
-                    for (topic, _) in self.config.topics.iter().zip(&counts).filter(|(_, count)| **count == 0) {
-                        tracing::warn!(
-                            pool = &*self.name,
-                            topic,
-                            "the topic does not exist; waiting for it to be made"
-                        );
-                    }
                     self.health.waiting_for(None);
-                    return Ok(Some(counts.iter().sum::<usize>().max(PARTITIONS_MIN)));
+                    return Ok(Some(counts));
                 }
-                Ok(Err(KafkaError::ClientConfig(_, message, name, value))) => {
-                    let message = format!("kafka.options: {name} = {value:?}: {message}");
-                    return Err(Error::Kafka { pool: Arc::clone(&self.name), message });
-                }
+                Ok(Err(error @ Unanswered::Login { .. })) => return Err(failed(error.to_string())),
                 Ok(Err(error)) => {
                     self.health.waiting_for(Some(format!("Kafka: {error}")));
                     if !told {
-                        tracing::warn!(pool = &*self.name, brokers = self.kafka.brokers.join(","), %error, "waiting for Kafka");
+                        tracing::warn!(pool = &*self.name, "waiting for Kafka: {error}");
                         told = true;
                     }
                 }
@@ -239,7 +247,7 @@ impl<T: Payload> Pool<T> {
         }
     }
 
-    fn start(self, partitions: usize) -> Result<(Source, Arc<Shared<T>>), Error> {
+    fn start(self, counts: &[usize]) -> Result<(Source, Arc<Shared<T>>), Error> {
         let health = self.health.clone();
         let subscription = Subscription {
             pool: &self.name,
@@ -249,12 +257,14 @@ impl<T: Payload> Pool<T> {
             metrics: self.metrics.clone(),
             on_poll: Box::new(move || health.polled_now()),
         };
-        let source = Source::start(subscription, partitions)
+        let source = Source::start(subscription, counts.iter().sum::<usize>().max(PARTITIONS_MIN))
             .map_err(|error| Error::Kafka { pool: Arc::clone(&self.name), message: error.to_string() })?;
         let budget = config::Budget::of(&self.kafka, &self.config);
         tracing::info!(pool = &*self.name, "{budget}");
         let gate = Arc::new(Gate::new(Arc::clone(&self.name), Arc::clone(&self.pipelines.store)));
         let pipeline_metrics = self.pipelines.names().map(|name| self.metrics.pipeline(name)).collect();
+        let missing = self.config.topics.iter().zip(counts).filter(|(_, count)| **count == 0);
+        let missing = Mutex::new(missing.map(|(topic, _)| topic.clone()).collect());
         let shared = Shared {
             name: self.name,
             group: self.group,
@@ -267,6 +277,7 @@ impl<T: Payload> Pool<T> {
             source: source.handle.clone(),
             begin: tokio::sync::Mutex::new(()),
             gate,
+            missing,
             metrics: self.metrics,
         };
         Ok((source, Arc::new(shared)))

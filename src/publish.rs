@@ -35,6 +35,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer, ThreadedProducer};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::kafka::Unanswered;
 use outcome::{Deliveries, Pending, code_of};
 use outgoing::record;
 
@@ -46,7 +47,7 @@ pub use outgoing::Outgoing;
 /// How long sending waits before it tries again when the client's queue is full of bytes.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(2);
 /// How long one look at the cluster's metadata may take, and the pause before the next.
-const METADATA_ATTEMPT: Duration = Duration::from_secs(5);
+const METADATA_ATTEMPT: Duration = Duration::from_secs(2);
 const METADATA_PAUSE: Duration = Duration::from_millis(250);
 
 /// A Kafka producer. Cheap to clone: clones share one connection, queue and set of bounds. Dropping the
@@ -77,11 +78,12 @@ impl Publisher {
             .parse()
             .unwrap_or(usize::MAX);
         let brokers: Arc<str> = settings.get("bootstrap.servers").unwrap_or_default().into();
-        let deliveries = Deliveries::new(Arc::clone(&brokers));
         let in_flight_events_max = options.in_flight_events_max.max(1);
+        let in_flight = Arc::new(Semaphore::new(in_flight_events_max as usize));
+        let deliveries = Deliveries::new(Arc::clone(&brokers), Arc::clone(&in_flight), in_flight_events_max);
         Ok(Self {
             producer: settings.create_with_context(deliveries).map_err(PublishError::Setup)?,
-            in_flight: Arc::new(Semaphore::new(in_flight_events_max as usize)),
+            in_flight,
             in_flight_events_max,
             event_bytes_max,
             delivery: options.delivery,
@@ -139,8 +141,8 @@ impl Publisher {
     /// Waits until a broker answers, `deadline` at most, and returns the number of the topic's partitions.
     ///
     /// # Errors
-    /// [`PublishError::UnknownTopic`] as soon as a broker says so, [`PublishError::Unreachable`] when none
-    /// answered in time, [`PublishError::Refused`] for anything else, such as a missing permission.
+    /// [`PublishError::UnknownTopic`] as soon as a broker says so, [`PublishError::Unanswered`] when none
+    /// answered in time or the login is refused, [`PublishError::Refused`] for anything else, such as a missing permission.
     pub async fn await_topic(&self, topic: &str, deadline: Duration) -> Result<usize, PublishError> {
         let began = Instant::now();
         loop {
@@ -150,16 +152,18 @@ impl Publisher {
                 Err(code) if !is_passing(code) => {
                     return Err(PublishError::from_code(code, topic, &self.brokers));
                 }
-                Err(code) if began.elapsed() + METADATA_PAUSE >= deadline => {
-                    return Err(PublishError::Unreachable {
-                        brokers: self.brokers.to_string(),
-                        waited: began.elapsed(),
-                        code,
-                    });
-                }
-                Err(_) => tokio::time::sleep(METADATA_PAUSE).await,
+                Err(_) => match self.unanswered() {
+                    error if began.elapsed() + METADATA_PAUSE >= deadline => return Err(error.into()),
+                    error @ Unanswered::Login { .. } => return Err(error.into()),
+                    Unanswered::Away { .. } => tokio::time::sleep(METADATA_PAUSE).await,
+                },
             }
         }
+    }
+
+    /// Why no broker answers, as far as that is known.
+    pub(crate) fn unanswered(&self) -> Unanswered {
+        self.producer.context().unanswered()
     }
 
     async fn look_up(&self, topic: &str, timeout: Duration) -> Result<usize, RDKafkaErrorCode> {
@@ -281,7 +285,7 @@ mod tests {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", "127.0.0.1:1");
         let error = publisher(client).await_topic("t", Duration::from_millis(400)).await.unwrap_err();
-        assert!(matches!(error, PublishError::Unreachable { .. }), "{error}");
+        assert!(matches!(error, PublishError::Unanswered(_)), "{error}");
         assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
     }
 }

@@ -122,20 +122,6 @@ fn queue_kib(queue_bytes: usize, partitions: usize) -> usize {
     (queue_bytes / partitions.max(1) / 1024).max(64)
 }
 
-/// How many partitions each of the pool's topics has; none for one that does not exist. Asks with a client of its
-/// own, since the consumer's prefetch budget must be known before the consumer is made. Blocks.
-///
-/// # Errors
-/// No broker answers in time, or a setting is wrong.
-pub(crate) fn count_partitions(kafka: &config::Kafka, topics: &[String]) -> Result<Vec<usize>, KafkaError> {
-    let client: BaseConsumer = kafka.client().create()?;
-    let count = |topic: &String| {
-        let metadata = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
-        Ok(metadata.topics().iter().filter(|known| known.name() == topic).map(|known| known.partitions().len()).sum())
-    };
-    topics.iter().map(count).collect()
-}
-
 impl Source {
     /// Subscribes, and starts polling.
     ///
@@ -147,7 +133,8 @@ impl Source {
         client.set("queued.max.messages.kbytes", kib.to_string());
         let (sender, events) = mpsc::channel(16);
         let watermarks = Arc::new(Watermarks::default());
-        let context = Context::new(sender.clone(), Arc::clone(&watermarks), subscription.metrics.clone());
+        let context =
+            Context::new(subscription.group, sender.clone(), Arc::clone(&watermarks), subscription.metrics.clone());
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(client.create_with_context(context)?);
         consumer.context().attach(&consumer);
         let topics: Vec<&str> = subscription.config.topics.iter().map(String::as_str).collect();
@@ -174,6 +161,11 @@ impl Source {
 impl SourceHandle {
     pub(crate) fn consumer(&self) -> &Arc<BaseConsumer<Context>> {
         &self.consumer
+    }
+
+    /// Why the group does not take this worker, where it does not.
+    pub(crate) fn refused(&self) -> Option<String> {
+        self.consumer.context().refused()
     }
 
     /// Leaves the group: every partition is revoked, then [`SourceEvent::Closed`] comes.
@@ -271,7 +263,7 @@ impl Poller {
                     self.fatal(format!("the Kafka client cannot go on: {code}"));
                     break;
                 }
-                Some(Err(error)) => consumer.context().note_error(&error),
+                Some(Err(error)) => consumer.context().note_error(&error, ""),
             }
             if self.handle.closing.load(Ordering::Acquire) {
                 if !leaving {

@@ -14,13 +14,16 @@ mod scratch;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod table;
+mod wait;
 
+pub(crate) use fault::message as message_of;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
 pub use scratch::Scratch;
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
 pub use table::{Column, ColumnData, ColumnType, IdKey, KeyType, OnDuplicate, Table};
+pub(crate) use wait::await_answer;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -247,6 +250,12 @@ pub fn open(store: &config::Store) -> Result<Arc<dyn Store>> {
 pub trait Store: Send + Sync + 'static {
     /// Brings the schema up to this release, all or nothing by step. Steps of a newer release are left alone.
     async fn migrate(&self) -> Result<()>;
+
+    /// Whether the database can be reached at all. Asks by a connection of its own, so that the answer comes soon and
+    /// says why not. A store without a network is always reached.
+    async fn reach(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether the database answers and has weir's tables.
     async fn check(&self) -> Result<()>;

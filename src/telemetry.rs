@@ -74,17 +74,23 @@ pub fn init(log: &Log, held: Option<HeldLog>) -> Result<(), Error> {
         _ => ("`log.level`", log.level.clone()),
     };
     let Ok(filter) = EnvFilter::try_new(&filter) else { return Err(Error::Filter { place, filter }) };
-    let ansi = held.is_none() && io::stderr().is_terminal();
+    let ansi = held.is_none() && wants_colours();
     let writer = move || -> Box<dyn Write> {
         match &held {
             Some(held) => Box::new(held.clone()),
             None => Box::new(io::stderr()),
         }
     };
-    let builder = tracing_subscriber::fmt().with_writer(writer).with_env_filter(filter);
+    // A closed standard error leaves nobody to tell, not even that.
+    let builder = tracing_subscriber::fmt().with_writer(writer).log_internal_errors(false).with_env_filter(filter);
     let initialised = match log.format {
         LogFormat::Text => builder.with_ansi(ansi).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).try_init(),
     };
     initialised.map_err(|_| Error::Twice)
+}
+
+/// Where somebody looks who has not declined them (<https://no-color.org>).
+fn wants_colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|declined| declined.is_empty())
 }

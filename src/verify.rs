@@ -25,7 +25,9 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::config::Config;
+use crate::kafka::Unanswered;
 use crate::source::TopicIdError;
+use crate::store;
 use audit::Audit;
 #[cfg(feature = "demo")]
 pub(crate) use database::Database;
@@ -42,12 +44,25 @@ pub type Progress = dyn FnMut(u64, u64) + Send;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Kafka did not give what was asked for.
-    #[error("{action}: {source}; is kafka.brokers right?")]
+    #[error("{action}: {source}")]
     Kafka {
         /// What was done.
         action: String,
         /// What the client said.
         source: KafkaError,
+    },
+    /// No broker answers, or the login is refused.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+    /// The cluster has no such topic.
+    #[error(
+        "topic {topic} does not exist on {brokers}; create it with `kafka-topics.sh --create --topic {topic} --bootstrap-server {brokers}`, or correct the pool's topics"
+    )]
+    NoTopic {
+        /// The topic.
+        topic: String,
+        /// The cluster's addresses.
+        brokers: String,
     },
     /// The topic's id is not known.
     #[error(transparent)]
@@ -63,13 +78,16 @@ pub enum Error {
         partitions: usize,
     },
     /// The database did not give what was asked for.
-    #[error("{action}: {source}")]
+    #[error("{action}: {}", store::message_of(error))]
     Database {
         /// What was done.
         action: String,
         /// What the driver said.
-        source: sqlx::Error,
+        error: sqlx::Error,
     },
+    /// The database does not answer, or refuses weir.
+    #[error(transparent)]
+    Store(#[from] store::Error),
     /// A pool's table or its key is not there.
     #[error("table {table} with column {key} does not exist: run `weir migrate`, or set the pipeline's table and key")]
     NoKey {
@@ -100,8 +118,8 @@ impl Error {
         Self::Kafka { action: action.into(), source }
     }
 
-    fn database(action: impl Into<String>, source: sqlx::Error) -> Self {
-        Self::Database { action: action.into(), source }
+    fn database(action: impl Into<String>, error: sqlx::Error) -> Self {
+        Self::Database { action: action.into(), error }
     }
 }
 

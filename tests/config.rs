@@ -315,8 +315,8 @@ fn options_that_librdkafka_does_not_take_are_refused_before_anything_runs() {
     refused(&options("no_such_setting = 1"), &["`kafka.options.no_such_setting`: librdkafka refuses no.such.setting"]);
     refused(&options("linger_ms = \"soon\""), &["`kafka.options.linger_ms`: librdkafka refuses linger.ms"]);
     refused(&options("group_protocol = \"consumer\""), &["`kafka.options.group_protocol` cannot be set"]);
-    let place = Place::new(&options("security_protocol = \"sasl_ssl\"\nlinger_ms = 3"));
-    place.check(&[]).shows(&["security_protocol = \"sasl_ssl\""]);
+    let place = Place::new(&options("security_protocol = \"ssl\"\nlinger_ms = 3"));
+    place.check(&[]).shows(&["security_protocol = \"ssl\""]);
 }
 
 #[test]

@@ -13,12 +13,12 @@ const LAYERS: [&[&str]; 9] = [
     &["handler"],
     &["once", "store"],
     &["event", "payload", "publish", "admin"],
-    &["config", "metrics", "telemetry"],
+    &["config", "kafka", "metrics", "telemetry"],
 ];
 
 /// Crates and the modules that may use them.
 const HOMES: [(&str, &[&str]); 3] = [
-    ("rdkafka", &["source", "publish", "dead_letter", "verify", "event", "pool", "config", "demo"]),
+    ("rdkafka", &["source", "publish", "dead_letter", "verify", "event", "pool", "config", "kafka", "demo"]),
     ("sqlx", &["store", "verify"]),
     ("redis", &["once"]),
 ];

@@ -12,6 +12,11 @@ use crate::config::{Budget, Config};
 ///
 /// All layers merged, secrets hidden, and each pool's time budget. No service is asked.
 #[derive(Debug, clap::Args)]
+#[command(after_help = super::examples!(
+    "weir check --config weir.toml",
+    "weir check --json | jq .time_budgets",
+    "weir check --set pools.storage.handle_ms=2.5",
+))]
 pub(super) struct Args {
     /// Print JSON
     #[arg(long)]

@@ -1,38 +1,23 @@
 //! `weir migrate`: the database schema.
 
 use std::process::ExitCode;
-use std::time::Instant;
 
-use anyhow::Context as _;
-
+use super::Usage;
 use crate::config::Config;
-use crate::store::{self, Fault};
-
-/// How often a database that does not answer yet is asked.
-const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+use crate::store;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = super::examples!("weir migrate", "weir migrate --set store.url_file=/run/secrets/postgres"))]
 pub(super) struct Args {}
 
 /// Brings the schema up to this release; safe to run again, and while workers of the previous release run.
 pub(super) async fn run(_args: Args, config: Config) -> anyhow::Result<ExitCode> {
-    let settings = config.store.as_ref().context("store.url is not set: say which database to migrate")?;
+    let Some(settings) = config.store.as_ref() else {
+        return Err(Usage("`store.url` is not set: say which database to migrate".to_owned()).into());
+    };
     let store = store::open(settings)?;
-    let begun = Instant::now();
-    let mut told = false;
-    loop {
-        match store.migrate().await {
-            Ok(()) => break,
-            Err(error) if error.fault == Fault::Outage && begun.elapsed() < config.startup_timeout => {
-                if !told {
-                    tracing::warn!(%error, "waiting for the database");
-                    told = true;
-                }
-            }
-            Err(error) => return Err(error).context("migrate the database"),
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
-    }
+    store::await_answer(&*store, config.startup_timeout).await?;
+    store.migrate().await?;
     super::print("the schema is up to date")?;
     Ok(ExitCode::SUCCESS)
 }

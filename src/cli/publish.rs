@@ -12,6 +12,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use crate::config::Config;
+use crate::kafka::Unanswered;
 use crate::publish::key::{KeyRule, Pointer};
 use crate::publish::lines::{Chunk, LINE_BYTES_MAX, Line, LineOptions};
 use crate::publish::{Compression, Delivery, Handle, Outgoing, PublishError, PublishOptions, Publisher, Receipt};
@@ -27,7 +28,7 @@ const UNSETTLED_EVENTS_MAX: usize = 40_000;
 /// The exit code when Kafka's client refuses a setting.
 const BAD_CONFIGURATION: u8 = 2;
 /// How long to wait for a broker before saying so.
-const SAY_WAITING_AFTER: Duration = Duration::from_secs(2);
+const SAY_WAITING_AFTER: Duration = Duration::from_secs(1);
 /// What the last acknowledgements get beyond the delivery timeout, which ends every event by itself.
 const FLUSH_MARGIN: Duration = Duration::from_secs(5);
 /// What they get when the command is interrupted.
@@ -38,6 +39,11 @@ const FLUSH_INTERRUPTED: Duration = Duration::from_secs(10);
 /// A line that is not a JSON object is bad: it is named and left out, the others are sent, and the exit
 /// code is 1. Blank lines are skipped.
 #[derive(Debug, clap::Args)]
+#[command(after_help = super::examples!(
+    "weir publish samples/messages.ndjson",
+    "weir publish --topic orders --key-field /customer orders.ndjson",
+    "zcat events.ndjson.gz | weir publish --json",
+))]
 pub(super) struct Args {
     /// Files to read; '-', or none, is standard input
     files: Vec<PathBuf>,
@@ -111,7 +117,7 @@ pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode>
     session.settle_all(deadline).await;
     let Session { args, report, .. } = session;
     let is_clean = report.is_clean() && matches!(end, End::Complete);
-    report.finish(&end, &args.topic, args.json);
+    report.finish(&end, &args.topic, args.json)?;
     Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -135,9 +141,11 @@ async fn await_topic(publisher: &Publisher, topic: &str, config: &Config) -> any
         found = &mut found => return Ok(found.map(drop)?),
         () = tokio::time::sleep(SAY_WAITING_AFTER) => {}
     }
-    let brokers = config.kafka.brokers.join(",");
     let limit = humantime::format_duration(config.startup_timeout);
-    report::say(&format!("waiting for a broker of {brokers}, up to {limit}"));
+    match publisher.unanswered() {
+        error @ Unanswered::Login { .. } => return Err(error.into()),
+        error => report::say(&format!("waiting for Kafka, up to {limit}: {error}")),
+    }
     Ok(found.await.map(drop)?)
 }
 

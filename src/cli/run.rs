@@ -16,6 +16,11 @@ use crate::store::Fault;
 const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = super::examples!(
+    "weir run",
+    "weir run --config weir.toml --pool storage",
+    "weir run --set health.listen=0.0.0.0:9464",
+))]
 pub(super) struct Args {
     /// Run only these pools; may be given more than once. Without it, all.
     #[arg(long = "pool", value_name = "NAME")]
@@ -61,12 +66,16 @@ async fn build(
     let health = process.health.pool(name);
     let mut told = false;
     loop {
-        match Pool::from_config(config, name, process).await {
+        let built = tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            built = Pool::from_config(config, name, process) => built,
+        };
+        match built {
             Ok(pool) => return Ok(Some(pool)),
             Err(BuildError::Store(error)) if matches!(error.fault, Fault::Outage | Fault::Busy | Fault::TooSlow) => {
                 health.waiting_for(Some(error.to_string()));
                 if !told {
-                    tracing::warn!(pool = name, %error, "waiting for the database");
+                    tracing::warn!(pool = name, "waiting for the database: {error}");
                     told = true;
                 }
             }

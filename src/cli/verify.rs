@@ -12,6 +12,7 @@ use crate::verify::{self, PoolReport, Report};
 /// Reads the pools' topics and tables, changes nothing, and may run beside workers. Events that a pool has
 /// not come to yet are pending. The exit code is 1 if an event is lost or repeated or a counter is wrong.
 #[derive(Debug, clap::Args)]
+#[command(after_help = super::examples!("weir verify", "weir verify --pool storage --json"))]
 pub(super) struct Args {
     /// Audit only these pools; may be given more than once. Without it, all
     #[arg(long = "pool", value_name = "NAME")]
@@ -21,7 +22,6 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[expect(clippy::print_stdout, reason = "the command's answer")]
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let pools = super::pool_names(&args.pools, &config)?;
     let bar = ProgressBar::new(0).with_style(
@@ -37,11 +37,7 @@ pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> 
     let report = verify::run(config, pools, Box::new(progress)).await;
     bar.finish_and_clear();
     let report = report?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print!("{}", table(&report));
-    }
+    super::print(if args.json { serde_json::to_string(&report)? } else { table(&report) }.trim_end())?;
     Ok(if report.has_findings() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -100,7 +100,7 @@ fn origin(value: &Value) -> Option<&str> {
 fn unknown(path: &str, name: &str, value: &Value, keys: &[Key]) -> String {
     let nearest = keys
         .iter()
-        .map(|key| (strsim::normalized_damerau_levenshtein(name, key.name), key.name))
+        .map(|key| (likeness(name, key.name), key.name))
         .filter(|(likeness, _)| *likeness >= 0.5)
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
     let advice = match nearest {
@@ -111,6 +111,12 @@ fn unknown(path: &str, name: &str, value: &Value, keys: &[Key]) -> String {
         }
     };
     format!("unknown key `{path}`{}: {advice}", place(value))
+}
+
+/// From 0 to 1. A name that was cut off is like the whole one.
+fn likeness(name: &str, known: &str) -> f64 {
+    let begins = name.len() >= 3 && known.starts_with(name);
+    strsim::normalized_damerau_levenshtein(name, known).max(if begins { 0.75 } else { 0.0 })
 }
 
 fn is_of(shape: Shape, value: &ValueKind) -> bool {

@@ -19,6 +19,8 @@ const BATCH_BYTES_MAX: usize = 1 << 30;
 const FETCH_BYTES_MAX: usize = 1_000_000_000;
 /// The most that librdkafka takes for a queue, in KiB: a pool of one partition gets all of it.
 const QUEUE_BYTES_MAX: usize = 2_097_151 * 1024;
+/// What the address of a Redis begins with.
+const REDIS_SCHEMES: [&str; 7] = ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys", "valkey+unix"];
 /// The database counts time-outs in milliseconds and takes 0 for none at all.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// The longest that anything is waited for while a batch is in hand.
@@ -60,6 +62,8 @@ fn check_store(store: &Store, problems: &mut Vec<String>) {
     let url = store.url.expose();
     if !url.is_empty() && !["postgres://", "postgresql://", "sqlite://"].iter().any(|scheme| url.starts_with(scheme)) {
         problems.push("`store.url` must be an address such as postgres://user:password@host:5432/database or sqlite:///path/weir.db".to_owned());
+    } else if !url.starts_with("sqlite://") {
+        check_url("store.url", url, problems);
     }
     for (name, duration) in [
         ("store.statement_timeout", store.statement_timeout),
@@ -71,8 +75,26 @@ fn check_store(store: &Store, problems: &mut Vec<String>) {
 }
 
 fn check_redis(redis: &Redis, problems: &mut Vec<String>) {
+    let url = redis.url.expose();
+    let is_known = |(scheme, _): (&str, &str)| REDIS_SCHEMES.contains(&scheme);
+    if !url.is_empty() && !url.split_once("://").is_some_and(is_known) {
+        problems.push("`redis.url` must be an address such as redis://host:6379 or rediss://host:6379".to_owned());
+    } else {
+        check_url("redis.url", url, problems);
+    }
     positive("redis.expiry", redis.expiry, problems);
     timeout("redis.deadline", redis.deadline, problems);
+}
+
+/// The parser's words do not quote the address, which may hold a password.
+fn check_url(path: &str, url: &str, problems: &mut Vec<String>) {
+    if !url.is_empty()
+        && let Err(error) = url::Url::parse(url)
+    {
+        problems.push(format!(
+            "`{path}` is no address: {error}; in a user or a password write what is not a letter or a digit as %XX"
+        ));
+    }
 }
 
 fn at_most<T: PartialOrd + std::fmt::Display>(path: &str, value: T, most: T, problems: &mut Vec<String>) {

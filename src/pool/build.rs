@@ -195,6 +195,7 @@ impl Pool<Document> {
         let settings = config.pools.get(name).cloned().ok_or_else(|| missing("its section [pools.…]"))?;
         let store = connect(config, config.pools.len()).ok_or_else(|| missing("store.url"))??;
         let mut fields = Fields::new(&settings.event)?;
+        store.reach().await?;
         let mut list = Vec::with_capacity(settings.pipelines.len());
         for pipeline in &settings.pipelines {
             list.push(pipeline_of(name, pipeline, &settings, &mut fields, &store).await?);

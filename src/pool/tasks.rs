@@ -188,6 +188,8 @@ impl<T: Payload> Tasks<T> {
         if waiting.is_none() && !self.shared.gate.is_open() {
             waiting = Some("the database".to_owned());
         }
+        let missing = || Some(format!("the topic {:?}, which does not exist", self.shared.missing_topic()?));
+        let waiting = waiting.or_else(|| self.shared.source.refused()).or_else(missing);
         held.sort_unstable();
         self.shared.metrics.set_holds(held.len());
         (held, waiting)

@@ -1,9 +1,45 @@
 //! The ids of the pool's topics. A topic made again under its old name is another topic.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
+use rdkafka::consumer::Consumer as _;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
 use super::tasks::Tasks;
 use crate::event::Payload;
+use crate::source::REQUEST_TIMEOUT;
+
+/// How often a missing topic is asked for. The answer also makes librdkafka subscribe to it at once.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Waits until every topic is there that was not there at the start.
+pub(super) async fn await_missing<T: Payload>(shared: Arc<Shared<T>>, stop: CancellationToken) {
+    while let Some(topic) = shared.missing_topic() {
+        let name = topic.clone();
+        let asked = shared.source.ask(move |consumer| {
+            let metadata = consumer.fetch_metadata(Some(&name), REQUEST_TIMEOUT)?;
+            Ok(metadata.topics().iter().any(|known| known.name() == name && !known.partitions().is_empty()))
+        });
+        if asked.await.is_ok_and(|found| found) {
+            tracing::info!(pool = &*shared.name, topic, "the topic is there now");
+            shared.missing.lock().unwrap_or_else(PoisonError::into_inner).retain(|name| *name != topic);
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(ASK_AGAIN) => {}
+        }
+    }
+}
+
+impl<T: Payload> Shared<T> {
+    /// A topic that is waited for.
+    pub(super) fn missing_topic(&self) -> Option<String> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).first().cloned()
+    }
+}
 
 impl<T: Payload> Tasks<T> {
     /// Makes the tasks of topics that were made again claim and fetch anew. Asks in the background: the pool's loop

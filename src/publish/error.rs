@@ -1,8 +1,8 @@
 //! Why an event was not published.
 
-use std::time::Duration;
-
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::kafka::Unanswered;
 
 /// Why an event was not published, or not known to be. Each is about one event, but for the first two.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -10,16 +10,9 @@ pub enum PublishError {
     /// A setting that the Kafka client refuses.
     #[error("set up the Kafka producer: {0}; check the settings under [kafka]")]
     Setup(#[source] KafkaError),
-    /// No broker answered.
-    #[error("no broker of {brokers} answered within {waited:.1?} ({code}); check kafka.brokers and that Kafka is up")]
-    Unreachable {
-        /// The addresses that were tried.
-        brokers: String,
-        /// How long.
-        waited: Duration,
-        /// What the last try ended with.
-        code: RDKafkaErrorCode,
-    },
+    /// No broker answers, or the login is refused.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
     /// The cluster has no such topic.
     #[error(
         "topic {topic} does not exist on {brokers}; create it with `kafka-topics.sh --create --topic {topic} --bootstrap-server {brokers}`"

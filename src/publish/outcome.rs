@@ -11,9 +11,10 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::PublishError;
+use crate::kafka::{Rarely, Reasons, Unanswered, plain};
 
 /// What is known of an event that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +91,27 @@ pub(super) struct Deliveries {
     brokers: Arc<str>,
     failed: AtomicU64,
     first_error: Mutex<Option<PublishError>>,
+    reasons: Reasons,
+    noted: Rarely,
+    in_flight: Arc<Semaphore>,
+    in_flight_events_max: u32,
 }
 
 impl Deliveries {
-    pub(super) fn new(brokers: Arc<str>) -> Self {
-        Self { brokers, failed: AtomicU64::new(0), first_error: Mutex::new(None) }
+    pub(super) fn new(brokers: Arc<str>, in_flight: Arc<Semaphore>, in_flight_events_max: u32) -> Self {
+        Self {
+            brokers,
+            failed: AtomicU64::new(0),
+            first_error: Mutex::new(None),
+            reasons: Reasons::default(),
+            noted: Rarely::default(),
+            in_flight,
+            in_flight_events_max,
+        }
+    }
+
+    pub(super) fn unanswered(&self) -> Unanswered {
+        self.reasons.unanswered(&self.brokers)
     }
 
     fn count_failure(&self, error: &PublishError) {
@@ -115,7 +132,13 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "the producer has trouble; it goes on trying");
+        self.reasons.note(&error, reason);
+        let code = code_of(&error);
+        // Before anything is sent, whoever waits for the cluster says so.
+        let is_idle = self.in_flight.available_permits() >= self.in_flight_events_max as usize;
+        if !is_idle && code != RDKafkaErrorCode::AllBrokersDown && self.noted.is_due(format!("{code:?}")) {
+            tracing::warn!("the producer has trouble and goes on trying: {}", plain(reason));
+        }
     }
 }
 

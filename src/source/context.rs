@@ -1,7 +1,6 @@
 //! librdkafka's callbacks. They run on the poll thread and may block it.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -12,6 +11,7 @@ use rdkafka_sys::types::RDKafkaRespErr;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Assigned, Queue, SourceEvent, Watermarks};
+use crate::kafka::{Rarely, plain};
 use crate::metrics::{Commit, PoolMetrics};
 
 /// Turns callbacks into [`SourceEvent`]s.
@@ -20,13 +20,28 @@ pub(crate) struct Context {
     watermarks: Arc<Watermarks>,
     metrics: PoolMetrics,
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
-    /// Errors that last are logged once, until a rebalance.
-    noted: Mutex<HashSet<String>>,
+    group: String,
+    noted: Rarely,
+    /// Why the group does not take this worker.
+    refused: Mutex<Option<String>>,
 }
 
 impl Context {
-    pub(super) fn new(sender: mpsc::Sender<SourceEvent>, watermarks: Arc<Watermarks>, metrics: PoolMetrics) -> Self {
-        Self { sender, watermarks, metrics, consumer: OnceLock::new(), noted: Mutex::default() }
+    pub(super) fn new(
+        group: &str,
+        sender: mpsc::Sender<SourceEvent>,
+        watermarks: Arc<Watermarks>,
+        metrics: PoolMetrics,
+    ) -> Self {
+        Self {
+            sender,
+            watermarks,
+            metrics,
+            consumer: OnceLock::new(),
+            group: group.to_owned(),
+            noted: Rarely::default(),
+            refused: Mutex::default(),
+        }
     }
 
     /// Queues can only be split off an `Arc` of the consumer, which callbacks are not given.
@@ -34,22 +49,49 @@ impl Context {
         self.consumer.get_or_init(|| Arc::downgrade(consumer));
     }
 
-    pub(super) fn note_error(&self, error: &KafkaError) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::PollExceeded) => {
+    /// Why the group does not take this worker, where it does not.
+    pub(super) fn refused(&self) -> Option<String> {
+        lock(&self.refused).clone()
+    }
+
+    /// Logs an error of the client, which goes on trying: once, and again only when it lasts.
+    pub(super) fn note_error(&self, error: &KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else {
+            return self.tell(error.to_string(), || tracing::warn!(%error, "the Kafka client reports an error"));
+        };
+        match code {
+            RDKafkaErrorCode::PollExceeded => {
                 tracing::warn!(
                     "the poll loop was held up beyond max.poll.interval; the group goes on without this worker until it polls again"
                 );
             }
             // The partition's task meets the same in its own queue, and knows what to do about it.
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::PartitionEOF) => {}
-            _ => {
-                let text = error.to_string();
-                let mut noted = self.noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if noted.len() < 64 && noted.insert(text) {
-                    tracing::warn!(%error, "the Kafka client reports an error and goes on trying");
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::PartitionEOF => {}
+            // It follows on the errors of the single brokers.
+            RDKafkaErrorCode::AllBrokersDown => {}
+            // Told twice; only once with the topic's name.
+            RDKafkaErrorCode::UnknownTopicOrPartition => {
+                if !reason.is_empty() {
+                    self.tell(reason.to_owned(), || {
+                        tracing::warn!(reason, "the topic does not exist; waiting for it to be made");
+                    });
                 }
             }
+            code => match refusal(code, &self.group) {
+                Some(why) => {
+                    *lock(&self.refused) = Some(why.clone());
+                    self.tell(format!("{code:?}"), || tracing::error!("{why}; trying on"));
+                }
+                None => self.tell(format!("{code:?}"), || {
+                    tracing::warn!(%error, reason, "the Kafka client reports an error and goes on trying");
+                }),
+            },
+        }
+    }
+
+    fn tell(&self, what: String, log: impl FnOnce()) {
+        if self.noted.is_due(what) {
+            log();
         }
     }
 
@@ -120,6 +162,31 @@ fn names(tpl: &TopicPartitionList) -> Vec<(String, i32)> {
     tpl.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What an operator must do before the group takes this worker.
+fn refusal(code: RDKafkaErrorCode, group: &str) -> Option<String> {
+    let what = match code {
+        RDKafkaErrorCode::InconsistentGroupProtocol => {
+            "has members with another protocol or assignor than weir's (classic, cooperative-sticky): \
+             stop them, or give the pool another `group`"
+        }
+        RDKafkaErrorCode::GroupAuthorizationFailed => "is not allowed to weir's user: grant it READ on the group",
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            "cannot read a topic: grant weir's user READ and DESCRIBE on the pool's topics"
+        }
+        RDKafkaErrorCode::InvalidSessionTimeout => {
+            "cannot have this kafka.session_timeout_ms: the brokers' limits are group.min.session.timeout.ms \
+             and group.max.session.timeout.ms"
+        }
+        RDKafkaErrorCode::GroupMaxSizeReached => "is full: run fewer workers, or raise the brokers' group.max.size",
+        _ => return None,
+    };
+    Some(format!("group {group:?} {what}"))
+}
+
 impl ClientContext for Context {
     /// librdkafka's own log lines, which quote no payloads. Its warnings repeat while a broker is away, so they are
     /// for whoever asks for them.
@@ -132,8 +199,8 @@ impl ClientContext for Context {
         }
     }
 
-    fn error(&self, error: KafkaError, _reason: &str) {
-        self.note_error(&error);
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.note_error(&error, plain(reason));
     }
 }
 
@@ -141,7 +208,8 @@ impl ConsumerContext for Context {
     /// Replaces the default, which discards the errors of incremental assignments.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, tpl: &mut TopicPartitionList) {
         self.metrics.rebalanced();
-        self.noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        self.noted.clear();
+        *lock(&self.refused) = None;
         match err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, tpl),
             _ => self.revoke(consumer, tpl),

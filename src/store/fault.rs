@@ -30,6 +30,11 @@ fn of_database(error: &dyn sqlx::error::DatabaseError) -> (Fault, String) {
     (Fault::Hold, error.message().to_owned())
 }
 
+/// What the driver says, and what can be done about it.
+pub(crate) fn message(error: &sqlx::Error) -> String {
+    self::error("", error).message
+}
+
 /// For handlers with SQL of their own: `?` classifies what the driver says.
 impl From<sqlx::Error> for Error {
     fn from(driver: sqlx::Error) -> Self {

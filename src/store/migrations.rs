@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use sqlx::SqlSafeStr as _;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 
-use super::{Error, Fault, fault};
+use super::{Error, Fault, Result, fault};
 
 /// A file's name and its text.
 type Step = (&'static str, &'static str);
@@ -23,14 +23,15 @@ pub(super) const SQLITE: &[Step] = &[
 ];
 
 /// Applies the steps that a database lacks. Those of a newer release are left alone.
-pub(super) fn migrator(steps: &[Step]) -> Migrator {
+pub(super) async fn run<C: Migrate>(steps: &[Step], connection: &mut C) -> Result<()> {
     let mut migrator = Migrator::with_migrations(steps.iter().map(migration).collect());
     migrator.set_ignore_missing(true);
-    migrator
+    // `Migrator::run` would do, but its bounds do not let this future be sent between threads.
+    migrator.run_direct(None, connection, false).await.map_err(failed)
 }
 
 /// What a step that failed asks for.
-pub(super) fn failed(error: MigrateError) -> Error {
+fn failed(error: MigrateError) -> Error {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
             fault::error("migrate the schema", &error)

@@ -5,6 +5,7 @@ pub(super) mod codes;
 mod dead;
 mod describe;
 mod ledger;
+mod reach;
 mod tx;
 
 use std::collections::HashMap;
@@ -76,7 +77,16 @@ impl Postgres {
 #[async_trait]
 impl Store for Postgres {
     async fn migrate(&self) -> Result<()> {
-        migrations::migrator(migrations::POSTGRES).run(&self.pool).await.map_err(migrations::failed)
+        const ACTION: &str = "migrate the schema";
+        let mut connection = bounded(self.deadline, ACTION, Box::pin(self.pool.acquire())).await?;
+        // That a table is there already is no news.
+        let quiet = sqlx::raw_sql("SET client_min_messages = warning").execute(&mut *connection);
+        bounded(self.deadline, ACTION, quiet).await?;
+        migrations::run(migrations::POSTGRES, &mut *connection).await
+    }
+
+    async fn reach(&self) -> Result<()> {
+        reach::reach(&self.pool.connect_options()).await
     }
 
     async fn check(&self) -> Result<()> {

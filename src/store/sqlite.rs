@@ -17,8 +17,8 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, SqlitePool};
 use uuid::Uuid;
 
 use super::connection::{OpenTx, bounded};
@@ -95,11 +95,9 @@ fn now_ms() -> i64 {
 impl Store for Sqlite {
     async fn migrate(&self) -> Result<()> {
         let create = self.options.clone().create_if_missing(true);
-        let connect = SqlitePoolOptions::new().max_connections(1).connect_with(create);
-        let pool = bounded(self.deadline, "open the database", connect).await?;
-        let done = migrations::migrator(migrations::SQLITE).run(&pool).await;
-        pool.close().await;
-        done.map_err(migrations::failed)
+        let mut connection = bounded(self.deadline, "open the database", create.connect()).await?;
+        migrations::run(migrations::SQLITE, &mut connection).await?;
+        bounded(self.deadline, "close the database", connection.close()).await
     }
 
     async fn check(&self) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The database's side: SQL of the auditor's own, in one transaction that sees one moment.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::any::AnyRow;
@@ -12,9 +12,7 @@ use super::Error;
 use super::events::{Counter, KeyKind};
 use super::ids::TABLES_MAX;
 use crate::config;
-
-/// How often a database that does not answer is asked again.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+use crate::store;
 
 /// What databases say each in its own way.
 struct Dialect {
@@ -59,20 +57,14 @@ pub(crate) struct Database {
 
 impl Database {
     /// Connects, and waits for a database that does not answer yet.
-    pub(crate) async fn connect(store: &config::Store, patience: Duration) -> Result<Self, Error> {
+    pub(crate) async fn connect(settings: &config::Store, patience: Duration) -> Result<Self, Error> {
+        store::await_answer(&*store::open(settings)?, patience).await?;
         sqlx::any::install_default_drivers();
-        let url = store.url.expose();
+        let url = settings.url.expose();
         let dialect = if url.starts_with("sqlite:") { SQLITE } else { POSTGRES };
-        let begun = Instant::now();
-        loop {
-            match AnyConnection::connect(url).await {
-                Ok(connection) => return Ok(Self { connection, dialect }),
-                Err(sqlx::Error::Io(_)) if begun.elapsed() < patience => {
-                    tokio::time::sleep(ASK_AGAIN).await;
-                }
-                Err(source) => return Err(Error::database("connect to the database (store.url)", source)),
-            }
-        }
+        let connection = AnyConnection::connect(url).await;
+        let failed = |source| Error::database("connect to the database (store.url)", source);
+        Ok(Self { connection: connection.map_err(failed)?, dialect })
     }
 
     /// The tables that `persist` pipelines write; none for a pool that has no such pipeline.

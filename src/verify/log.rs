@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{Error, Progress};
 use crate::config;
+use crate::kafka::{Listener, Probe};
 use crate::source::topic_id;
 
 /// How long Kafka may send nothing before the audit gives up.
@@ -61,13 +62,22 @@ pub(super) struct Range {
 
 /// A reader that belongs to no group and commits nothing.
 pub(super) struct Log {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Listener>,
     pub(super) partitions: Vec<Partition>,
 }
 
 impl Log {
     /// Finds the partitions and where they end now.
     pub(super) fn open(kafka: &config::Kafka, topics: &[String], timeout: Duration) -> Result<Self, Error> {
+        let mut topics = topics.to_vec();
+        topics.sort();
+        topics.dedup();
+        let counts = Probe::new(kafka)
+            .map_err(|source| Error::kafka("create a client", source))?
+            .await_partitions(&topics, timeout)?;
+        if let Some((topic, _)) = topics.iter().zip(counts).find(|(_, count)| *count == 0) {
+            return Err(Error::NoTopic { topic: topic.clone(), brokers: kafka.brokers.join(",") });
+        }
         let mut client = kafka.client();
         let settings = [
             ("group.id", "weir-verify"),
@@ -78,11 +88,9 @@ impl Log {
             ("queued.max.messages.kbytes", "16384"),
         ];
         settings.iter().for_each(|(name, value)| _ = client.set(*name, *value));
-        let consumer: BaseConsumer = client.create().map_err(|source| Error::kafka("create a consumer", source))?;
+        let consumer = client.create_with_context(Listener::default());
+        let consumer = consumer.map_err(|source| Error::kafka("create a consumer", source))?;
         let mut log = Self { consumer, partitions: Vec::new() };
-        let mut topics = topics.to_vec();
-        topics.sort();
-        topics.dedup();
         for topic in &topics {
             log.find(topic, timeout)?;
         }

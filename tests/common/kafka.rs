@@ -35,7 +35,15 @@ impl Topic {
 
     /// A topic with settings of its own.
     pub(crate) fn with_settings(partitions: i32, settings: &[(&str, &str)]) -> Self {
-        let name = format!("test-{}", uuid::Uuid::new_v4());
+        Self::make(format!("test-{}", uuid::Uuid::new_v4()), partitions, settings)
+    }
+
+    /// A topic that a test has a name for.
+    pub(crate) fn named(name: &str, partitions: i32) -> Self {
+        Self::make(name.to_owned(), partitions, &[])
+    }
+
+    fn make(name: String, partitions: i32, settings: &[(&str, &str)]) -> Self {
         let made = Self::on_a_thread(|| {
             let topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
             let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));

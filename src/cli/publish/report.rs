@@ -1,7 +1,6 @@
 //! What `weir publish` says: bad lines and undelivered events while it runs, a summary at the end.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's own output")]
-
+use std::io::Write as _;
 use std::time::Instant;
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -10,13 +9,15 @@ use crate::publish::{PublishError, Undelivered};
 
 use super::End;
 use super::input::Input;
+use crate::cli::print;
 
 /// Bad lines, and undelivered events, that are printed one by one; the rest are counted.
 const PRINTED_MAX: u64 = 20;
 
 /// Says something on standard error, beside the command's result.
 pub(super) fn say(text: &str) {
-    eprintln!("{text}");
+    // A closed standard error leaves nobody to tell.
+    writeln!(std::io::stderr(), "{text}").ok();
 }
 
 /// Where an event came from.
@@ -121,7 +122,7 @@ impl Report {
     }
 
     /// Prints what was too much to print one by one, why the work ended early if it did, and the summary.
-    pub(super) fn finish(&self, end: &End, topic: &str, as_json: bool) {
+    pub(super) fn finish(&self, end: &End, topic: &str, as_json: bool) -> anyhow::Result<()> {
         self.bar.finish_and_clear();
         self.say_the_rest(end);
         let summary = Summary {
@@ -132,12 +133,7 @@ impl Report {
             bytes: self.delivered_bytes,
             seconds: self.began.elapsed().as_secs_f64(),
         };
-        if as_json {
-            let json = serde_json::to_string(&summary).expect("numbers are always JSON");
-            println!("{json}");
-        } else {
-            println!("{}", summary.text(topic));
-        }
+        print(&if as_json { serde_json::to_string(&summary)? } else { summary.text(topic) })
     }
 
     fn say_the_rest(&self, end: &End) {

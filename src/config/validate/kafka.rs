@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 
 use super::{at_most, positive};
 use crate::config::Kafka;
 use crate::config::secret::{HIDDEN, is_secret_name};
+use crate::kafka::Listener;
 
 /// Settings of librdkafka that weir governs, and what to use instead.
 const GOVERNED: [(&str, &str); 18] = [
@@ -34,6 +36,9 @@ pub(super) fn check(kafka: &Kafka, problems: &mut Vec<String>) {
     let Kafka { session_timeout_ms, heartbeat_interval_ms, max_poll_interval_ms, .. } = *kafka;
     if kafka.brokers.is_empty() || kafka.brokers.iter().any(String::is_empty) {
         problems.push("`kafka.brokers` needs addresses such as \"127.0.0.1:9092\"".to_owned());
+    }
+    for broker in kafka.brokers.iter().filter(|broker| !broker.is_empty() && !is_address(broker)) {
+        problems.push(format!("`kafka.brokers`: found {broker:?}, expected an address such as \"127.0.0.1:9092\""));
     }
     // The upper ends are librdkafka's own.
     for (key, value, most) in [
@@ -67,10 +72,29 @@ pub(super) fn check(kafka: &Kafka, problems: &mut Vec<String>) {
     problems.extend(refused_option(kafka));
 }
 
+/// `HOST`, `HOST:PORT` or `[IPV6]:PORT`, as librdkafka takes them.
+fn is_address(broker: &str) -> bool {
+    let (host, port) = match broker.rsplit_once(':') {
+        Some((host, port)) if !broker.ends_with(']') => (host, Some(port)),
+        _ => (broker, None),
+    };
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    !host.is_empty() && !broker.contains(|c: char| c.is_whitespace() || c == ',') && port.is_none_or(is_port)
+}
+
 /// librdkafka knows its settings: it is asked without a connection, and names the first that it refuses.
 fn refused_option(kafka: &Kafka) -> Option<String> {
-    let Err(KafkaError::ClientConfig(_, why, setting, value)) = kafka.client().create_native_config() else {
-        return None;
+    let error = match kafka.options.is_empty() {
+        true => kafka.client().create_native_config().err(),
+        // Some refusals come only from a client, such as a file that is not there. It connects to nothing.
+        false => kafka.client().create_with_context::<_, BaseConsumer<_>>(Listener::default()).err(),
+    };
+    let (why, setting, value) = match error? {
+        KafkaError::ClientConfig(_, why, setting, value) => (why, setting, value),
+        KafkaError::ClientCreation(why) => {
+            return Some(format!("`kafka.options`: librdkafka cannot use them together: {why}"));
+        }
+        _ => return None,
     };
     let name = kafka.options.keys().find(|name| name.replace('_', ".") == setting)?;
     let why = if is_secret_name(name) && !value.is_empty() { why.replace(&value, HIDDEN) } else { why };

@@ -9,7 +9,7 @@ pub(in crate::store) fn advice(code: &str) -> &'static str {
         "42P01" | "42703" => ": run `weir migrate`, or make the table as the pool's mapping expects it",
         "42501" => ": grant weir's role what it needs on its tables",
         "3D000" => ": create the database, or name another in store.url",
-        _ if code.starts_with("28") => ": set the user and the password in store.url right",
+        _ if code.starts_with("28") => ": check the user and the password in store.url",
         _ => "",
     }
 }
