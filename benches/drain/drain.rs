@@ -46,7 +46,7 @@ pub(crate) struct Left {
 }
 
 /// One dimension's counters.
-#[derive(Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, PartialEq, Eq)]
 struct Counters {
     dimension: String,
     rows: i64,
@@ -62,13 +62,15 @@ impl Left {
         )
         .fetch_one(&mut *db)
         .await?;
-        let counters = sqlx::query_as(
+        let counters: Vec<(String, i64, i64, String)> = sqlx::query_as(
             "SELECT dimension, count(*) AS rows, sum(count)::bigint AS counted,
                     sum(hashtextextended(c::text, 0))::text AS digest
                FROM weir_counts AS c GROUP BY dimension ORDER BY dimension",
         )
         .fetch_all(db)
         .await?;
+        let of = |(dimension, rows, counted, digest)| Counters { dimension, rows, counted, digest };
+        let counters = counters.into_iter().map(of).collect();
         Ok(Self { rows, digest, counters })
     }
 
