@@ -3,10 +3,20 @@ SHELL := /bin/bash
 services := scripts/services.sh
 shell_files := $(wildcard scripts/*.sh scripts/services/*.sh) .ci/run
 
-.PHONY: help build test lint fmt up down clean-services test-services preflight
+.PHONY: help demo demo-real build test lint fmt up down clean-services test-services preflight
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
+
+# ---- a first look --------------------------------------------------------------------------------------------------
+
+demo: build ## everything in one process, nothing to install: a broker in memory, SQLite, a load, a live view, the audit
+	target/release/weir demo $(DEMO)
+
+demo-real: build ## the same against Kafka, PostgreSQL and Redis, started here
+	@scripts/require.sh services
+	@$(services) up
+	set -a; . .services/env; set +a; target/release/weir demo --brokers $$KAFKA_BROKERS --store $$POSTGRES_URL --redis $$REDIS_URL $(DEMO)
 
 # ---- the code ------------------------------------------------------------------------------------------------------
 

@@ -43,10 +43,12 @@ const BYTES_USED: usize = BYTES_MAX / 4;
 const WATCH: Duration = Duration::from_millis(5);
 /// How long what was published may take to be settled once the load has stopped.
 const DRAIN: Duration = Duration::from_secs(60);
-/// How long all partitions may wait for something before the demo gives up.
+/// How long nothing may be settled before the demo gives up.
 const STUCK: Duration = Duration::from_secs(10);
 /// How long the group's first rebalance may take.
 const JOINED: Duration = Duration::from_secs(60);
+/// How long a real broker and a real database may take to answer.
+const ANSWERED: Duration = Duration::from_secs(10);
 /// How long the topic may take to be known.
 const TOPIC_KNOWN: Duration = Duration::from_secs(10);
 const POOL: &str = "demo";
@@ -119,6 +121,7 @@ async fn scratch(options: &Options, run: &str) -> Result<Scratch> {
         statement_timeout: Duration::from_secs(10),
         ..config::Store::default()
     };
+    store::await_answer(&*store::open(&settings)?, ANSWERED).await?;
     let scratch = Scratch::make(&settings, run).await.context("make a scratch database for the demo")?;
     store::open(&scratch.settings)?.migrate().await.context("make the demo's tables")?;
     Ok(scratch)
@@ -144,23 +147,28 @@ fn configuration(options: &Options, broker: &Broker, scratch: &Scratch, run: &st
 }
 
 /// Notices a pool that cannot go on: a worker would wait for ever, and nobody waits so long for a demo.
-#[derive(Default)]
 struct Stuck {
-    since: Option<Instant>,
+    settled: u64,
+    since: Instant,
+    why: Option<String>,
 }
 
 impl Stuck {
-    /// Why every partition waits, once they have for long.
-    fn look(&mut self, standings: &[PartitionStanding]) -> Option<String> {
-        let why = standings.iter().map(|standing| match &standing.phase {
-            Phase::Waiting(why) | Phase::Held(why) => Some(why),
-            Phase::TakingOver | Phase::Polling | Phase::Working => None,
-        });
-        let Some(why) = why.reduce(Option::and).flatten() else {
-            self.since = None;
-            return None;
-        };
-        (self.since.get_or_insert_with(Instant::now).elapsed() > STUCK).then(|| why.clone())
+    fn new() -> Self {
+        Self { settled: 0, since: Instant::now(), why: None }
+    }
+
+    /// What the pool waits for, once nothing has been settled for long although something is there to be.
+    fn look(&mut self, settled: u64, lag: u64, standings: &[PartitionStanding]) -> Option<&str> {
+        if settled != self.settled || lag == 0 {
+            *self = Self { settled, ..Self::new() };
+        }
+        for standing in standings {
+            if let Phase::Waiting(why) | Phase::Held(why) = &standing.phase {
+                self.why = Some(why.clone());
+            }
+        }
+        (self.since.elapsed() > STUCK).then(|| self.why.as_deref().unwrap_or("its partitions do not move"))
     }
 }
 
@@ -225,7 +233,7 @@ async fn demonstrate(
 
     let mut published = None;
     let mut drain_until = None;
-    let mut stuck = Stuck::default();
+    let mut stuck = Stuck::new();
     let mut watch = tokio::time::interval(WATCH);
     loop {
         tokio::select! {
@@ -235,7 +243,12 @@ async fn demonstrate(
                 drain_until = Some(Instant::now() + DRAIN);
             }
             _ = watch.tick() => {
-                flow.stands(&standings.list());
+                let standings = standings.list();
+                flow.stands(&standings);
+                let (settled, lag) = flow.settled_and_lag();
+                if let Some(why) = stuck.look(settled, lag, &standings) {
+                    bail!("nothing has been settled for {} s: {why}", STUCK.as_secs());
+                }
                 view.show(&flow, begun.elapsed())?;
                 if view.wants_to_stop() || begun.elapsed() >= options.duration {
                     stop_load.cancel();
@@ -244,9 +257,6 @@ async fn demonstrate(
         }
         if published.is_some() && flow.is_drained() {
             break;
-        }
-        if let Some(why) = stuck.look(&standings.list()) {
-            bail!("the pool has waited for {} s: {why}", STUCK.as_secs());
         }
         if drain_until.is_some_and(|until| Instant::now() > until) {
             bail!("{} events were not settled within {} s", flow.look().lag, DRAIN.as_secs());

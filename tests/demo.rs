@@ -151,7 +151,7 @@ fn a_terminal_gets_a_screen_of_its_own_and_is_given_back() {
         assert!(written.contains(enter), "no screen of its own at {columns}: {written:?}");
         let (screen, after) =
             written.split_once(enter).unwrap().1.split_once(leave).expect("the screen is not given back");
-        assert!(screen.contains("events/s") && screen.contains("in memory"), "{screen:?}");
+        assert!(screen.contains("events/s") && screen.contains("memory"), "{screen:?}");
         assert!(after.contains("lost                    0") && after.contains("exit=0"), "{after:?}");
         assert!(written.contains("\u{1b}[?25h"), "the cursor is not given back");
     }
@@ -169,7 +169,7 @@ fn what_cannot_work_is_said_in_one_line() {
         (&["--for", "soon"], 2, "soon"),
         (&["--rate", "0"], 2, "--rate"),
         (&["--set", "pools.x.start=end"], 2, "leave --config and --set out"),
-        (&["--store", &existing_url], 1, "is there already"),
+        (&["--store", &existing_url], 2, "is there already"),
         (&["--store", "sqlite:///no/such/folder/x.db"], 1, "check that its folder exists"),
         (&["--store", &nowhere], 1, "no_such_database"),
         (&["--brokers", "127.0.0.1:1"], 1, "127.0.0.1:1"),

@@ -9,6 +9,9 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
+use crate::config::Kafka;
+use crate::kafka::Probe;
+
 /// How long a real broker may take to make or remove a topic.
 const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) const PARTITIONS: usize = 8;
@@ -29,6 +32,9 @@ impl Broker {
     }
 
     pub(super) async fn real(brokers: Vec<String>, topics: &[String]) -> Result<Self> {
+        let (kafka, asked) = (Kafka { brokers: brokers.clone(), ..Kafka::default() }, topics.to_vec());
+        let ask = move || anyhow::Ok(Probe::new(&kafka)?.await_partitions(&asked, super::ANSWERED)?);
+        tokio::task::spawn_blocking(ask).await??;
         let new: Vec<NewTopic<'_>> =
             topics.iter().map(|topic| NewTopic::new(topic, partitions(), TopicReplication::Fixed(-1))).collect();
         let made = admin(&brokers)?.create_topics(&new, &options()).await;

@@ -157,6 +157,13 @@ impl Flow {
         state.acknowledged == state.sent && state.lanes.iter().all(|lane| lane.waiting.is_empty())
     }
 
+    /// How many records are settled, and how many wait to be.
+    pub(super) fn settled_and_lag(&self) -> (u64, u64) {
+        let state = self.lock();
+        let sums = state.lanes.iter().map(|lane| (lane.settled, lane.waiting.len() as u64));
+        sums.fold((0, 0), |sum, lane| (sum.0 + lane.0, sum.1 + lane.1))
+    }
+
     /// A look at everything; latencies are those since the last look.
     pub(super) fn look(&self) -> Look {
         let mut state = self.lock();

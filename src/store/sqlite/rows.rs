@@ -59,7 +59,7 @@ mod tests {
             ColumnData::Bool(vec![Some(true), Some(false), None]),
         ];
         let rows = table(&columns, [0, 2].into_iter());
-        assert_eq!(rows, r#"[["a\"\u0001",-9223372036854775808,0.1,1],["ü",null,-1e300,null]]"#);
+        assert_eq!(rows, r#"[["a\"\u0001",-9223372036854775808,0.1,1],["ü",null,-1e+300,null]]"#);
     }
 
     #[test]
