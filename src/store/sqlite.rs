@@ -9,19 +9,22 @@
 pub(super) mod codes;
 mod dead;
 mod describe;
+mod file;
 mod ledger;
 mod rows;
 mod tx;
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqlitePool};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
 use uuid::Uuid;
 
-use super::connection::{OpenTx, bounded};
+use self::file::File;
+use super::connection::{Connections, OpenTx, bounded};
 use super::{Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter, migrations};
 use crate::config;
 
@@ -31,13 +34,16 @@ const TURN_GRACE: Duration = Duration::from_secs(3);
 /// The tables and the view that `weir migrate` makes.
 const RELATIONS: [&str; 5] = ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "message_stats"];
 
+/// How many steps of SQLite's machine go by between two looks at the clock.
+const STEPS_A_LOOK: i32 = 1000;
+
 /// A SQLite database.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     options: SqliteConnectOptions,
-    /// One connection: whoever holds it is the writer.
-    writer: SqlitePool,
-    readers: SqlitePool,
+    file: Arc<File>,
+    /// How long a transaction may work from its turn on, waiting for another process's lock included.
+    patience: Duration,
     deadline: Duration,
 }
 
@@ -58,28 +64,34 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(store.lock_timeout);
         let deadline = store.statement_timeout + TURN_GRACE;
-        let pool = |connections: u32| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(deadline)
-                .test_before_acquire(false)
-                .connect_lazy_with(options.clone())
-        };
-        Ok(Self { writer: pool(1), readers: pool(store.connections), options, deadline })
+        let file = Arc::new(File::new(options.clone(), store.connections, deadline));
+        Ok(Self { options, file, patience: store.statement_timeout + store.lock_timeout, deadline })
     }
 
     async fn read(&self, action: &'static str) -> Result<OpenTx<sqlx::Sqlite>> {
-        self.open(&self.readers, action, "BEGIN").await
+        self.open(&self.file.opened().readers, action, "BEGIN").await
     }
 
     /// Waits for the turn to write.
     async fn write(&self, action: &'static str) -> Result<OpenTx<sqlx::Sqlite>> {
-        self.open(&self.writer, action, "BEGIN IMMEDIATE").await
+        self.open(&self.file.opened().writer, action, "BEGIN IMMEDIATE").await
     }
 
-    async fn open(&self, pool: &SqlitePool, action: &'static str, begin: &str) -> Result<OpenTx<sqlx::Sqlite>> {
-        let connection = bounded(self.deadline, action, Box::pin(pool.acquire())).await?;
-        let mut tx = OpenTx::new(connection, self.deadline);
+    /// SQLite has no time-out of its own for a statement, so one that takes too long is interrupted from within.
+    async fn open(
+        &self,
+        connections: &Connections<sqlx::Sqlite>,
+        action: &'static str,
+        begin: &str,
+    ) -> Result<OpenTx<sqlx::Sqlite>> {
+        let mut tx = connections.take(action).await?;
+        let until = Instant::now() + self.patience;
+        let watch = async {
+            let mut handle = tx.connection().lock_handle().await?;
+            handle.set_progress_handler(STEPS_A_LOOK, move || Instant::now() < until);
+            Ok(())
+        };
+        bounded(self.deadline, action, watch).await?;
         tx.run(action, begin).await?;
         Ok(tx)
     }
