@@ -7,15 +7,16 @@
 //!
 //! How each rule of librdkafka's split queues is kept, and which test holds it, is in ARCHITECTURE.md.
 
+mod client;
 mod commit;
 mod context;
 mod native;
 mod queue;
 mod watermarks;
 
+pub(crate) use client::Client;
 use commit::{Committer, Committing};
-pub(crate) use context::Context;
-pub(crate) use native::cached_watermarks;
+use context::Context;
 pub use native::{TopicIdError, topic_id};
 pub(crate) use queue::{Fetched, Fetching, Limits, Queue};
 pub use watermarks::Watermarks;
@@ -24,11 +25,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message as _};
 use tokio::sync::{mpsc, oneshot};
-use uuid::Uuid;
 
 use crate::config;
 use crate::metrics::PoolMetrics;
@@ -36,7 +36,7 @@ use crate::metrics::PoolMetrics;
 /// How long one poll of the main queue waits; also how soon a stop is noticed.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 /// The bound of calls that ask the broker something.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What happened to the consumer.
 pub(crate) enum SourceEvent {
@@ -68,11 +68,9 @@ pub(crate) struct Source {
 /// What partition tasks need of the consumer.
 #[derive(Clone)]
 pub(crate) struct SourceHandle {
-    consumer: Arc<BaseConsumer<Context>>,
+    pub(crate) client: Arc<dyn Client>,
     pub(crate) watermarks: Arc<Watermarks>,
     closing: Arc<AtomicBool>,
-    /// Which broker is asked for topic ids; `None`: the controller.
-    topic_id_broker: Option<i32>,
 }
 
 /// What a pool asks of its consumer.
@@ -140,16 +138,14 @@ impl Source {
         let topics: Vec<&str> = subscription.config.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics)?;
         let closing = Arc::new(AtomicBool::new(false));
-        let handle = SourceHandle {
+        let client = client::Kafka {
             consumer: Arc::clone(&consumer),
-            watermarks,
-            closing,
             // The mock cluster names a controller that it does not have; its only broker is 1.
             topic_id_broker: subscription.kafka.in_memory.then_some(1),
         };
+        let handle = SourceHandle { client: Arc::new(client), watermarks, closing };
         let committing = Committer::start(&subscription, &consumer, Arc::clone(&handle.watermarks))?;
-        let poller = Poller { handle: handle.clone(), sender, committing, on_poll: subscription.on_poll };
-        drop(consumer);
+        let poller = Poller { consumer, handle: handle.clone(), sender, committing, on_poll: subscription.on_poll };
         std::thread::Builder::new()
             .name(format!("poll-{}", subscription.pool))
             .spawn(move || poller.run())
@@ -159,84 +155,20 @@ impl Source {
 }
 
 impl SourceHandle {
-    pub(crate) fn consumer(&self) -> &Arc<BaseConsumer<Context>> {
-        &self.consumer
-    }
-
-    /// Why the group does not take this worker, where it does not.
-    pub(crate) fn refused(&self) -> Option<String> {
-        self.consumer.context().refused()
+    #[cfg(test)]
+    pub(crate) fn simulated(client: Arc<dyn Client>) -> Self {
+        Self { client, watermarks: Arc::default(), closing: Arc::default() }
     }
 
     /// Leaves the group: every partition is revoked, then [`SourceEvent::Closed`] comes.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }
-
-    /// Commits one offset and waits for the broker's word: it refuses whoever is not a member of the present
-    /// generation.
-    pub(crate) async fn probe(&self, topic: Arc<str>, partition: i32, offset: i64) -> Result<(), KafkaError> {
-        let consumer = Arc::clone(&self.consumer);
-        blocking(move || {
-            let mut offsets = TopicPartitionList::new();
-            offsets.add_partition_offset(&topic, partition, Offset::Offset(offset))?;
-            consumer.commit(&offsets, CommitMode::Sync)
-        })
-        .await
-    }
-
-    /// Moves the fetch position. Fails with `_STATE` until the partition's fetcher runs: try again.
-    pub(crate) async fn seek(&self, topic: Arc<str>, partition: i32, offset: i64) -> Result<(), KafkaError> {
-        let consumer = Arc::clone(&self.consumer);
-        blocking(move || consumer.seek(&topic, partition, Offset::Offset(offset), REQUEST_TIMEOUT)).await
-    }
-
-    /// Takes a partition out of the fetcher and puts it back at an offset. After a position outside the log, librdkafka
-    /// stops fetching the partition and refuses to seek; only this starts it anew. The split queue stays. It must be
-    /// awaited to its end while the partition is still assigned: cut off, it could put back what was revoked meanwhile.
-    pub(crate) async fn restart(&self, topic: Arc<str>, partition: i32, offset: i64) -> Result<(), KafkaError> {
-        let consumer = Arc::clone(&self.consumer);
-        blocking(move || {
-            let mut position = TopicPartitionList::new();
-            position.add_partition_offset(&topic, partition, Offset::Offset(offset))?;
-            consumer.incremental_unassign(&position)?;
-            consumer.incremental_assign(&position)
-        })
-        .await
-    }
-
-    /// Asks a broker for a topic's id.
-    pub(crate) async fn topic_id(&self, topic: &str) -> Result<Uuid, TopicIdError> {
-        let (consumer, broker, name) = (Arc::clone(&self.consumer), self.topic_id_broker, topic.to_owned());
-        let ask = move || native::topic_id_from(consumer.client(), broker, &name, REQUEST_TIMEOUT);
-        tokio::task::spawn_blocking(ask).await.unwrap_or_else(|_| {
-            let message = "the process is ending".to_owned();
-            Err(TopicIdError::Unanswered { topic: topic.to_owned(), message })
-        })
-    }
-
-    /// Runs a call that asks the broker something.
-    pub(crate) async fn ask<R: Send + 'static>(
-        &self,
-        call: impl FnOnce(&BaseConsumer<Context>) -> Result<R, KafkaError> + Send + 'static,
-    ) -> Result<R, KafkaError> {
-        let consumer = Arc::clone(&self.consumer);
-        blocking(move || call(&consumer)).await
-    }
-}
-
-async fn blocking<R: Send + 'static>(
-    call: impl FnOnce() -> Result<R, KafkaError> + Send + 'static,
-) -> Result<R, KafkaError> {
-    match tokio::task::spawn_blocking(call).await {
-        Ok(result) => result,
-        // The runtime is going down: as if the client were closed.
-        Err(_) => Err(KafkaError::Canceled),
-    }
 }
 
 /// The thread that polls the main queue. Rebalance callbacks run on it and block.
 struct Poller {
+    consumer: Arc<BaseConsumer<Context>>,
     handle: SourceHandle,
     sender: mpsc::Sender<SourceEvent>,
     /// Dropped, it ends the commit thread.
@@ -246,7 +178,7 @@ struct Poller {
 
 impl Poller {
     fn run(self) {
-        let consumer = Arc::clone(&self.handle.consumer);
+        let consumer = &self.consumer;
         let mut leaving = false;
         loop {
             (self.on_poll)();
@@ -274,7 +206,7 @@ impl Poller {
                 }
             }
         }
-        self.close(consumer);
+        self.close();
     }
 
     fn fatal(&self, message: String) {
@@ -283,8 +215,8 @@ impl Poller {
     }
 
     /// Closing leaves the group; it blocks, and happens when the last reference goes.
-    fn close(self, consumer: Arc<BaseConsumer<Context>>) {
-        let Self { handle, sender, committing, .. } = self;
+    fn close(self) {
+        let Self { consumer, handle, sender, committing, .. } = self;
         drop((handle, committing));
         drop(consumer);
         drop(sender.blocking_send(SourceEvent::Closed));

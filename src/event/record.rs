@@ -135,6 +135,15 @@ impl RecordBuffer {
         self.spans.push(Spans { offset: message.offset(), timestamp_ms, key, value, headers });
     }
 
+    /// Copies a record, where there is no librdkafka.
+    #[cfg(test)]
+    pub(crate) fn push_record(&mut self, record: &Record) {
+        let key = self.append(record.key.as_deref());
+        let value = self.append(record.value.as_deref());
+        let Record { offset, timestamp_ms, .. } = *record;
+        self.spans.push(Spans { offset, timestamp_ms, key, value, headers: Vec::new() });
+    }
+
     fn append(&mut self, part: Option<&[u8]>) -> Option<usize> {
         part.map(|part| {
             self.bytes.extend_from_slice(part);

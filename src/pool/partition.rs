@@ -15,7 +15,7 @@ use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
 use crate::event::{Payload, Record};
 use crate::metrics;
-use crate::source::{Fetched, Fetching, Limits, Queue, cached_watermarks};
+use crate::source::{Fetched, Fetching, Limits, Queue};
 use crate::store::{Fault, Held};
 
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -176,14 +176,14 @@ impl<T: Payload> Task<T> {
     async fn seek(&mut self, held: &Held) -> Result<(), Halt> {
         let begun = Instant::now();
         loop {
-            let seek = self.shared.source.seek(Arc::clone(&self.topic), self.partition, held.next_offset);
+            let seek = self.shared.source.client.seek(&self.topic, self.partition, held.next_offset);
             match self.unless_stopped(seek).await? {
                 Ok(()) => return Ok(()),
                 Err(_) if begun.elapsed() < SEEK_PATIENCE => self.sleep(SEEK_RETRY).await?,
                 Err(error) => {
                     tracing::debug!(topic = &*self.topic, partition = self.partition, %error, "cannot seek; fetching anew");
                     let offset = held.next_offset;
-                    return match self.shared.source.restart(Arc::clone(&self.topic), self.partition, offset).await {
+                    return match self.shared.source.client.restart(&self.topic, self.partition, offset).await {
                         Ok(()) => Ok(()),
                         Err(error) => {
                             self.wait_for(&format!("the partition to be fetched: {error}")).await?;
@@ -197,9 +197,7 @@ impl<T: Payload> Task<T> {
 
     /// Notes that there is nothing to read below the log's present end.
     fn caught_up(&self) -> Result<(), Halt> {
-        let consumer = self.shared.source.consumer();
-        let ends = cached_watermarks(rdkafka::consumer::Consumer::client(&**consumer), &self.topic, self.partition);
-        if let Some((_, high)) = ends {
+        if let Some(high) = self.shared.source.client.cached_log_end(&self.topic, self.partition) {
             self.progress.lock().caught_up_to = high;
         }
         Ok(())
@@ -215,14 +213,11 @@ impl<T: Payload> Task<T> {
             self.wait_for(&format!("the partition to be fetched: {error}")).await?;
             return Err(Halt::Retake);
         }
-        let topic_id = self.shared.source.topic_id(&self.topic).await;
+        let topic_id = self.shared.source.client.topic_id(&self.topic).await;
         if topic_id.is_ok_and(|id| id != held.place.origin.topic_id) {
             return Err(Halt::Retake);
         }
-        let (topic, partition) = (Arc::clone(&self.topic), self.partition);
-        let asked = self.shared.source.ask(move |consumer| {
-            rdkafka::consumer::Consumer::fetch_watermarks(consumer, &topic, partition, crate::source::REQUEST_TIMEOUT)
-        });
+        let asked = self.shared.source.client.log_ends(&self.topic, self.partition);
         match self.unless_stopped(asked).await? {
             Ok((low, high)) if (low..=high).contains(&held.next_offset) => {
                 self.wait_for("the partition to be fetched").await?;

@@ -8,15 +8,12 @@
 
 use std::sync::Arc;
 
-use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
 use super::partition::{Halt, Task};
 use crate::config::Start;
 use crate::event::{Origin, Payload};
-use crate::source::{REQUEST_TIMEOUT, TopicIdError};
+use crate::source::TopicIdError;
 use crate::store::{Claim, Claimant, Fault, Held, LedgerRow, Place};
 
 impl<T: Payload> Task<T> {
@@ -41,7 +38,7 @@ impl<T: Payload> Task<T> {
     /// The partition with its topic's present id.
     async fn origin(&mut self) -> Result<Arc<Origin>, Halt> {
         loop {
-            match self.shared.source.topic_id(&self.topic).await {
+            match self.shared.source.client.topic_id(&self.topic).await {
                 Ok(topic_id) => {
                     let (topic, partition) = (Arc::clone(&self.topic), self.partition);
                     return Ok(Arc::new(Origin { topic, topic_id, partition }));
@@ -56,7 +53,7 @@ impl<T: Payload> Task<T> {
         let Origin { topic, partition, .. } = &*place.origin;
         // The ledger may have gone back, and then no commit of before may follow the probe's.
         self.shared.source.watermarks.give_up(&[(topic.to_string(), *partition)]);
-        let probe = self.shared.source.probe(Arc::clone(topic), *partition, row.next_offset);
+        let probe = self.shared.source.client.probe(topic, *partition, row.next_offset);
         if let Err(error) = self.unless_stopped(probe).await? {
             tracing::debug!(topic = &**topic, partition, %error, "the group does not confirm the assignment yet");
             self.wait_for("the group to confirm the assignment").await?;
@@ -116,10 +113,9 @@ impl<T: Payload> Task<T> {
         }
         let known = self.shared.pipelines.store.knows_topic(&place.group, &self.topic).await;
         let Some(known) = self.unless_failed(known).await? else { return Ok(()) };
-        let (topic, partition) = (Arc::clone(&self.topic), self.partition);
         let start = if known { Start::Beginning } else { self.shared.config.start.clone() };
-        let only = known.then_some(partition);
-        let asked = self.shared.source.ask(move |consumer| start_offsets(consumer, &topic, &start, only));
+        let only = known.then_some(self.partition);
+        let asked = self.shared.source.client.start_offsets(&self.topic, &start, only);
         let offsets = match self.unless_stopped(asked).await? {
             Ok(Some(offsets)) => offsets,
             Ok(None) => {
@@ -146,63 +142,4 @@ impl<T: Payload> Task<T> {
         }
         Ok(())
     }
-}
-
-type Consumer = rdkafka::consumer::BaseConsumer<crate::source::Context>;
-
-/// The offsets at which a group begins, of all partitions or of one. `None`: nothing was committed to adopt.
-fn start_offsets(
-    consumer: &Consumer,
-    topic: &str,
-    start: &Start,
-    only: Option<i32>,
-) -> Result<Option<Vec<(i32, i64)>>, KafkaError> {
-    let partitions = match only {
-        Some(partition) => vec![partition],
-        None => {
-            let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
-            let of_topic = metadata.topics().iter().find(|known| known.name() == topic);
-            of_topic.map(|topic| topic.partitions().iter().map(|p| p.id()).collect()).unwrap_or_default()
-        }
-    };
-    let explicit = match start {
-        Start::Beginning | Start::End => TopicPartitionList::new(),
-        Start::Committed => {
-            let committed = consumer.committed_offsets(list(topic, &partitions, Offset::Invalid)?, REQUEST_TIMEOUT)?;
-            if committed.elements().iter().all(|element| !matches!(element.offset(), Offset::Offset(_))) {
-                return Ok(None);
-            }
-            committed
-        }
-        Start::Time(time) => {
-            let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            let ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-            consumer.offsets_for_times(list(topic, &partitions, Offset::Offset(ms))?, REQUEST_TIMEOUT)?
-        }
-    };
-    // Where nothing explicit is found: no record is as young as the time given, or there is nothing to adopt on this
-    // partition alone. The two ends are special time stamps of the same request.
-    let otherwise = match start {
-        Start::End | Start::Time(_) => Offset::End,
-        Start::Beginning | Start::Committed => Offset::Beginning,
-    };
-    let ends = consumer.offsets_for_times(list(topic, &partitions, otherwise)?, REQUEST_TIMEOUT)?;
-    let offset_in = |list: &TopicPartitionList, partition| match list.find_partition(topic, partition)?.offset() {
-        Offset::Offset(offset) => Some(offset),
-        _ => None,
-    };
-    let offsets = partitions.iter().map(|partition| {
-        let offset = offset_in(&explicit, *partition).or_else(|| offset_in(&ends, *partition));
-        let unknown = KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition);
-        offset.map(|offset| (*partition, offset)).ok_or(unknown)
-    });
-    offsets.collect::<Result<_, _>>().map(Some)
-}
-
-fn list(topic: &str, partitions: &[i32], offset: Offset) -> Result<TopicPartitionList, KafkaError> {
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition_offset(topic, *partition, offset)?;
-    }
-    Ok(list)
 }

@@ -189,7 +189,7 @@ impl<T: Payload> Tasks<T> {
             waiting = Some("the database".to_owned());
         }
         let missing = || Some(format!("the topic {:?}, which does not exist", self.shared.missing_topic()?));
-        let waiting = waiting.or_else(|| self.shared.source.refused()).or_else(missing);
+        let waiting = waiting.or_else(|| self.shared.source.client.refused()).or_else(missing);
         held.sort_unstable();
         self.shared.metrics.set_holds(held.len());
         (held, waiting)

@@ -3,13 +3,11 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use rdkafka::consumer::Consumer as _;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::tasks::Tasks;
 use crate::event::Payload;
-use crate::source::REQUEST_TIMEOUT;
 
 /// How often a missing topic is asked for. The answer also makes librdkafka subscribe to it at once.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
@@ -17,12 +15,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Waits until every topic is there that was not there at the start.
 pub(super) async fn await_missing<T: Payload>(shared: Arc<Shared<T>>, stop: CancellationToken) {
     while let Some(topic) = shared.missing_topic() {
-        let name = topic.clone();
-        let asked = shared.source.ask(move |consumer| {
-            let metadata = consumer.fetch_metadata(Some(&name), REQUEST_TIMEOUT)?;
-            Ok(metadata.topics().iter().any(|known| known.name() == name && !known.partitions().is_empty()))
-        });
-        if asked.await.is_ok_and(|found| found) {
+        if shared.source.client.partitions(&topic).await.is_ok_and(|partitions| partitions > 0) {
             tracing::info!(pool = &*shared.name, topic, "the topic is there now");
             shared.missing.lock().unwrap_or_else(PoisonError::into_inner).retain(|name| *name != topic);
             continue;
@@ -55,7 +48,7 @@ impl<T: Payload> Tasks<T> {
             let (shared, topic) = (Arc::clone(&self.shared), topic.clone());
             tokio::spawn(async move {
                 // A topic that is gone or a broker that is away is told by the tasks' own errors.
-                let Ok(id) = shared.source.topic_id(&topic).await else { return };
+                let Ok(id) = shared.source.client.topic_id(&topic).await else { return };
                 for (progress, nudge) in tasks {
                     if progress.lock().owned.is_some_and(|owned| owned != id) {
                         tracing::warn!(topic, %id, "the topic was made again; reading the new one from its beginning");

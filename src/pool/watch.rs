@@ -6,14 +6,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::Consumer as _;
-
 use super::Error;
 use super::partition::now_ms;
 use super::progress::{Phase, Standing};
 use super::tasks::{Running, Tasks};
 use crate::event::Payload;
-use crate::source::cached_watermarks;
 
 /// How often in a row a partition is nudged before the process ends.
 const NUDGES_MAX: u32 = 3;
@@ -110,7 +107,7 @@ impl<T: Payload> Tasks<T> {
     }
 
     fn lag(&self, topic: &str, partition: i32, task: &Running) -> Option<i64> {
-        let (_, high) = cached_watermarks(self.shared.source.consumer().client(), topic, partition)?;
+        let high = self.shared.source.client.cached_log_end(topic, partition)?;
         task.progress.lag(high)
     }
 

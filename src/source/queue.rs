@@ -18,8 +18,26 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A partition's queue. Not polling it is the back-pressure; dropping it strands the partition until it is split
 /// again, so it lives exactly as long as the partition's task.
 pub(crate) struct Queue {
-    queue: PartitionQueue<Context>,
+    records: Records,
     nonempty: Arc<Notify>,
+}
+
+/// Where a queue's records come from.
+enum Records {
+    Split(PartitionQueue<Context>),
+    #[cfg(test)]
+    Simulated(Box<dyn Fn() -> Option<Record> + Send + Sync>),
+}
+
+impl Records {
+    /// Puts the next record into the buffer. `None`: there is none.
+    fn next(&self, buffer: &mut RecordBuffer) -> Option<Result<(), KafkaError>> {
+        match self {
+            Self::Split(queue) => Some(queue.poll(Duration::ZERO)?.map(|message| buffer.push(&message))),
+            #[cfg(test)]
+            Self::Simulated(next) => Some(Ok(buffer.push_record(&next()?))),
+        }
+    }
 }
 
 /// What a queue gave.
@@ -55,7 +73,12 @@ impl Queue {
         let nonempty = Arc::new(Notify::new());
         let wake = Arc::clone(&nonempty);
         queue.set_nonempty_callback(move || wake.notify_one());
-        Some(Self { queue, nonempty })
+        Some(Self { records: Records::Split(queue), nonempty })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn simulated(next: impl Fn() -> Option<Record> + Send + Sync + 'static) -> Self {
+        Self { records: Records::Simulated(Box::new(next)), nonempty: Arc::default() }
     }
 
     /// Waits for records, then takes what is there within the limits. Safe to drop while it waits: nothing is taken
@@ -79,8 +102,8 @@ impl Queue {
             if buffer.records.len() >= limits.records || buffer.records.bytes() >= limits.bytes {
                 return Some(buffer.finish());
             }
-            match self.queue.poll(Duration::ZERO) {
-                Some(Ok(message)) => buffer.records.push(&message),
+            match self.records.next(&mut buffer.records) {
+                Some(Ok(())) => {}
                 Some(Err(error)) if buffer.records.is_empty() => return Some(Fetched::of(error)),
                 Some(Err(error)) => {
                     buffer.error = Some(error);
