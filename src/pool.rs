@@ -13,6 +13,8 @@ mod partition;
 mod progress;
 mod rejects;
 mod settle;
+#[cfg(test)]
+mod simulation;
 mod takeover;
 mod tasks;
 mod topics;

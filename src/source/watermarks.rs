@@ -51,7 +51,7 @@ impl Watermarks {
     }
 
     /// A commit was refused, as is routine in a rebalance: what is still owned and still newest is told again.
-    pub(super) fn refused(&self, offsets: &TopicPartitionList) {
+    pub(crate) fn refused(&self, offsets: &TopicPartitionList) {
         let mut owned = self.lock();
         for element in offsets.elements() {
             if let Some(watermark) = owned.get_mut(&(element.topic().to_owned(), element.partition()))

@@ -1,0 +1,137 @@
+//! A consumer group and its log in memory: members, generations, assignments, commits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use uuid::Uuid;
+
+use super::{Frozen, TOPIC_ID};
+use crate::config::Start;
+use crate::event::Record;
+use crate::source::{Client, TopicIdError};
+
+/// A worker process, new with every start.
+pub(super) type Member = usize;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) log: BTreeMap<i32, Vec<Record>>,
+    /// Whose each partition is, by the coordinator.
+    pub(super) owners: BTreeMap<i32, Member>,
+    pub(super) members: BTreeSet<Member>,
+    pub(super) committed: BTreeMap<i32, i64>,
+    /// Where each member's fetcher stands; none while it idles at the log's end.
+    positions: BTreeMap<(Member, i32), i64>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Group(Arc<Mutex<State>>);
+
+impl Group {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// A commit is taken of members of the present generation only: here, of those that the coordinator knows.
+    pub(super) fn commit(&self, member: Member, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        let mut state = self.lock();
+        if !state.members.contains(&member) {
+            return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId));
+        }
+        state.committed.insert(partition, offset);
+        Ok(())
+    }
+
+    /// A fetcher begins idle.
+    pub(super) fn split(&self, member: Member, partition: i32) {
+        self.lock().positions.remove(&(member, partition));
+    }
+
+    /// The next record of a member's queue.
+    pub(super) fn next(&self, member: Member, partition: i32) -> Option<Record> {
+        let mut state = self.lock();
+        let State { log, positions, .. } = &mut *state;
+        let position = positions.get_mut(&(member, partition))?;
+        let record = log.get(&partition)?.get(usize::try_from(*position).unwrap())?.clone();
+        *position += 1;
+        Some(record)
+    }
+}
+
+/// A worker's consumer.
+pub(super) struct Consumer {
+    pub(super) group: Group,
+    pub(super) member: Member,
+    pub(super) frozen: Frozen,
+    /// A deliberate bug: nobody asks the group.
+    pub(super) probes: bool,
+}
+
+impl Consumer {
+    async fn exchange(&self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.frozen.pass().await;
+    }
+}
+
+#[async_trait]
+impl Client for Consumer {
+    async fn probe(&self, _: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        self.exchange().await;
+        if !self.probes {
+            self.group.lock().committed.insert(partition, offset);
+            return Ok(());
+        }
+        let answer = self.group.commit(self.member, partition, offset);
+        // The answer may take its time, and all may have changed meanwhile.
+        self.exchange().await;
+        answer
+    }
+
+    async fn seek(&self, _: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        self.exchange().await;
+        self.group.lock().positions.insert((self.member, partition), offset);
+        Ok(())
+    }
+
+    async fn restart(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        self.seek(topic, partition, offset).await
+    }
+
+    async fn topic_id(&self, _: &str) -> Result<Uuid, TopicIdError> {
+        self.exchange().await;
+        Ok(TOPIC_ID)
+    }
+
+    async fn log_ends(&self, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
+        Ok((0, self.cached_log_end(topic, partition).unwrap_or(0)))
+    }
+
+    fn cached_log_end(&self, _: &str, partition: i32) -> Option<i64> {
+        Some(self.group.lock().log.get(&partition)?.len() as i64)
+    }
+
+    async fn partitions(&self, _: &str) -> Result<usize, KafkaError> {
+        Ok(self.group.lock().log.len())
+    }
+
+    async fn start_offsets(
+        &self,
+        _: &str,
+        _: &Start,
+        only: Option<i32>,
+    ) -> Result<Option<Vec<(i32, i64)>>, KafkaError> {
+        self.exchange().await;
+        let all = self.group.lock().log.keys().copied().collect::<Vec<_>>();
+        Ok(Some(
+            all.into_iter().filter(|partition| only.is_none_or(|only| only == *partition)).map(|p| (p, 0)).collect(),
+        ))
+    }
+
+    fn refused(&self) -> Option<String> {
+        None
+    }
+}
