@@ -197,8 +197,8 @@ fn pool_names(only: &[String], config: &Config) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Cancelled by the first SIGINT or SIGTERM; a second one ends the process at once.
-fn stop_signal() -> anyhow::Result<CancellationToken> {
+/// Cancelled by the first SIGINT or SIGTERM; a second one ends the process at once, after what must be done even then.
+fn stop_signal(even_then: fn()) -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -215,6 +215,7 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
                 token.cancel();
             }
         }
+        even_then();
         std::process::exit(1);
     });
     Ok(shutdown)

@@ -245,6 +245,18 @@ pub fn open(store: &config::Store) -> Result<Arc<dyn Store>> {
     }
 }
 
+/// The address as the driver of any database reads it, which would take some spellings of a file for something else.
+///
+/// # Errors
+/// The address is none.
+pub(crate) fn url_of_any(store: &config::Store) -> Result<String> {
+    match store.url.expose() {
+        #[cfg(feature = "sqlite")]
+        url if url.starts_with("sqlite:") => sqlite::plain_url(store),
+        url => Ok(url.to_owned()),
+    }
+}
+
 /// A database that pools can leave their effects in.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {

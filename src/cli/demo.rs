@@ -44,9 +44,10 @@ impl Args {
 
 pub(super) async fn run(args: Args, view: View) -> anyhow::Result<ExitCode> {
     let Args { duration, rate, brokers, store, redis, json } = args;
-    let stop = super::stop_signal()?;
-    let report = demo::run(Options { duration, rate, brokers, store, redis }, view, stop).await?;
+    let stop = super::stop_signal(demo::give_terminal_back)?;
+    let (report, removed) = demo::run(Options { duration, rate, brokers, store, redis }, view, stop).await?;
     let text = if json { serde_json::to_string(&report)? } else { report.to_string() };
     super::print(&text)?;
+    removed?;
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

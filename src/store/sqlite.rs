@@ -10,6 +10,7 @@ pub(super) mod codes;
 mod dead;
 mod describe;
 mod ledger;
+mod migrate;
 mod rows;
 mod tx;
 
@@ -18,11 +19,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqlitePool};
+use sqlx::{ConnectOptions as _, SqlitePool};
 use uuid::Uuid;
 
 use super::connection::{OpenTx, bounded};
-use super::{Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter, migrations};
+use super::{Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter};
 use crate::config;
 
 /// How much longer than a statement may take a batch waits for its turn to write.
@@ -45,15 +46,9 @@ impl Sqlite {
     /// Prepares the connections; opens none yet.
     ///
     /// # Errors
-    /// The URL is not one of SQLite.
+    /// The URL names no file of SQLite that can be written.
     pub fn new(store: &config::Store) -> Result<Self> {
-        let options: SqliteConnectOptions = store.url.expose().parse().map_err(|error: sqlx::Error| Error {
-            fault: Fault::Fatal,
-            action: "read store.url",
-            message: format!("{error}; expected sqlite:///absolute/path.db or sqlite://relative/path.db"),
-        })?;
-        let options = options
-            .create_if_missing(false)
+        let options = address(store)?
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(store.lock_timeout);
@@ -85,6 +80,27 @@ impl Sqlite {
     }
 }
 
+/// The file at `store.url`, which must be there.
+pub(super) fn address(store: &config::Store) -> Result<SqliteConnectOptions> {
+    let options = config::sqlite_options(store.url.expose());
+    options.map_err(|message| Error { fault: Fault::Fatal, action: "read store.url", message })
+}
+
+/// The same address with its file's whole name, and every byte that could mean something else as %XX.
+pub(super) fn plain_url(store: &config::Store) -> Result<String> {
+    let options = address(store)?;
+    let file = options.get_filename();
+    let whole = file.canonicalize().or_else(|_| std::path::absolute(file)).unwrap_or_else(|_| file.to_owned());
+    let plain = |byte: &u8| match byte {
+        b'/' | b'.' | b'_' | b'-' => char::from(*byte).to_string(),
+        byte if byte.is_ascii_alphanumeric() => char::from(*byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    let whole: String = whole.as_os_str().as_encoded_bytes().iter().map(plain).collect();
+    let url = options.filename("name").to_url_lossy();
+    Ok(format!("sqlite://{whole}?{}", url.query().unwrap_or_default()))
+}
+
 /// Milliseconds since 1970.
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -94,10 +110,7 @@ fn now_ms() -> i64 {
 #[async_trait]
 impl Store for Sqlite {
     async fn migrate(&self) -> Result<()> {
-        let create = self.options.clone().create_if_missing(true);
-        let mut connection = bounded(self.deadline, "open the database", create.connect()).await?;
-        migrations::run(migrations::SQLITE, &mut connection).await?;
-        bounded(self.deadline, "close the database", connection.close()).await
+        migrate::run(&self.options, self.deadline).await
     }
 
     async fn check(&self) -> Result<()> {

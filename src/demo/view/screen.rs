@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Style, Stylize as _};
@@ -20,6 +22,18 @@ use crate::demo::flow::{Flow, LaneLook, Look};
 const HISTORY: usize = 400;
 /// From this width on, everything is shown side by side.
 const WIDE: u16 = 76;
+
+/// Whether the terminal is taken over: there is one of it in a process.
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// Gives the terminal back as it was, if the demo has it. For whoever ends the process at once.
+pub fn give_terminal_back() {
+    if IS_OPEN.swap(false, Ordering::SeqCst) {
+        ratatui::restore();
+        // A terminal that does not take it has no cursor to show.
+        ratatui::crossterm::execute!(io::stdout(), Show).ok();
+    }
+}
 
 /// The terminal while the demo has it.
 #[derive(Default)]
@@ -47,6 +61,7 @@ impl Screen {
     pub(super) fn open(&mut self, setting: &Setting) -> io::Result<()> {
         let Setting { broker, store, duration } = setting.clone();
         self.picture = Picture { broker, store, duration, ..Picture::default() };
+        IS_OPEN.store(true, Ordering::SeqCst);
         self.terminal = Some(ratatui::try_init()?);
         Ok(())
     }
@@ -88,9 +103,8 @@ impl Screen {
 
     /// Gives the terminal back as it was.
     pub(super) fn close(&mut self) {
-        if self.terminal.take().is_some() {
-            ratatui::restore();
-        }
+        self.terminal = None;
+        give_terminal_back();
     }
 }
 
