@@ -111,6 +111,11 @@ impl Config {
         problems.extend(validate::problems(&config));
         if problems.is_empty() { Ok(config) } else { Err(Error::Invalid(problems)) }
     }
+
+    /// What is wrong with a pool that a program made or changed by itself: a line each, nothing where all is well.
+    pub fn pool_problems(&self, name: &str, pool: &Pool) -> Vec<String> {
+        validate::of_pool(&self.kafka, name, pool)
+    }
 }
 
 /// A variable as text. Those of other programs need not be; one of weir's that is not is an error, since without it

@@ -252,7 +252,7 @@ pub fn open(store: &config::Store) -> Result<Arc<dyn Store>> {
 pub(crate) fn url_of_any(store: &config::Store) -> Result<String> {
     match store.url.expose() {
         #[cfg(feature = "sqlite")]
-        url if url.starts_with("sqlite:") => sqlite::plain_url(store),
+        url if url.starts_with("sqlite:") => sqlite::address::plain_url(store),
         url => Ok(url.to_owned()),
     }
 }
@@ -264,7 +264,7 @@ pub trait Store: Send + Sync + 'static {
     async fn migrate(&self) -> Result<()>;
 
     /// Whether the database can be reached at all. Asks by a connection of its own, so that the answer comes soon and
-    /// says why not. A store without a network is always reached.
+    /// says why not. A database that can be made, but is not there yet, is reached.
     async fn reach(&self) -> Result<()> {
         Ok(())
     }

@@ -20,6 +20,7 @@ use weir::store::{
 struct World {
     store: Arc<dyn Store>,
     kind: &'static str,
+    url: String,
     database: String,
 }
 
@@ -40,16 +41,14 @@ impl World {
     }
 
     async fn of(kind: &'static str, url: String, database: String) -> Self {
-        let settings =
-            config::Store { url: url.into(), lock_timeout: Duration::from_secs(1), ..config::Store::default() };
-        let store = store::open(&settings).unwrap();
+        let store = open(&url, config::Store { lock_timeout: Duration::from_secs(1), ..config::Store::default() });
         let unmade = store.check().await.unwrap_err();
         assert_eq!(unmade.fault, Fault::Hold);
         assert!(unmade.to_string().contains("weir migrate"), "{unmade}");
         store.migrate().await.unwrap();
         store.migrate().await.unwrap();
         store.check().await.unwrap();
-        Self { store, kind, database }
+        Self { store, kind, url, database }
     }
 
     /// A table of the user's own, made in a transaction of the store.
@@ -110,6 +109,10 @@ impl Drop for World {
     }
 }
 
+fn open(url: &str, settings: config::Store) -> Arc<dyn Store> {
+    store::open(&config::Store { url: url.to_owned().into(), ..settings }).unwrap()
+}
+
 /// One promise, asked of each store.
 macro_rules! promises {
     ($($promise:ident)*) => {
@@ -134,6 +137,8 @@ promises! {
     old_ids_are_forgotten_and_young_ones_kept
     columns_are_described
     writers_wait_for_each_other_and_none_is_lost
+    a_statement_that_takes_too_long_asks_for_less
+    who_waits_too_long_for_its_turn_is_told_to_try_again
 }
 
 fn place(partition: i32) -> Place {
@@ -273,6 +278,43 @@ async fn another_unique_key_is_a_reject_and_never_passed_over(world: World) {
     assert_eq!(error.fault, Fault::Reject, "{error}");
     drop(tx);
     assert_eq!(world.number("SELECT count(*) FROM users").await, 0);
+}
+
+#[tokio::test]
+async fn on_sqlite_a_columns_own_conflict_clause_passes_nothing_over() {
+    let world = World::sqlite().await;
+    for clause in ["IGNORE", "REPLACE", "ROLLBACK"] {
+        let name = format!("users_{}", clause.to_lowercase());
+        world
+            .sql(&format!("CREATE TABLE {name} (id TEXT NOT NULL UNIQUE, email TEXT UNIQUE ON CONFLICT {clause})"))
+            .await;
+        let key = IdKey { table: name.clone(), column: "id".to_owned(), kind: KeyType::Text };
+        let table = world.table(key, &["id", "email"]).await;
+        let mut tx = begin(&world).await;
+        tx.insert(&table, &["a"], &[texts(&["a"]), texts(&["one"])]).await.unwrap();
+        let error = tx.insert(&table, &["b"], &[texts(&["b"]), texts(&["one"])]).await.unwrap_err();
+        assert_eq!(error.fault, Fault::Reject, "{clause}: {error}");
+        tx.commit().await.unwrap();
+        assert_eq!(world.number(&format!("SELECT count(*) FROM {name} WHERE id = 'a'")).await, 1, "{clause}");
+    }
+}
+
+#[tokio::test]
+async fn on_sqlite_a_file_put_in_the_place_of_the_open_one_is_what_is_read_and_written() {
+    let world = World::sqlite().await;
+    let backup = World::sqlite().await;
+    let held = world.claimed(&place(0)).await;
+    std::fs::rename(&backup.database, &world.database).unwrap();
+    for suffix in ["-wal", "-shm"] {
+        std::fs::remove_file(format!("{}{suffix}", world.database)).ok();
+    }
+    assert_eq!(world.store.ledger(&place(0)).await.unwrap(), None, "the backup knows nothing of the claim");
+    let mut tx = begin(&world).await;
+    assert_eq!(tx.fence(&held, 1, "p").await.unwrap(), Fence::Fenced);
+    drop(tx);
+    std::fs::remove_file(&world.database).unwrap();
+    let gone = world.store.ledger(&place(0)).await.unwrap_err();
+    assert_eq!(gone.fault, Fault::Hold, "{gone}");
 }
 
 async fn what_a_column_refuses_is_a_reject(world: World) {
@@ -444,10 +486,14 @@ async fn columns_are_described(world: World) {
 }
 
 async fn writers_wait_for_each_other_and_none_is_lost(world: World) {
+    // Two pools of one process, with no patience for a lock that another one holds.
+    let hasty =
+        || open(&world.url, config::Store { lock_timeout: Duration::from_millis(1), ..config::Store::default() });
+    let stores = [hasty(), hasty()];
     let mut writers = tokio::task::JoinSet::new();
     for partition in 0..8 {
         let mut held = world.claimed(&place(partition)).await;
-        let store = Arc::clone(&world.store);
+        let store = Arc::clone(&stores[partition as usize % 2]);
         writers.spawn(async move {
             for _ in 0..25 {
                 let mut tx = store.begin().await.unwrap();
@@ -464,4 +510,50 @@ async fn writers_wait_for_each_other_and_none_is_lost(world: World) {
         done.unwrap();
     }
     assert_eq!(world.number("SELECT count FROM message_stats").await, 200);
+}
+
+/// Makes every row of `messages` cost some milliseconds.
+async fn slow_rows(world: &World) {
+    let sql = match world.kind {
+        "postgres" => {
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END $$;
+             CREATE TRIGGER slow BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION slow()"
+        }
+        _ => {
+            "CREATE TRIGGER slow BEFORE INSERT ON messages BEGIN
+                 SELECT count(*) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT i FROM n);
+             END"
+        }
+    };
+    world.sql(sql).await;
+}
+
+async fn a_statement_that_takes_too_long_asks_for_less(world: World) {
+    slow_rows(&world).await;
+    let table = world.messages().await;
+    let brief = Duration::from_millis(400);
+    let store =
+        open(&world.url, config::Store { statement_timeout: brief, lock_timeout: brief, ..config::Store::default() });
+    let ids: Vec<String> = (0..500).map(|n| format!("m{n:03}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut tx = store.begin().await.unwrap();
+    let error = tx.insert(&table, &ids, &rows(&ids)).await.unwrap_err();
+    assert_eq!(error.fault, Fault::TooSlow, "{error}");
+    drop(tx);
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.insert(&table, &ids[..2], &rows(&ids[..2])).await.unwrap(), [true, true]);
+    tx.commit().await.unwrap();
+    assert_eq!(world.number("SELECT count(*) FROM messages").await, 2);
+}
+
+async fn who_waits_too_long_for_its_turn_is_told_to_try_again(world: World) {
+    let settings =
+        config::Store { connections: 1, statement_timeout: Duration::from_millis(1), ..config::Store::default() };
+    let store = open(&world.url, settings);
+    let holder = store.begin().await.unwrap();
+    let Err(error) = store.begin().await else { panic!("there is one connection, and it is taken") };
+    assert_eq!(error.fault, Fault::Busy, "not an outage, nothing is away: {error}");
+    assert!(error.to_string().contains("came free"), "{error}");
+    holder.rollback().await.unwrap();
+    drop(store.begin().await.unwrap());
 }

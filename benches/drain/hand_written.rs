@@ -40,12 +40,16 @@ pub(crate) async fn run() -> Result<()> {
             .set("bootstrap.servers", var("KAFKA_BROKERS")?)
             .set("group.id", uuid::Uuid::new_v4().to_string())
             .set("enable.auto.commit", "false")
-            .set("queued.max.messages.kbytes", "12288")
+            .set("queued.max.messages.kbytes", "4096")
             .set("fetch.message.max.bytes", "1048576")
             .set("fetch.queue.backoff.ms", "20")
             .create()?,
     );
-    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(8).connect(&var("BENCH_POSTGRES")?).await?;
+    let pool = sqlx::postgres::PgPoolOptions::new()
+        .max_connections(8)
+        .test_before_acquire(false)
+        .connect(&var("BENCH_POSTGRES")?)
+        .await?;
     let redis = redis::Client::open(var("REDIS_URL")?)?;
     let metadata = consumer.fetch_metadata(Some(&topic), Duration::from_secs(5))?;
     let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|p| p.id()).collect();

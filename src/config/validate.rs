@@ -6,7 +6,7 @@ mod pipeline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Budget, Config, Pool, Redis, Store};
+use super::{Budget, Config, Kafka, Pool, Redis, Store};
 
 /// The most events that a batch may have.
 const RECORDS_MAX: usize = 100_000;
@@ -44,13 +44,20 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
         problems.push("pools need a database: give `store.url` or `store.url_file`".to_owned());
     }
     for (name, pool) in &config.pools {
-        check_pool(name, pool, &mut problems);
-        let budget = Budget::of(&config.kafka, pool);
-        if pool.handle_ms.is_none_or(is_handle_ms) && !budget.fits() {
-            problems.push(format!("`pools.{name}`: a full batch takes too long: {budget}"));
-        }
+        problems.extend(of_pool(&config.kafka, name, pool));
     }
     check_together(&config.pools, &mut problems);
+    problems
+}
+
+/// Everything that is wrong with a pool's own settings.
+pub(super) fn of_pool(kafka: &Kafka, name: &str, pool: &Pool) -> Vec<String> {
+    let mut problems = Vec::new();
+    check_pool(name, pool, &mut problems);
+    let budget = Budget::of(kafka, pool);
+    if pool.handle_ms.is_none_or(is_handle_ms) && !budget.fits() {
+        problems.push(format!("`pools.{name}`: a full batch takes too long: {budget}"));
+    }
     problems
 }
 

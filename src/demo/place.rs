@@ -31,6 +31,7 @@ pub(super) async fn answered(options: &Options, name: &str) -> Result<config::St
         statement_timeout: Duration::from_secs(10),
         ..config::Store::default()
     };
+    Scratch::check(&settings)?;
     store::await_answer(&*store::open(&settings)?, ANSWERED).await?;
     if let Some(brokers) = &options.brokers {
         Broker::answers(brokers, name).await?;

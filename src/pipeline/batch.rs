@@ -95,6 +95,11 @@ impl<T: Payload> Batch<T> {
         records: Vec<Record>,
     ) -> Self {
         let next_offset = records.last().map_or(0, |record| record.offset + 1);
+        let set_aside = |batch: &mut Self, record: Record, message: String| {
+            let mut id = EventId::of_record(origin, &record);
+            pipelines.spell_as_the_key_does(&mut id);
+            batch.undecoded.push(Undecoded { id, record, message });
+        };
         let mut batch = Self {
             origin: Arc::clone(origin),
             entries: Vec::with_capacity(records.len()),
@@ -110,7 +115,7 @@ impl<T: Payload> Batch<T> {
             if record.value.is_none() {
                 batch.tombstones += 1;
                 match decoding.reject_tombstones {
-                    true => batch.set_aside(record, "a tombstone: the record has no value".to_owned()),
+                    true => set_aside(&mut batch, record, "a tombstone: the record has no value".to_owned()),
                     false => batch.skipped.push(record),
                 }
                 continue;
@@ -120,16 +125,11 @@ impl<T: Payload> Batch<T> {
                     pipelines.spell_as_the_key_does(&mut event.id);
                     batch.entries.push(pipelines.route(event));
                 }
-                Err(undecoded) => batch.set_aside(undecoded.0, undecoded.1.0),
+                Err(undecoded) => set_aside(&mut batch, undecoded.0, undecoded.1.0),
             }
         }
         batch.forget_work(pipelines.list.len());
         batch
-    }
-
-    fn set_aside(&mut self, record: Record, message: String) {
-        let id = EventId::of_record(&self.origin, &record);
-        self.undecoded.push(Undecoded { id, record, message });
     }
 
     /// The records it was made of, in their order.
@@ -322,7 +322,9 @@ mod tests {
             tombstones: 1,
             attempts: 0,
         };
-        batch.set_aside(Record::new(5, "{"), "no JSON".to_owned());
+        let record = Record::new(5, "{");
+        let id = EventId::of_record(&origin, &record);
+        batch.undecoded.push(Undecoded { id, record, message: "no JSON".to_owned() });
         let offsets: Vec<i64> = batch.into_records().iter().map(|record| record.offset).collect();
         assert_eq!(offsets, [3, 5, 7, 8]);
     }

@@ -52,7 +52,9 @@ impl<T: Payload> Pipelines<T> {
         let applied = self.apply(&mut *tx, batch, entries).await;
         match &applied {
             Err(failure) if failure.error.fault == Fault::Outage => drop(tx),
-            _ => tx.rollback().await?,
+            // The database may have ended the transaction by itself.
+            Err(_) => drop(tx.rollback().await.ok()),
+            Ok(_) => tx.rollback().await?,
         }
         applied.map(drop)
     }

@@ -62,9 +62,10 @@ impl<T: Payload> Pipelines<T> {
                 return Ok(unsettled);
             }
             Err(failure) => {
-                // A connection that still answers goes back to the pool; any other is closed by the drop.
+                // A connection that still answers goes back to the pool; any other is closed by the drop. A database that
+                // has ended the transaction by itself refuses the rollback: what it was ended for is the failure.
                 if failure.error.fault != Fault::Outage {
-                    tx.rollback().await?;
+                    tx.rollback().await.ok();
                 }
                 return Err(failure);
             }

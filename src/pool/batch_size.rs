@@ -1,9 +1,10 @@
 //! How many events the next batch of a partition may have, so that a batch takes less than the pool's time budget
 //! however slow handling becomes.
 //!
-//! The measure is the 99th percentile of the time an event took, over the last batches; of so few that is the
-//! slowest one's. It shrinks a batch at once and lets it grow by doubling. The first batches are small, since nothing
-//! is known yet.
+//! A batch's time has a part that each event adds and a part that every batch costs, such as the round trips of its
+//! transaction. Only the first part says how large a batch may be. It is told from the last batches, and of those the
+//! slowest counts: of so few that is the 99th percentile. It shrinks a batch at once and lets it grow by doubling. The
+//! first batches are small, since nothing is known yet.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::config::Budget;
 const FIRST: usize = 64;
 /// How many batches are remembered: so many fast ones after a slow one, and the batch may grow again.
 const REMEMBERED: usize = 16;
+/// The part of the budget that every batch may cost, as long as batches of one size do not tell.
+const FIXED_SHARE: f64 = 0.05;
 
 /// The size of one partition's batches.
 #[derive(Debug)]
@@ -22,8 +25,17 @@ pub(super) struct BatchSize {
     /// What a batch may take, in milliseconds.
     budget_ms: f64,
     now: usize,
-    /// What an event took in each of the last batches, in milliseconds, the newest last.
-    event_ms: VecDeque<f64>,
+    /// The last batches, the newest last.
+    settled: VecDeque<Sample>,
+    /// After a batch that the database gave up: what may be tried, and for how many more batches.
+    ceiling: Option<(usize, usize)>,
+}
+
+/// A settled batch.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    events: f64,
+    ms: f64,
 }
 
 /// What became of the size.
@@ -46,8 +58,8 @@ impl BatchSize {
             Some(_) => budget.max_poll_records,
             None => FIRST.min(budget.max_poll_records),
         };
-        let budget_ms = budget.batch_ms_max();
-        Self { max: budget.max_poll_records, budget_ms, now: first.max(1), event_ms: VecDeque::new() }
+        let max = budget.max_poll_records.max(1);
+        Self { max, budget_ms: budget.batch_ms_max(), now: first.max(1), settled: VecDeque::new(), ceiling: None }
     }
 
     /// The most events of the next batch.
@@ -61,34 +73,64 @@ impl BatchSize {
             return Change::None;
         }
         let was_limited = self.fit() < self.max;
-        if self.event_ms.len() == REMEMBERED {
-            self.event_ms.pop_front();
+        if self.settled.len() == REMEMBERED {
+            self.settled.pop_front();
         }
         #[expect(clippy::cast_precision_loss, reason = "records of a batch are far fewer than 2^52")]
-        self.event_ms.push_back(worked.as_secs_f64() * 1_000.0 / events as f64);
+        self.settled.push_back(Sample { events: events as f64, ms: worked.as_secs_f64() * 1_000.0 });
+        self.ceiling = self.ceiling.and_then(|(most, left)| Some((most, left.checked_sub(1)?)));
         let fit = self.fit();
-        self.now = (self.now * 2).min(fit);
+        self.now = (self.now * 2).min(fit).min(self.ceiling.map_or(self.max, |(most, _)| most));
         match (was_limited, fit < self.max) {
-            (false, true) => Change::Limited { event_ms: self.slowest_ms() },
+            (false, true) => Change::Limited { event_ms: self.event_ms() },
             (true, false) => Change::Free,
             _ => Change::None,
         }
     }
 
-    /// A batch of so many events did not fit a limit of the database's: half of it may.
+    /// A batch of so many events did not fit a limit of the database's: half of it may, and for a while no more than
+    /// three quarters are tried.
     pub(super) fn halve(&mut self, events: usize) {
         self.now = (events / 2).max(1);
+        self.ceiling = Some(((events * 3 / 4).max(1), REMEMBERED));
     }
 
-    /// The largest batch that fits the budget by what was measured.
+    /// The largest batch that fits the budget by what was measured. Where every batch costs more than the budget, no
+    /// size helps, and the events alone must fit.
     fn fit(&self) -> usize {
-        let records = (self.budget_ms / self.slowest_ms()).floor();
+        let left = match self.budget_ms - self.fixed_ms() {
+            left if left > 0.0 => left,
+            _ => self.budget_ms,
+        };
+        let records = (left / self.event_ms()).floor();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative; it saturates")]
         (records as usize).clamp(1, self.max)
     }
 
-    fn slowest_ms(&self) -> f64 {
-        self.event_ms.iter().copied().fold(0.0, f64::max)
+    /// What an event took in the slowest batch.
+    fn event_ms(&self) -> f64 {
+        let fixed_ms = self.fixed_ms();
+        self.settled.iter().map(|batch| (batch.ms - fixed_ms).max(0.0) / batch.events).fold(0.0, f64::max)
+    }
+
+    /// What every batch costs, whatever its size: where the line of least squares through the batches meets the axis,
+    /// if their sizes differ enough to tell; never more than the fastest batch took.
+    fn fixed_ms(&self) -> f64 {
+        let of = |value: fn(&Sample) -> f64| self.settled.iter().map(value);
+        let (least, most) =
+            (of(|batch| batch.events).fold(f64::MAX, f64::min), of(|batch| batch.events).fold(0.0, f64::max));
+        let fixed_ms = if most < least * 2.0 {
+            self.budget_ms * FIXED_SHARE
+        } else {
+            #[expect(clippy::cast_precision_loss, reason = "a handful of batches")]
+            let count = self.settled.len() as f64;
+            let (events, ms) =
+                (of(|batch| batch.events).sum::<f64>() / count, of(|batch| batch.ms).sum::<f64>() / count);
+            let covariance: f64 = self.settled.iter().map(|batch| (batch.events - events) * (batch.ms - ms)).sum();
+            let variance: f64 = self.settled.iter().map(|batch| (batch.events - events).powi(2)).sum();
+            (ms - events * (covariance / variance).max(0.0)).max(0.0)
+        };
+        fixed_ms.min(of(|batch| batch.ms).fold(f64::MAX, f64::min))
     }
 }
 
@@ -103,11 +145,15 @@ mod tests {
         BatchSize::new(&Budget::of(&kafka, &Pool { max_poll_records, handle_ms, ..Pool::default() }))
     }
 
-    /// Settles full batches of events that take so long each.
-    fn settle(size: &mut BatchSize, batches: usize, event_ms: f64) -> Vec<usize> {
+    fn ms(ms: f64) -> Duration {
+        Duration::from_secs_f64(ms / 1_000.0)
+    }
+
+    /// Settles full batches of events that take so long each, beside what every batch costs.
+    fn settle(size: &mut BatchSize, batches: usize, batch_ms: f64, event_ms: f64) -> Vec<usize> {
         let mut sizes = Vec::new();
         for _ in 0..batches {
-            size.settled(size.now(), Duration::from_secs_f64(size.now() as f64 * event_ms / 1_000.0));
+            size.settled(size.now(), ms(batch_ms + size.now() as f64 * event_ms));
             sizes.push(size.now());
         }
         sizes
@@ -115,29 +161,56 @@ mod tests {
 
     #[test]
     fn batches_begin_small_and_grow_while_they_fit() {
-        assert_eq!(settle(&mut size(500, None), 4, 1.0), [128, 256, 500, 500]);
+        assert_eq!(settle(&mut size(500, None), 4, 10.0, 1.0), [128, 256, 500, 500]);
         assert_eq!(size(500, Some(1.0)).now(), 500, "what is configured need not be tried out");
         assert_eq!(size(10, None).now(), 10);
     }
 
     #[test]
     fn a_tenfold_slowdown_shrinks_the_next_batch_into_the_budget_and_it_grows_back() {
+        for batch_ms in [0.0, 20.0, 100.0] {
+            let mut size = size(500, None);
+            settle(&mut size, 8, batch_ms, 2.0);
+            assert_eq!(size.now(), 500);
+            for now in settle(&mut size, 3, batch_ms, 20.0) {
+                let took = batch_ms + now as f64 * 20.0;
+                assert!((2_000.0..3_300.0).contains(&took), "{now} events take {took} ms of 3000");
+            }
+            settle(&mut size, REMEMBERED + 2, batch_ms, 2.0);
+            assert_eq!(size.now(), 500);
+        }
+    }
+
+    #[test]
+    fn small_batches_that_cost_what_every_batch_costs_shrink_nothing() {
         let mut size = size(500, None);
-        settle(&mut size, 8, 2.0);
+        for at in 0..40 {
+            assert_eq!(size.settled(1 + at % 3, ms(40.0)), Change::None);
+        }
         assert_eq!(size.now(), 500);
-        let slow = settle(&mut size, 3, 20.0);
-        assert_eq!(slow, [150, 150, 150], "150 x 20 ms are 3 s");
-        let fast = settle(&mut size, REMEMBERED, 2.0);
-        assert_eq!(fast[..REMEMBERED - 1], [150; REMEMBERED - 1], "the slow batches are remembered");
-        assert_eq!(settle(&mut size, 2, 2.0), [500, 500]);
+    }
+
+    #[test]
+    fn where_every_batch_takes_long_small_ones_do_not_help_and_large_ones_come_back() {
+        let mut size = size(500, Some(1.0));
+        let sizes = settle(&mut size, 12, 4_000.0, 0.01);
+        assert!(sizes.iter().all(|now| *now >= 100), "{sizes:?}");
+        assert!(sizes[6..].contains(&500), "{sizes:?}");
+    }
+
+    #[test]
+    fn few_slow_events_shrink_batches_before_a_backlog_comes() {
+        let mut size = size(500, Some(1.0));
+        size.settled(10, ms(1_000.0));
+        assert!((30..=40).contains(&size.now()), "{} events of 100 ms", size.now());
     }
 
     #[test]
     fn the_change_is_told_once() {
         let mut size = size(500, Some(2.0));
-        let mut after = |event_ms: f64| size.settled(100, Duration::from_secs_f64(event_ms / 10.0));
+        let mut after = |event_ms: f64| size.settled(100, ms(event_ms * 100.0));
         assert_eq!(after(2.0), Change::None);
-        assert_eq!(after(20.0), Change::Limited { event_ms: 20.0 });
+        assert!(matches!(after(20.0), Change::Limited { event_ms } if (18.0..=20.0).contains(&event_ms)));
         assert_eq!(after(21.0), Change::None);
         for _ in 0..REMEMBERED - 1 {
             assert_eq!(after(2.0), Change::None);
@@ -153,12 +226,15 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_was_too_slow_for_the_database_is_halved_and_grows_again() {
+    fn a_batch_that_was_too_slow_for_the_database_is_halved_and_grows_again_without_meeting_the_limit_each_time() {
         let mut size = size(500, Some(1.0));
         size.halve(500);
         assert_eq!(size.now(), 250);
+        assert_eq!(settle(&mut size, REMEMBERED, 0.0, 1.0), [375; REMEMBERED]);
+        assert_eq!(settle(&mut size, 1, 0.0, 1.0), [500]);
         size.halve(1);
         assert_eq!(size.now(), 1);
-        assert_eq!(settle(&mut size, 3, 1.0), [2, 4, 8]);
+        settle(&mut size, REMEMBERED, 0.0, 1.0);
+        assert_eq!(settle(&mut size, 3, 0.0, 1.0), [2, 4, 8]);
     }
 }

@@ -35,6 +35,12 @@ pub enum BuildError {
         /// The setting.
         missing: &'static str,
     },
+    /// A setting cannot be, each in a line that says what to do.
+    #[error("{}", .problems.join("\n"))]
+    Settings {
+        /// What is wrong.
+        problems: Vec<String>,
+    },
     /// A handler cannot be made.
     #[error("pool {pool:?}, pipeline {pipeline:?}: {problem}")]
     Handler {
@@ -161,6 +167,10 @@ impl<T: Payload> PoolBuilder<T> {
             settings.start = start;
         } else if !config.pools.contains_key(&self.name) {
             return Err(missing("start"));
+        }
+        let problems = config.pool_problems(&self.name, &settings);
+        if !problems.is_empty() {
+            return Err(BuildError::Settings { problems });
         }
         let decoder = self.decoder.ok_or_else(|| missing("a decoder"))?;
         let store = connect(config, config.pools.len().max(1)).ok_or_else(|| missing("store.url"))??;

@@ -28,6 +28,8 @@ struct Outage {
     told: Option<String>,
     /// How often the gate was closed.
     closed: u32,
+    /// Whose batch closed it first. Others may settle theirs meanwhile, as where one index is broken.
+    by: Option<(Arc<str>, i32)>,
 }
 
 impl Gate {
@@ -36,7 +38,7 @@ impl Gate {
     }
 
     /// Closes the gate, unless it is closed, and starts the one prober.
-    pub(super) fn close(self: &Arc<Self>, why: &str) {
+    pub(super) fn close(self: &Arc<Self>, why: &str, topic: &Arc<str>, partition: i32) {
         let closed = self.open.send_if_modified(|open| std::mem::replace(open, false));
         if !closed {
             return;
@@ -53,6 +55,7 @@ impl Gate {
                 );
             }
             outage.closed += 1;
+            outage.by.get_or_insert_with(|| (Arc::clone(topic), partition));
             PROBE_MIN.saturating_mul(1 << (outage.closed - 1).min(8)).min(PROBE_MAX)
         };
         let gate = Arc::clone(self);
@@ -68,13 +71,19 @@ impl Gate {
         self.open.send_replace(true);
     }
 
-    /// A batch was settled: the outage, if there was one, is over.
-    pub(super) fn settled(&self) {
+    /// A partition settled a batch: the outage is over, if it was this one that met it.
+    pub(super) fn settled(&self, topic: &Arc<str>, partition: i32) {
         let mut outage = self.outage();
-        if outage.closed > 0 {
+        if outage.closed > 0 && outage.by.as_ref().is_none_or(|by| *by == (Arc::clone(topic), partition)) {
             *outage = Outage::default();
             tracing::info!(pool = &*self.pool, "the database takes effects again");
         }
+    }
+
+    /// A partition is no longer this process's: the next one to settle a batch, or to meet the outage, speaks for all.
+    pub(super) fn left(&self, topic: &Arc<str>, partition: i32) {
+        let mut outage = self.outage();
+        outage.by.take_if(|by| *by == (Arc::clone(topic), partition));
     }
 
     /// Waits until the gate is open.

@@ -87,7 +87,10 @@ impl<T: Payload> Task<T> {
                 Err(halt) => halt,
             };
             match halt {
-                Halt::Stop => return End::Stopped,
+                Halt::Stop => {
+                    self.shared.gate.left(&self.topic, self.partition);
+                    return End::Stopped;
+                }
                 Halt::Retake => {}
                 Halt::Fatal(why) => return End::Fatal(why),
             }
@@ -261,7 +264,7 @@ impl<T: Payload> Task<T> {
         self.shared.metrics.retried(fault.as_str());
         match fault {
             Fault::Outage => {
-                self.shared.gate.close(why);
+                self.shared.gate.close(why, &self.topic, self.partition);
                 self.progress.enter(Phase::Waiting(why.to_owned()));
                 let gate = Arc::clone(&self.shared.gate);
                 self.unless_stopped(gate.pass()).await

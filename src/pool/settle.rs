@@ -183,7 +183,7 @@ impl<T: Payload> Task<T> {
         self.progress.settled(batch.next_offset);
         self.rejects.note(batch.len(), &batch.rejected_keys());
         self.backoff = super::partition::backoff();
-        shared.gate.settled();
+        shared.gate.settled(&self.topic, self.partition);
         if self.held_for.take().is_some() {
             tracing::info!(pool = &*shared.name, place = %held.place, "partition goes on");
         }

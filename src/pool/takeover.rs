@@ -63,7 +63,11 @@ impl<T: Payload> Task<T> {
             return Ok(None);
         }
         let claim = self.shared.pipelines.store.claim(place, row, Uuid::new_v4()).await;
-        Ok(self.unless_failed(claim).await?.flatten())
+        let claimed = self.unless_failed(claim).await?;
+        if matches!(claimed, Some(None)) {
+            self.wait_for("the ledger, which moved while it was claimed").await?;
+        }
+        Ok(claimed.flatten())
     }
 
     /// The value of a store operation; on an error waits as its fault asks, and then there is none.

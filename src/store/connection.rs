@@ -1,25 +1,52 @@
 //! A connection inside a transaction, the same for every database behind sqlx.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Database, Executor};
+use sqlx::{Database, Executor, Pool};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Error, Fault, Result, fault};
+
+/// Connections, and turns at them. Who waits for a turn waits for this process's own work, not for the database.
+#[derive(Debug)]
+pub(super) struct Connections<DB: Database> {
+    pool: Pool<DB>,
+    turns: Arc<Semaphore>,
+    /// How long a turn, and then an answer, is waited for.
+    deadline: Duration,
+}
+
+impl<DB: Database> Connections<DB> {
+    pub(super) fn new(pool: Pool<DB>, turns: Arc<Semaphore>, deadline: Duration) -> Arc<Self> {
+        Arc::new(Self { pool, turns, deadline })
+    }
+
+    pub(super) async fn take(&self, action: &'static str) -> Result<OpenTx<DB>> {
+        let turn = tokio::time::timeout(self.deadline, Arc::clone(&self.turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            let waited = self.deadline.as_secs_f32();
+            let message =
+                format!("no connection of this process came free within {waited} s: its other batches are slow");
+            return Err(Error { fault: Fault::Busy, action, message });
+        };
+        // Connecting takes a large future; boxed, it is not carried along by everything that begins a batch.
+        let connection = bounded(self.deadline, action, Box::pin(self.pool.acquire())).await?;
+        Ok(OpenTx { connection: Some(connection), _turn: turn, deadline: self.deadline })
+    }
+}
 
 /// Dropped before its end, it closes the connection, and the database undoes what was done: a connection cut off
 /// in the middle of an exchange must never be used again.
 pub(super) struct OpenTx<DB: Database> {
     connection: Option<PoolConnection<DB>>,
+    _turn: OwnedSemaphorePermit,
     pub(super) deadline: Duration,
 }
 
 impl<DB: Database> OpenTx<DB> {
-    pub(super) fn new(connection: PoolConnection<DB>, deadline: Duration) -> Self {
-        Self { connection: Some(connection), deadline }
-    }
-
     pub(super) fn connection(&mut self) -> &mut DB::Connection {
         self.connection.as_mut().expect("the connection leaves only with the end of the transaction")
     }

@@ -9,14 +9,16 @@ mod reach;
 mod tx;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::connection::{OpenTx, bounded};
+use super::connection::{Connections, OpenTx, bounded};
 use super::migrations;
 use super::{Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter};
 use crate::config;
@@ -31,6 +33,7 @@ const RELATIONS: [&str; 5] = ["weir_ledger", "weir_dead", "weir_seen", "weir_cou
 #[derive(Debug, Clone)]
 pub struct Postgres {
     pool: PgPool,
+    connections: Arc<Connections<sqlx::Postgres>>,
     begin: String,
     deadline: Duration,
 }
@@ -60,15 +63,15 @@ impl Postgres {
             store.idle_in_transaction_timeout.as_millis(),
             store.lock_timeout.as_millis(),
         );
-        Ok(Self { pool, begin, deadline })
+        let turns = Arc::new(Semaphore::new(store.connections as usize));
+        let connections = Connections::new(pool.clone(), turns, deadline);
+        Ok(Self { pool, connections, begin, deadline })
     }
 
     /// Opens a transaction with its time-outs. Reads use one too: a connection that is cut off in the middle of an
     /// exchange is closed, where the pool would wait for it without a bound.
     async fn open(&self, action: &'static str) -> Result<OpenTx<sqlx::Postgres>> {
-        // Connecting takes a large future; boxed, it is not carried along by everything that begins a batch.
-        let connection = bounded(self.deadline, action, Box::pin(self.pool.acquire())).await?;
-        let mut tx = OpenTx::new(connection, self.deadline);
+        let mut tx = self.connections.take(action).await?;
         tx.run(action, &self.begin).await?;
         Ok(tx)
     }

@@ -21,6 +21,18 @@ enum Place {
 }
 
 impl Scratch {
+    /// Whether a place can be made without touching what is somebody else's. Asks no service.
+    ///
+    /// # Errors
+    /// The address is none, or the file is there already.
+    pub fn check(store: &config::Store) -> Result<()> {
+        match store.url.expose() {
+            #[cfg(feature = "sqlite")]
+            url if url.starts_with("sqlite:") => file::unused(store).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes an empty place of this name in the database at `store.url`.
     ///
     /// # Errors
@@ -109,7 +121,7 @@ mod file {
 
     /// The name of a file that is not there, nor anything that SQLite would take for its own.
     pub(super) fn unused(store: &config::Store) -> Result<PathBuf> {
-        let options = sqlite::address(store)?;
+        let options = sqlite::address::options(store)?;
         let file = options.get_filename();
         for path in SUFFIXES.map(|suffix| beside(file, suffix)) {
             if path.symlink_metadata().is_ok() {

@@ -6,23 +6,26 @@
 //! a batch, of which there is only one at a time. What breaks the promises: a file on a network file system whose
 //! locks do not hold.
 
+pub(super) mod address;
 pub(super) mod codes;
 mod dead;
 mod describe;
+mod file;
 mod ledger;
 mod migrate;
 mod rows;
 mod tx;
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, SqlitePool};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use uuid::Uuid;
 
-use super::connection::{OpenTx, bounded};
+use self::file::File;
+use super::connection::{Connections, OpenTx, bounded};
 use super::{Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter};
 use crate::config;
 
@@ -32,13 +35,18 @@ const TURN_GRACE: Duration = Duration::from_secs(3);
 /// The tables and the view that `weir migrate` makes.
 const RELATIONS: [&str; 5] = ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "message_stats"];
 
+/// How many steps of SQLite's machine go by between two looks at the clock.
+const STEPS_A_LOOK: i32 = 1000;
+
 /// A SQLite database.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
+    /// Changes nothing about the file.
+    plain: SqliteConnectOptions,
     options: SqliteConnectOptions,
-    /// One connection: whoever holds it is the writer.
-    writer: SqlitePool,
-    readers: SqlitePool,
+    file: Arc<File>,
+    /// How long a transaction may work from its turn on, waiting for another process's lock included.
+    patience: Duration,
     deadline: Duration,
 }
 
@@ -48,57 +56,40 @@ impl Sqlite {
     /// # Errors
     /// The URL names no file of SQLite that can be written.
     pub fn new(store: &config::Store) -> Result<Self> {
-        let options = address(store)?
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(store.lock_timeout);
+        let plain = address::options(store)?.busy_timeout(store.lock_timeout);
+        let options = plain.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Normal);
         let deadline = store.statement_timeout + TURN_GRACE;
-        let pool = |connections: u32| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(deadline)
-                .test_before_acquire(false)
-                .connect_lazy_with(options.clone())
-        };
-        Ok(Self { writer: pool(1), readers: pool(store.connections), options, deadline })
+        let file = Arc::new(File::new(options.clone(), store.connections, deadline));
+        Ok(Self { plain, options, file, patience: store.statement_timeout + store.lock_timeout, deadline })
     }
 
     async fn read(&self, action: &'static str) -> Result<OpenTx<sqlx::Sqlite>> {
-        self.open(&self.readers, action, "BEGIN").await
+        self.open(&self.file.opened().readers, action, "BEGIN").await
     }
 
     /// Waits for the turn to write.
     async fn write(&self, action: &'static str) -> Result<OpenTx<sqlx::Sqlite>> {
-        self.open(&self.writer, action, "BEGIN IMMEDIATE").await
+        self.open(&self.file.opened().writer, action, "BEGIN IMMEDIATE").await
     }
 
-    async fn open(&self, pool: &SqlitePool, action: &'static str, begin: &str) -> Result<OpenTx<sqlx::Sqlite>> {
-        let connection = bounded(self.deadline, action, Box::pin(pool.acquire())).await?;
-        let mut tx = OpenTx::new(connection, self.deadline);
+    /// SQLite has no time-out of its own for a statement, so one that takes too long is interrupted from within.
+    async fn open(
+        &self,
+        connections: &Connections<sqlx::Sqlite>,
+        action: &'static str,
+        begin: &str,
+    ) -> Result<OpenTx<sqlx::Sqlite>> {
+        let mut tx = connections.take(action).await?;
+        let until = Instant::now() + self.patience;
+        let watch = async {
+            let mut handle = tx.connection().lock_handle().await?;
+            handle.set_progress_handler(STEPS_A_LOOK, move || Instant::now() < until);
+            Ok(())
+        };
+        bounded(self.deadline, action, watch).await?;
         tx.run(action, begin).await?;
         Ok(tx)
     }
-}
-
-/// The file at `store.url`, which must be there.
-pub(super) fn address(store: &config::Store) -> Result<SqliteConnectOptions> {
-    let options = config::sqlite_options(store.url.expose());
-    options.map_err(|message| Error { fault: Fault::Fatal, action: "read store.url", message })
-}
-
-/// The same address with its file's whole name, and every byte that could mean something else as %XX.
-pub(super) fn plain_url(store: &config::Store) -> Result<String> {
-    let options = address(store)?;
-    let file = options.get_filename();
-    let whole = file.canonicalize().or_else(|_| std::path::absolute(file)).unwrap_or_else(|_| file.to_owned());
-    let plain = |byte: &u8| match byte {
-        b'/' | b'.' | b'_' | b'-' => char::from(*byte).to_string(),
-        byte if byte.is_ascii_alphanumeric() => char::from(*byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    };
-    let whole: String = whole.as_os_str().as_encoded_bytes().iter().map(plain).collect();
-    let url = options.filename("name").to_url_lossy();
-    Ok(format!("sqlite://{whole}?{}", url.query().unwrap_or_default()))
 }
 
 /// Milliseconds since 1970.
@@ -111,6 +102,10 @@ fn now_ms() -> i64 {
 impl Store for Sqlite {
     async fn migrate(&self) -> Result<()> {
         migrate::run(&self.options, self.deadline).await
+    }
+
+    async fn reach(&self) -> Result<()> {
+        address::reach(&self.plain, self.deadline).await
     }
 
     async fn check(&self) -> Result<()> {

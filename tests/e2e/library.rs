@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio_util::sync::CancellationToken;
-use weir::config::{Config, Start};
+use weir::config::{self, Config, Start};
 use weir::event::Event;
 use weir::handler::{Analyze, Answer, Dimension, Each, Error, HandleEach, Rejection};
 use weir::payload::{OrderEvent, OrderPaid};
@@ -60,6 +60,28 @@ async fn pay(world: &World, event: &str, order: u32, amount: i64, currency: &str
     );
     let key = order.to_string();
     producer.send(FutureRecord::to(&world.topic).key(&key).payload(&value), PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_made_by_code_is_checked_as_one_from_a_file_is() {
+    let world = World::new(1).await;
+    for (settings, expected) in [
+        (config::Pool { max_poll_records: 0, ..config::Pool::default() }, "max_poll_records` must be greater than 0"),
+        (
+            config::Pool { handle_ms: Some(100.0), ..config::Pool::default() },
+            "500 events x 100 ms = 50000 ms >= 3000 ms",
+        ),
+    ] {
+        let mut config = config(&world);
+        config.pools = [(world.pool.clone(), settings)].into();
+        let built = Pool::<OrderPaid>::builder(&world.pool)
+            .topics([&world.topic])
+            .start(Start::Beginning)
+            .pipeline("settle", Each(Settle { refused: "" }))
+            .build(&config);
+        let Err(error) = built else { panic!("expected {expected}") };
+        assert!(error.to_string().contains(expected), "{error}");
+    }
 }
 
 struct Running {

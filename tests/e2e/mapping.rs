@@ -3,9 +3,9 @@
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use super::PATIENCE;
 use super::worker::Worker;
 use super::world::{World, kafka};
+use super::{PATIENCE, until};
 
 const TABLE: &str = "CREATE TABLE orders (
     order_id text PRIMARY KEY, customer varchar(8) NOT NULL, amount bigint NOT NULL, small smallint, ratio double precision,
@@ -93,6 +93,26 @@ async fn fields_become_columns_and_what_a_column_cannot_hold_is_set_aside_with_i
         assert!(reason == "refused" && message.contains(column), "{id}: {reason}: {message}");
     }
     assert!(dead.iter().any(|(id, reason, _)| id == "b10" && reason == "refused"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_copy_of_an_undecodable_event_removes_its_dead_row_in_whatever_spelling() {
+    let world = World::new(1).await;
+    world.sql(&TABLE.replace("order_id text", "order_id uuid")).await;
+    let id = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11";
+    send(&world, "{ not JSON", Some(&id.to_uppercase())).await;
+    let mut worker = Worker::start_configured(&world, &config(&world, "")).await;
+    until("the dead row", PATIENCE, async || {
+        let dead = world.count("SELECT count(*) FROM weir_dead WHERE published_at IS NOT NULL").await;
+        (dead == 1, dead)
+    })
+    .await;
+    send(&world, &format!(r#"{{"at":1,"customer":"c","order":{{"id":"{id}","amount":1}}}}"#), None).await;
+    world.drained(PATIENCE).await;
+    assert_eq!(world.count("SELECT count(*) FROM orders").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM weir_dead").await, 0);
+    let (status, _) = worker.terminate();
+    assert!(status.success(), "{}", worker.log());
 }
 
 fn version(id: &str, version: u32, amount: u32) -> String {

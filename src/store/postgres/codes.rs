@@ -16,9 +16,10 @@ pub(in crate::store) fn advice(code: &str) -> &'static str {
 
 pub(in crate::store) fn classify(code: &str) -> Fault {
     match code {
-        "57014" => Fault::TooSlow,
-        // Lock time-out, serialization failure, deadlock, and time-outs that ended the session.
-        "55P03" | "40001" | "40P01" | "25P03" | "25P04" => Fault::Busy,
+        // A statement, a pause between two of them, or a transaction that took too long.
+        "57014" | "25P03" | "25P04" => Fault::TooSlow,
+        // Lock time-out, serialization failure, deadlock.
+        "55P03" | "40001" | "40P01" => Fault::Busy,
         // A standby that is not promoted yet, or a primary just demoted.
         "25006" => Fault::Outage,
         // Program limits: a row, a key or a nesting too large.
@@ -50,6 +51,7 @@ mod tests {
             ("40P01", Fault::Busy),
             ("55P03", Fault::Busy),
             ("57014", Fault::TooSlow),
+            ("25P03", Fault::TooSlow),
             ("22021", Fault::Reject),
             ("22003", Fault::Reject),
             ("23514", Fault::Reject),

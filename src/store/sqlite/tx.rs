@@ -81,8 +81,8 @@ impl Tx for OpenTx<Sqlite> {
         Ok(found.into_iter().collect())
     }
 
-    /// Nobody else can write meanwhile: ids that are not there now are new, and a plain insert says it if any other
-    /// unique key is in the way.
+    /// Nobody else can write meanwhile: ids that are not there now are new, and the insert says it if any other unique
+    /// key is in the way, whatever the table says to do about conflicts.
     async fn insert(&mut self, table: &Table, ids: &[&str], columns: &[ColumnData<'_>]) -> Result<Vec<bool>> {
         let existing = self.existing(&table.key, ids).await?;
         let fresh: Vec<bool> = ids.iter().map(|id| !existing.contains(*id)).collect();
@@ -181,7 +181,7 @@ fn insert_sql(table: &Table) -> String {
     };
     let values: Vec<String> = table.columns.iter().enumerate().map(value).collect();
     let mut sql = format!(
-        "INSERT INTO \"{}\" AS t ({}) SELECT {} FROM json_each(?1) WHERE true",
+        "INSERT OR ABORT INTO \"{}\" AS t ({}) SELECT {} FROM json_each(?1) WHERE true",
         table.key.table,
         names.join(", "),
         values.join(", "),
