@@ -136,7 +136,7 @@ fn show(args: demo::Args, files: &[PathBuf], sets: &[String]) -> anyhow::Result<
     let held = view.is_live().then(telemetry::HeldLog::default);
     let log = config::Log { level: "warn".to_owned(), ..config::Log::default() };
     telemetry::init(&log, held.clone())?;
-    let done = with_runtime(demo::run(args, view));
+    let done = with_runtime(demo::run(args, view, held.clone()));
     if let Some(held) = held {
         held.release();
     }
@@ -164,7 +164,10 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         let build = cause.downcast_ref::<BuildError>();
         let store = cause.downcast_ref::<store::Error>().or(match build {
             Some(BuildError::Store(error)) => Some(error),
-            _ => None,
+            _ => match cause.downcast_ref() {
+                Some(crate::verify::Error::Store(error)) => Some(error),
+                _ => None,
+            },
         });
         cause.is::<Usage>()
             || store.is_some_and(|error| error.fault == Fault::Fatal)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::Secret;
 use crate::demo::{self, Options, View};
+use crate::telemetry::HeldLog;
 
 /// Shows weir at work: a broker in memory, SQLite, a load with repeats and poison, and the audit of what came of it
 ///
@@ -42,10 +43,15 @@ impl Args {
     }
 }
 
-pub(super) async fn run(args: Args, view: View) -> anyhow::Result<ExitCode> {
+/// The log that was held back comes before the report, which is what is looked for.
+pub(super) async fn run(args: Args, view: View, held: Option<HeldLog>) -> anyhow::Result<ExitCode> {
     let Args { duration, rate, brokers, store, redis, json } = args;
     let stop = super::stop_signal(demo::give_terminal_back)?;
-    let (report, removed) = demo::run(Options { duration, rate, brokers, store, redis }, view, stop).await?;
+    let done = demo::run(Options { duration, rate, brokers, store, redis }, view, stop).await;
+    if let Some(held) = held {
+        held.release();
+    }
+    let (report, removed) = done?;
     let text = if json { serde_json::to_string(&report)? } else { report.to_string() };
     super::print(&text)?;
     removed?;
