@@ -37,6 +37,7 @@ impl Scratch {
     ///
     /// # Errors
     /// The database does not answer or does not allow it, or the file is there already.
+    #[cfg_attr(not(feature = "postgres"), expect(clippy::unused_async, reason = "other databases are asked"))]
     pub async fn make(store: &config::Store, name: &str) -> Result<Self> {
         match store.url.expose().split_once(':').map(|(scheme, _)| scheme) {
             #[cfg(feature = "sqlite")]
