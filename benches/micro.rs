@@ -1,4 +1,4 @@
-//! What one event costs outside the services: decoding, its id, its attributes. Run it with `make bench-micro`.
+//! What one event costs outside the services: decoding, its id, its attributes; and what a batch's watermark costs. Run it with `make bench-micro`.
 #![allow(missing_docs, reason = "divan's macros make items of their own")]
 
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use uuid::Uuid;
 use weir::config::EventFields;
 use weir::event::{Decode, Document, Event, EventId, Fields, Json, Origin, Payload, Record};
 use weir::payload::{MessageEvent, conversation_of_two};
+use weir::source::Watermarks;
 
 fn main() {
     divan::main();
@@ -125,5 +126,39 @@ mod conversation {
         bencher
             .with_inputs(|| decoded::<Document>(&fields, record.clone()))
             .bench_refs(|event| event.payload.conversation().map(|conversation| conversation.len()));
+    }
+}
+
+mod watermark {
+    use super::*;
+
+    const PARTITIONS: [i32; 3] = [8, 64, 512];
+
+    fn owned(partitions: i32) -> Watermarks {
+        let watermarks = Watermarks::default();
+        for partition in 0..partitions {
+            watermarks.own("message-events", partition, 0);
+        }
+        watermarks
+    }
+
+    /// Once a batch.
+    #[divan::bench(args = PARTITIONS)]
+    fn advance(bencher: Bencher<'_, '_>, partitions: i32) {
+        let watermarks = owned(partitions);
+        let mut next_offset = 0;
+        bencher.bench_local(|| {
+            next_offset += 500;
+            watermarks.advance(black_box("message-events"), black_box(partitions / 2), next_offset);
+        });
+    }
+
+    /// Once a second: all that moved, as a list for the commit.
+    #[divan::bench(args = PARTITIONS)]
+    fn commit_all(bencher: Bencher<'_, '_>, partitions: i32) {
+        let watermarks = owned(partitions);
+        bencher
+            .with_inputs(|| (0..partitions).for_each(|partition| watermarks.advance("message-events", partition, 500)))
+            .bench_local_values(|()| watermarks.untold());
     }
 }

@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod migrate;
 mod publish;
+mod retire;
 mod run;
 mod verify;
 
@@ -66,6 +67,7 @@ enum Command {
     /// Brings the database's schema up to this release
     Migrate(migrate::Args),
     Publish(publish::Args),
+    Retire(retire::Args),
     /// Runs pools until it is told to stop
     Run(run::Args),
     Verify(verify::Args),
@@ -119,6 +121,7 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Check(args) => check::run(&args, &config),
             Command::Migrate(args) => migrate::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,
+            Command::Retire(args) => retire::run(args, config).await,
             Command::Run(args) => run::run(args, config).await,
             Command::Verify(args) => verify::run(args, config).await,
         }

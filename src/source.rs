@@ -18,7 +18,7 @@ pub(crate) use context::Context;
 pub(crate) use native::cached_watermarks;
 pub use native::{TopicIdError, topic_id};
 pub(crate) use queue::{Fetched, Fetching, Limits, Queue};
-pub(crate) use watermarks::Watermarks;
+pub use watermarks::Watermarks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

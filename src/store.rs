@@ -5,6 +5,7 @@
 //! never fresh again. What breaks it: a database that loses committed transactions without the ledger going
 //! back with them.
 
+mod claim;
 mod connection;
 mod fault;
 mod migrations;
@@ -16,6 +17,7 @@ mod sqlite;
 mod table;
 mod wait;
 
+pub use claim::{Claim, Claimant};
 pub(crate) use fault::message as message_of;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
@@ -287,8 +289,15 @@ pub trait Store: Send + Sync + 'static {
     /// Adds rows that are not there yet, all or none; rows that are there stay as they are.
     async fn begin_ledger(&self, rows: &[(Place, i64)]) -> Result<()>;
 
-    /// Takes a partition over: sets the token if the row is still as it was read. `None` when it is not.
-    async fn claim(&self, place: &Place, read: LedgerRow, token: Uuid) -> Result<Option<Held>>;
+    /// Takes a partition over: sets the token if the row is still as it was read, and if the claimant has every pipeline
+    /// that has begun there and is not retired. What it has beyond them begins.
+    async fn claim(&self, place: &Place, read: LedgerRow, claimant: Claimant<'_>, token: Uuid) -> Result<Claim>;
+
+    /// The pipelines of a group that have begun and are not retired.
+    async fn pipelines(&self, group: &str) -> Result<Vec<String>>;
+
+    /// Retires a pipeline on all partitions of a group; says on how many.
+    async fn retire(&self, group: &str, pipeline: &str) -> Result<u64>;
 
     /// Begins the one transaction of a batch.
     async fn begin(&self) -> Result<Box<dyn Tx>>;

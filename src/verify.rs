@@ -17,6 +17,7 @@ mod database;
 mod events;
 mod ids;
 mod log;
+mod moment;
 
 use std::collections::BTreeMap;
 

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use weir::config;
 use weir::event::Origin;
 use weir::store::{
-    self, ColumnData, ColumnType, Count, DeadRow, Fault, Fence, Held, IdKey, KeyType, OnDuplicate, Place, Reason,
-    Store, Table, Tx,
+    self, Claim, Claimant, ColumnData, ColumnType, Count, DeadRow, Fault, Fence, Held, IdKey, KeyType, OnDuplicate,
+    Place, Reason, Store, Table, Tx,
 };
 
 /// A fresh database of one kind with weir's schema.
@@ -74,7 +74,7 @@ impl World {
     async fn claimed(&self, place: &Place) -> Held {
         self.store.begin_ledger(&[(place.clone(), 0)]).await.unwrap();
         let row = self.store.ledger(place).await.unwrap().unwrap();
-        self.store.claim(place, row, Uuid::new_v4()).await.unwrap().unwrap()
+        taken(self.store.claim(place, row, CLAIMANT, Uuid::new_v4()).await.unwrap())
     }
 
     async fn messages(&self) -> Table {
@@ -109,6 +109,15 @@ impl Drop for World {
     }
 }
 
+const CLAIMANT: Claimant<'_> = Claimant { pool: "p", pipelines: &["persist"] };
+
+fn taken(claim: Claim) -> Held {
+    match claim {
+        Claim::Taken(held) => held,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn open(url: &str, settings: config::Store) -> Arc<dyn Store> {
     store::open(&config::Store { url: url.to_owned().into(), ..settings }).unwrap()
 }
@@ -124,6 +133,7 @@ macro_rules! promises {
 promises! {
     only_the_owner_passes_the_fence_and_only_from_its_offset
     a_claim_needs_the_row_as_it_was_read
+    a_pipeline_that_has_begun_must_be_there_until_it_is_retired
     beginning_again_changes_nothing
     a_transaction_that_is_dropped_or_rolled_back_leaves_nothing
     an_id_is_fresh_once
@@ -195,12 +205,46 @@ async fn only_the_owner_passes_the_fence_and_only_from_its_offset(world: World) 
 async fn a_claim_needs_the_row_as_it_was_read(world: World) {
     let first = world.claimed(&place(0)).await;
     let read = world.store.ledger(&first.place).await.unwrap().unwrap();
-    let second = world.store.claim(&first.place, read, Uuid::new_v4()).await.unwrap().unwrap();
-    assert_eq!(world.store.claim(&first.place, read, Uuid::new_v4()).await.unwrap().map(|held| held.token), None);
+    let second = taken(world.store.claim(&first.place, read, CLAIMANT, Uuid::new_v4()).await.unwrap());
+    assert!(matches!(world.store.claim(&first.place, read, CLAIMANT, Uuid::new_v4()).await, Ok(Claim::Moved)));
     let mut tx = begin(&world).await;
     assert_eq!(tx.fence(&first, 3, "p").await.unwrap(), Fence::Fenced);
     assert!(passed(tx.fence(&second, 3, "p").await.unwrap()));
     tx.commit().await.unwrap();
+}
+
+async fn a_pipeline_that_has_begun_must_be_there_until_it_is_retired(world: World) {
+    let place = place(0);
+    let first = world.claimed(&place).await;
+    let mut tx = begin(&world).await;
+    assert!(passed(tx.fence(&first, 40, "p").await.unwrap()));
+    tx.commit().await.unwrap();
+    let claim = async |claimant| {
+        let row = world.store.ledger(&place).await.unwrap().unwrap();
+        (row, world.store.claim(&place, row, claimant, Uuid::new_v4()).await.unwrap())
+    };
+    let newer = Claimant { pool: "p", pipelines: &["persist", "stats"] };
+    assert_eq!(taken(claim(newer).await.1).next_offset, 40);
+    let begins = "SELECT begin_offset FROM weir_pipelines WHERE pipeline = 'stats'";
+    assert_eq!(world.number(begins).await, 40);
+    assert_eq!(world.number("SELECT begin_offset FROM weir_pipelines WHERE pipeline = 'persist'").await, 0);
+
+    let (before, refused) = claim(CLAIMANT).await;
+    assert!(matches!(refused, Claim::Lacks(lacking) if lacking == ["stats"]));
+    assert_eq!(world.store.ledger(&place).await.unwrap(), Some(before), "a refused claim leaves the owner alone");
+    let other = Claimant { pool: "q", ..newer };
+    assert!(matches!(claim(other).await.1, Claim::Renamed(pool) if pool == "p"));
+
+    assert_eq!(world.store.pipelines("g").await.unwrap(), ["persist", "stats"]);
+    assert_eq!(world.store.retire("g", "stats").await.unwrap(), 1);
+    assert_eq!(world.store.retire("g", "stats").await.unwrap(), 0);
+    assert_eq!(world.store.pipelines("g").await.unwrap(), ["persist"]);
+    let old = taken(claim(CLAIMANT).await.1);
+    let mut tx = begin(&world).await;
+    assert!(passed(tx.fence(&old, 60, "p").await.unwrap()));
+    tx.commit().await.unwrap();
+    taken(claim(newer).await.1);
+    assert_eq!(world.number(begins).await, 60, "it has begun anew");
 }
 
 async fn beginning_again_changes_nothing(world: World) {

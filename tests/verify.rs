@@ -148,6 +148,23 @@ impl World {
         .await;
     }
 
+    async fn next_offset(&mut self, partition: i32) -> i64 {
+        sqlx::query_scalar("SELECT next_offset FROM weir_ledger WHERE partition = $1")
+            .bind(partition)
+            .fetch_one(&mut self.connection)
+            .await
+            .unwrap()
+    }
+
+    async fn begin(&mut self, pipeline: &str, partition: i32, offset: i64) {
+        let topic_id = self.topic_id;
+        self.sql(&format!(
+            "INSERT INTO weir_pipelines (group_name, topic_id, partition, pipeline, pool, begin_offset)
+             VALUES ('g', '{topic_id}', {partition}, '{pipeline}', 'storage', {offset})"
+        ))
+        .await;
+    }
+
     async fn pass(&mut self, partition: i32, next_offset: i64) {
         let (topic, topic_id) = (self.topic.0.clone(), self.topic_id);
         self.sql(&format!(
@@ -348,6 +365,50 @@ async fn a_pool_without_a_table_is_audited_by_its_seen_ids() {
 }
 
 /// A typed decoder may refuse a payload whose id can be read: it is dead under its record's id.
+#[tokio::test]
+async fn a_pipeline_is_audited_from_where_it_began() {
+    let (mut world, messages) = World::settled().await;
+    world.sql("CREATE TABLE later (message_id text PRIMARY KEY)").await;
+    let pipelines = || {
+        let Value::Array(mut pipelines) = persist_and_analyze() else { panic!("a list") };
+        pipelines.push(json!({"name": "later", "handler": "persist", "table": "later", "key": "message_id",
+                              "columns": {"message_id": "$id"}}));
+        Value::Array(pipelines)
+    };
+    let missing = world.verify_with(pipelines()).await;
+    assert_eq!(missing.lost, messages.len() as u64, "nothing on record: it should have them all");
+    for partition in 0..2 {
+        let next = world.next_offset(partition).await;
+        world.begin("later", partition, next).await;
+        world.begin("persist", partition, 0).await;
+    }
+    let begun = world.verify_with(pipelines()).await;
+    assert_eq!((begun.lost, begun.persisted), (0, messages.len() as u64), "{begun:?}");
+
+    let late = message("late");
+    let offset = world.send(0, &late).await;
+    world.settle(&late).await;
+    world.pass(0, offset + 1).await;
+    let report = world.verify_with(pipelines()).await;
+    assert_eq!(report.lost, 1, "{report:?}");
+    assert!(report.pools["storage"].lost_ids[0].starts_with("late at"), "{report:?}");
+}
+
+#[tokio::test]
+async fn what_was_settled_before_the_counting_began_is_not_expected_in_counters() {
+    let (mut world, messages) = World::settled().await;
+    world.sql("DELETE FROM weir_counts").await;
+    for partition in 0..2 {
+        let next = world.next_offset(partition).await;
+        world.begin("persist", partition, 0).await;
+        world.begin("analyze", partition, next).await;
+    }
+    let report = world.verify().await;
+    assert_eq!((report.counters_wrong, report.persisted), (0, messages.len() as u64), "{report:?}");
+    world.sql("UPDATE weir_pipelines SET begin_offset = 0").await;
+    assert!(world.verify().await.counters_wrong > 0);
+}
+
 #[tokio::test]
 async fn a_malformed_event_with_a_readable_id_is_not_lost() {
     let (mut world, _) = World::settled().await;

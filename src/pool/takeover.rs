@@ -17,7 +17,7 @@ use super::partition::{Halt, Task};
 use crate::config::Start;
 use crate::event::{Origin, Payload};
 use crate::source::{REQUEST_TIMEOUT, TopicIdError};
-use crate::store::{Fault, Held, LedgerRow, Place};
+use crate::store::{Claim, Claimant, Fault, Held, LedgerRow, Place};
 
 impl<T: Payload> Task<T> {
     /// Tries until the partition is claimed or the task is told to stop.
@@ -62,12 +62,31 @@ impl<T: Payload> Task<T> {
             self.wait_for("the group to confirm the assignment").await?;
             return Ok(None);
         }
-        let claim = self.shared.pipelines.store.claim(place, row, Uuid::new_v4()).await;
-        let claimed = self.unless_failed(claim).await?;
-        if matches!(claimed, Some(None)) {
-            self.wait_for("the ledger, which moved while it was claimed").await?;
+        let shared = Arc::clone(&self.shared);
+        let names: Vec<&str> = shared.pipelines.names().map(|name| &**name).collect();
+        let claimant = Claimant { pool: &shared.name, pipelines: &names };
+        let claim = shared.pipelines.store.claim(place, row, claimant, Uuid::new_v4()).await;
+        match self.unless_failed(claim).await? {
+            None => {}
+            Some(Claim::Taken(held)) => return Ok(Some(held)),
+            Some(Claim::Moved) => self.wait_for("the ledger, which moved while it was claimed").await?,
+            Some(Claim::Lacks(lacking)) => {
+                let (pool, lacking) = (&*shared.name, lacking.join(", "));
+                let why = format!(
+                    "{lacking} has begun on this partition, and this worker lacks it: only workers that have it take the \
+                     partition, so that nothing is missing. Once no worker has it any more, run `weir retire {pool} {lacking}`"
+                );
+                self.hold(&why).await?;
+            }
+            Some(Claim::Renamed(owner)) => {
+                let (pool, group) = (&*shared.name, &*place.group);
+                return Err(Halt::Fatal(format!(
+                    "group {group} is pool {owner:?} by its ledger, and this configuration calls the pool {pool:?}: its dead \
+                     rows and claimed ids go by that name. Keep the name, or give the new pool a group of its own"
+                )));
+            }
         }
-        Ok(claimed.flatten())
+        Ok(None)
     }
 
     /// The value of a store operation; on an error waits as its fault asks, and then there is none.

@@ -7,7 +7,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 /// Watermarks of the partitions that this process owns.
 #[derive(Debug, Default)]
-pub(crate) struct Watermarks(Mutex<HashMap<(String, i32), Watermark>>);
+pub struct Watermarks(Mutex<HashMap<(String, i32), Watermark>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Watermark {
@@ -18,12 +18,12 @@ struct Watermark {
 
 impl Watermarks {
     /// The partition is owned, and Kafka has this offset.
-    pub(crate) fn own(&self, topic: &str, partition: i32, next_offset: i64) {
+    pub fn own(&self, topic: &str, partition: i32, next_offset: i64) {
         self.lock().insert((topic.to_owned(), partition), Watermark { next_offset, told: true });
     }
 
     /// Everything below this offset is settled.
-    pub(crate) fn advance(&self, topic: &str, partition: i32, next_offset: i64) {
+    pub fn advance(&self, topic: &str, partition: i32, next_offset: i64) {
         if let Some(watermark) = self.lock().get_mut(&(topic.to_owned(), partition)) {
             *watermark = Watermark { next_offset, told: false };
         }
@@ -36,8 +36,8 @@ impl Watermarks {
         list(given_up.filter(|(_, watermark)| !watermark.told))
     }
 
-    /// What Kafka was not told yet.
-    pub(super) fn untold(&self) -> TopicPartitionList {
+    /// What Kafka was not told yet; from then on it counts as told.
+    pub fn untold(&self) -> TopicPartitionList {
         let mut owned = self.lock();
         let untold: Vec<_> = owned
             .iter()

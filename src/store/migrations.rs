@@ -14,12 +14,14 @@ type Step = (&'static str, &'static str);
 pub(super) const POSTGRES: &[Step] = &[
     ("0001_core", include_str!("../../migrations/postgres/0001_core.sql")),
     ("0002_messages", include_str!("../../migrations/postgres/0002_messages.sql")),
+    ("0004_pipelines", include_str!("../../migrations/postgres/0004_pipelines.sql")),
 ];
 
 #[cfg(feature = "sqlite")]
 pub(super) const SQLITE: &[Step] = &[
     ("0001_core", include_str!("../../migrations/sqlite/0001_core.sql")),
     ("0002_messages", include_str!("../../migrations/sqlite/0002_messages.sql")),
+    ("0004_pipelines", include_str!("../../migrations/sqlite/0004_pipelines.sql")),
 ];
 
 /// Applies the steps that a database lacks. Those of a newer release are left alone.

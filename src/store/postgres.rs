@@ -5,6 +5,7 @@ pub(super) mod codes;
 mod dead;
 mod describe;
 mod ledger;
+mod pipelines;
 mod reach;
 mod tx;
 
@@ -19,15 +20,18 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::connection::{Connections, OpenTx, bounded};
-use super::migrations;
-use super::{Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter};
+use super::{
+    Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter,
+};
+use super::{claim, migrations};
 use crate::config;
 
 /// How much longer than the server's statement time-out the client waits before it gives a connection up.
 const CLIENT_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 5] = ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "message_stats"];
+const RELATIONS: [&str; 6] =
+    ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "weir_pipelines", "message_stats"];
 
 /// A PostgreSQL database.
 #[derive(Debug, Clone)]
@@ -157,12 +161,39 @@ impl Store for Postgres {
         tx.finish().await
     }
 
-    async fn claim(&self, place: &Place, read: LedgerRow, token: Uuid) -> Result<Option<Held>> {
-        let mut tx = self.open("claim a partition").await?;
-        let claimed = tx.claim(place, read, token).await?;
+    async fn claim(&self, place: &Place, read: LedgerRow, claimant: Claimant<'_>, token: Uuid) -> Result<Claim> {
+        const ACTION: &str = "claim a partition";
+        let mut tx = self.open(ACTION).await?;
+        let claim = ledger::claim(tx.connection(), place, read, token);
+        if !bounded(self.deadline, ACTION, claim).await? {
+            tx.finish().await?;
+            return Ok(Claim::Moved);
+        }
+        let begun = bounded(self.deadline, ACTION, pipelines::begun(tx.connection(), place)).await?;
+        if let Some(refusal) = claim::refusal(&begun, &claimant) {
+            tx.end(ACTION, "ROLLBACK").await?;
+            return Ok(refusal);
+        }
+        let beginning = claim::beginning(&begun, &claimant, read.epoch, read.next_offset);
+        bounded(self.deadline, ACTION, pipelines::begin(tx.connection(), place, claimant.pool, beginning)).await?;
         tx.finish().await?;
-        let held = Held { place: place.clone(), token, next_offset: read.next_offset };
-        Ok(claimed.then_some(held))
+        Ok(Claim::Taken(Held { place: place.clone(), token, next_offset: read.next_offset }))
+    }
+
+    async fn pipelines(&self, group: &str) -> Result<Vec<String>> {
+        const ACTION: &str = "read the pipelines";
+        let mut tx = self.open(ACTION).await?;
+        let names = bounded(self.deadline, ACTION, pipelines::of_group(tx.connection(), group)).await?;
+        tx.finish().await?;
+        Ok(names)
+    }
+
+    async fn retire(&self, group: &str, pipeline: &str) -> Result<u64> {
+        const ACTION: &str = "retire a pipeline";
+        let mut tx = self.open(ACTION).await?;
+        let retired = bounded(self.deadline, ACTION, pipelines::retire(tx.connection(), group, pipeline)).await?;
+        tx.finish().await?;
+        Ok(retired)
     }
 
     async fn begin(&self) -> Result<Box<dyn Tx>> {

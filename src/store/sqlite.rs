@@ -13,6 +13,7 @@ mod describe;
 mod file;
 mod ledger;
 mod migrate;
+mod pipelines;
 mod rows;
 mod tx;
 
@@ -26,14 +27,17 @@ use uuid::Uuid;
 
 use self::file::File;
 use super::connection::{Connections, OpenTx, bounded};
-use super::{Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter};
+use super::{
+    Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter, claim,
+};
 use crate::config;
 
 /// How much longer than a statement may take a batch waits for its turn to write.
 const TURN_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 5] = ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "message_stats"];
+const RELATIONS: [&str; 6] =
+    ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "weir_pipelines", "message_stats"];
 
 /// How many steps of SQLite's machine go by between two looks at the clock.
 const STEPS_A_LOOK: i32 = 1000;
@@ -165,13 +169,39 @@ impl Store for Sqlite {
         tx.finish().await
     }
 
-    async fn claim(&self, place: &Place, read: LedgerRow, token: Uuid) -> Result<Option<Held>> {
-        let mut tx = self.write("claim a partition").await?;
+    async fn claim(&self, place: &Place, read: LedgerRow, claimant: Claimant<'_>, token: Uuid) -> Result<Claim> {
+        const ACTION: &str = "claim a partition";
+        let mut tx = self.write(ACTION).await?;
         let claim = ledger::claim(tx.connection(), place, read, token);
-        let claimed = bounded(self.deadline, "claim a partition", claim).await?;
+        if !bounded(self.deadline, ACTION, claim).await? {
+            tx.finish().await?;
+            return Ok(Claim::Moved);
+        }
+        let begun = bounded(self.deadline, ACTION, pipelines::begun(tx.connection(), place)).await?;
+        if let Some(refusal) = claim::refusal(&begun, &claimant) {
+            tx.end(ACTION, "ROLLBACK").await?;
+            return Ok(refusal);
+        }
+        let beginning = claim::beginning(&begun, &claimant, read.epoch, read.next_offset);
+        bounded(self.deadline, ACTION, pipelines::begin(tx.connection(), place, claimant.pool, beginning)).await?;
         tx.finish().await?;
-        let held = Held { place: place.clone(), token, next_offset: read.next_offset };
-        Ok(claimed.then_some(held))
+        Ok(Claim::Taken(Held { place: place.clone(), token, next_offset: read.next_offset }))
+    }
+
+    async fn pipelines(&self, group: &str) -> Result<Vec<String>> {
+        const ACTION: &str = "read the pipelines";
+        let mut tx = self.read(ACTION).await?;
+        let names = bounded(self.deadline, ACTION, pipelines::of_group(tx.connection(), group)).await?;
+        tx.finish().await?;
+        Ok(names)
+    }
+
+    async fn retire(&self, group: &str, pipeline: &str) -> Result<u64> {
+        const ACTION: &str = "retire a pipeline";
+        let mut tx = self.write(ACTION).await?;
+        let retired = bounded(self.deadline, ACTION, pipelines::retire(tx.connection(), group, pipeline)).await?;
+        tx.finish().await?;
+        Ok(retired)
     }
 
     async fn begin(&self) -> Result<Box<dyn Tx>> {

@@ -4,12 +4,14 @@ use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use super::counters::{Named, Recount, Wrong, named};
 use super::database::{Database, Ledger, Table};
 use super::events::{Digest, Event, KeyKind, Rules};
 use super::ids::{Found, Ids, Occurrence};
 use super::log::{Log, Place, Range};
+use super::moment::{Counted, Moment};
 use super::{Error, NAMED_MAX, PoolReport, Progress};
 use crate::config::{Config, Pool, Start};
 
@@ -25,16 +27,6 @@ pub(super) struct Audit<'a> {
     /// Counters are the pool's alone: another pool that counts would add to the same ones.
     counts_alone: bool,
     report: PoolReport,
-}
-
-/// What the database's moment says of places.
-struct Moment {
-    /// One past the last settled offset, by the index of the partition.
-    next: Vec<i64>,
-    /// The first offset that the pool is known to have handled.
-    start: Vec<i64>,
-    /// Whether the database may count events that Kafka has no more.
-    has_older: bool,
 }
 
 /// An id that has neither effect nor dead row although a record of it was passed.
@@ -73,12 +65,11 @@ impl<'a> Audit<'a> {
 
         let mut ids = Ids::new(occurrences);
         let dead = self.look_up(&mut ids)?;
-        let moment = Moment {
-            next: self.next_offsets(&ledger),
-            start: self.starts(&ids),
-            has_older: self.log.partitions.iter().any(|partition| partition.low > 0)
-                || topics.iter().any(|topic| self.log.partitions.iter().all(|partition| partition.topic_id != *topic)),
-        };
+        let begins = self.runtime.block_on(self.database.begins(group))?;
+        let guessed = self.guess_starts(&ids);
+        let mut moment = Moment::new(self.pool, &self.log.partitions, &self.tables, &ledger, &begins, &guessed);
+        let is_gone = |topic: &Uuid| self.log.partitions.iter().all(|partition| partition.topic_id != *topic);
+        moment.has_older |= topics.iter().any(is_gone);
         let suspects = self.judge(&ids, &moment)?;
         self.settle_suspects(suspects, &dead)?;
         if counts(self.pool) {
@@ -129,11 +120,6 @@ impl<'a> Audit<'a> {
         newer
     }
 
-    fn next_offsets(&self, ledger: &Ledger) -> Vec<i64> {
-        let next = |partition: &super::log::Partition| ledger.get(&(partition.topic_id, partition.number)).copied();
-        self.log.partitions.iter().map(|partition| next(partition).unwrap_or(0)).collect()
-    }
-
     /// Notes where the database has the ids, and returns the digests of all dead rows.
     fn look_up(&mut self, ids: &mut Ids) -> Result<HashSet<Digest>, Error> {
         let key = self.key();
@@ -156,9 +142,9 @@ impl<'a> Audit<'a> {
         Ok(dead)
     }
 
-    /// Where a pool that does not start at the beginning started is not on record: at the latest, at the first
+    /// Where a pool that does not start at the beginning started, if it is not on record: at the latest, at the first
     /// record of a partition that is settled. Ids with several records do not say which of them was handled.
-    fn starts(&self, ids: &Ids) -> Vec<i64> {
+    fn guess_starts(&self, ids: &Ids) -> Vec<i64> {
         if self.pool.start == Start::Beginning {
             return vec![0; self.log.partitions.len()];
         }
@@ -174,14 +160,14 @@ impl<'a> Audit<'a> {
 
     /// Puts every id into one of the report's classes, but for those that a second look is due to.
     fn judge(&mut self, ids: &Ids, moment: &Moment) -> Result<Vec<Suspect>, Error> {
-        let whole = Found::all(self.tables.len().max(1));
         let (mut suspects, mut repeated) = (Vec::new(), Vec::new());
         for (occurrences, found) in ids.iter() {
             let report = &mut self.report;
             let first = occurrences[0];
             report.unique_ids += 1;
             report.ambiguous += u64::from(is_ambiguous(occurrences));
-            report.persisted += u64::from(found.contains(whole));
+            let is_whole = moment.is_whole(occurrences, found);
+            report.persisted += u64::from(is_whole);
             report.dead_lettered += u64::from(found.is_dead());
             if found.has_effect() && found.is_dead() {
                 report.repeated += 1;
@@ -189,17 +175,16 @@ impl<'a> Audit<'a> {
                     repeated.push(first.place);
                 }
             }
-            if found.contains(whole) || found.is_dead() {
+            if is_whole || found.is_dead() {
                 continue;
             }
-            let passed = occurrences.iter().filter(|o| o.place.offset() < moment.next[o.place.partition()]);
-            let mut handled = passed.clone().filter(|o| o.place.offset() >= moment.start[o.place.partition()]);
-            match handled.next() {
+            let mut passed = occurrences.iter().filter(|o| moment.has_passed(o.place)).peekable();
+            match occurrences.iter().find(|o| moment.is_handled(o.place)) {
                 Some(occurrence) if occurrence.is_old && !found.has_effect() => {
                     report.forgotten += 1;
                 }
                 Some(occurrence) => suspects.push(Suspect { id: occurrence.id, place: occurrence.place }),
-                None if passed.count() > 0 => report.before_start += 1,
+                None if passed.peek().is_some() => report.before_start += 1,
                 None => report.pending += 1,
             }
         }
@@ -234,7 +219,7 @@ impl<'a> Audit<'a> {
             self.report.notes.push("counters were not compared: several pools add to them".to_owned());
             return Ok(());
         }
-        let recount = self.recount(ids)?;
+        let recount = self.recount(ids, moment)?;
         let wrong = self.compare(recount, moment)?;
         self.report.counters_wrong = wrong.len() as u64;
         for Wrong { counter, expected, found } in wrong.into_iter().take(NAMED_MAX) {
@@ -258,23 +243,22 @@ impl<'a> Audit<'a> {
         Ok(())
     }
 
-    fn recount(&mut self, ids: &Ids) -> Result<Recount, Error> {
+    fn recount(&mut self, ids: &Ids, moment: &Moment) -> Result<Recount, Error> {
         let (key, mut recount) = (self.key(), Recount::default());
-        let whole = Found::all(self.tables.len().max(1));
         let forgets = self.tables.is_empty();
         self.each(&self.log.whole(), |place, event| {
             let Some((occurrences, found)) = ids.get(key.digest(&event.id)) else {
                 return;
             };
             let first = occurrences[0];
-            let was_counted = found.contains(whole) || (forgets && first.is_old && !found.is_dead());
-            if !was_counted {
-                return;
-            }
-            if is_ambiguous(occurrences) {
-                recount.exclude(&event.counters);
-            } else if first.place == place {
-                recount.add(&event.counters, place);
+            let is_settled = moment.is_whole(occurrences, found) || (forgets && first.is_old && !found.is_dead());
+            match moment.is_counted(occurrences) {
+                _ if !is_settled => {}
+                Counted::Unknown => recount.exclude(&event.counters),
+                Counted::No => {}
+                Counted::Yes if is_ambiguous(occurrences) => recount.exclude(&event.counters),
+                Counted::Yes if first.place == place => recount.add(&event.counters, place),
+                Counted::Yes => {}
             }
         })?;
         Ok(recount)

@@ -41,6 +41,8 @@ const SQLITE: Dialect = Dialect {
 /// A table whose key column holds a pool's ids.
 #[derive(Debug)]
 pub(crate) struct Table {
+    /// The pipeline that writes it.
+    pub(super) pipeline: String,
     pub(super) name: String,
     select: String,
     pub(super) key: KeyKind,
@@ -48,6 +50,17 @@ pub(crate) struct Table {
 
 /// The next offset of each partition, by topic id and number.
 pub(super) type Ledger = HashMap<(Uuid, i32), i64>;
+
+/// Where a pipeline began on a partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begin {
+    pub(super) offset: i64,
+    /// It was not there before, retired and come back.
+    pub(super) is_first: bool,
+}
+
+/// By topic id, partition and the pipeline's name.
+pub(super) type Begins = HashMap<(Uuid, i32, String), Begin>;
 
 /// A connection to the pools' database.
 pub(crate) struct Database {
@@ -73,7 +86,7 @@ impl Database {
         for pipeline in pool.pipelines.iter().filter(|pipeline| pipeline.handler == "persist") {
             let name = pipeline.table.as_deref().unwrap_or("messages");
             let key = pipeline.key.as_deref().unwrap_or("message_id");
-            tables.push(self.table(name, key).await?);
+            tables.push(self.table(&pipeline.name, name, key).await?);
         }
         match tables.len() {
             count if count > TABLES_MAX => Err(Error::TooManyTables(count)),
@@ -81,7 +94,7 @@ impl Database {
         }
     }
 
-    async fn table(&mut self, name: &str, key: &str) -> Result<Table, Error> {
+    async fn table(&mut self, pipeline: &str, name: &str, key: &str) -> Result<Table, Error> {
         let quoted = name.split('.').map(quote).collect::<Vec<_>>().join(".");
         let kind: Option<String> = sqlx::query_scalar(self.dialect.column_type)
             .bind(quoted.as_str())
@@ -98,7 +111,7 @@ impl Database {
             Some(_) => KeyKind::Text,
         };
         let select = format!("SELECT CAST({} AS text) FROM {quoted}", quote(key));
-        Ok(Table { name: name.to_owned(), select, key: key_kind })
+        Ok(Table { pipeline: pipeline.to_owned(), name: name.to_owned(), select, key: key_kind })
     }
 
     /// From here to [`Database::release`] everything is seen as it is now.
@@ -130,6 +143,21 @@ impl Database {
         let ledger: Ledger = rows.iter().map(place).collect::<sqlx::Result<_>>().map_err(failed)?;
         let topics = ledger.keys().map(|(topic, _)| *topic).collect();
         Ok((ledger, topics))
+    }
+
+    /// From which offset on each pipeline of a group has its effects, by place and name.
+    pub(super) async fn begins(&mut self, group: &str) -> Result<Begins, Error> {
+        let failed = |source| Error::database("read weir_pipelines", source);
+        let select = "SELECT CAST(topic_id AS text), CAST(partition AS bigint), pipeline, begin_offset, CAST(runs AS bigint) \
+                      FROM weir_pipelines WHERE group_name = $1";
+        let rows = sqlx::query_as::<_, (String, i64, String, i64, i64)>(select).bind(group);
+        let mut begins = Begins::new();
+        for (topic, partition, pipeline, offset, runs) in rows.fetch_all(&mut self.connection).await.map_err(failed)? {
+            let topic = topic.parse::<Uuid>().map_err(|error| failed(sqlx::Error::Decode(error.into())))?;
+            let partition = narrow(partition).map_err(failed)?;
+            begins.insert((topic, partition, pipeline), Begin { offset, is_first: runs == 1 });
+        }
+        Ok(begins)
     }
 
     /// Shows every id in a table.

@@ -33,6 +33,10 @@ impl Found {
         Self(((1_u16 << tables) - 1) as u8)
     }
 
+    pub(super) fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     pub(super) fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }

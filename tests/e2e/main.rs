@@ -20,6 +20,7 @@ mod restore;
 mod sqlite;
 mod starts;
 mod stop;
+mod versions;
 mod worker;
 mod world;
 mod zombie;

@@ -88,6 +88,10 @@ impl Worker {
         self.child.try_wait().unwrap().is_some()
     }
 
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap()?.code()
+    }
+
     pub(crate) fn get(&self, path: &str) -> String {
         let asked = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(&self.health)?;

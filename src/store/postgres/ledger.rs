@@ -1,4 +1,4 @@
-//! Reading and beginning ledger rows, and forgetting old ids. Moving a row is the transaction's (`tx.rs`).
+//! Reading, beginning and claiming ledger rows, and forgetting old ids. Moving a row is the transaction's (`tx.rs`).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -70,6 +70,23 @@ pub(super) async fn begin(db: &mut PgConnection, rows: &[(Place, i64)]) -> sqlx:
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Takes a partition over if its row is still as it was read.
+pub(super) async fn claim(db: &mut PgConnection, place: &Place, read: LedgerRow, token: Uuid) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "UPDATE weir_ledger SET owner = $1, epoch = epoch + 1, updated_at = now()
+          WHERE group_name = $2 AND topic_id = $3 AND partition = $4 AND epoch = $5 AND next_offset = $6",
+    )
+    .bind(token)
+    .bind(&*place.group)
+    .bind(place.origin.topic_id)
+    .bind(place.origin.partition)
+    .bind(read.epoch)
+    .bind(read.next_offset)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 pub(super) async fn forget_seen(db: &mut PgConnection, name: &str, horizon: Duration, limit: i64) -> sqlx::Result<u64> {

@@ -6,31 +6,11 @@ use std::fmt::Write as _;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, Postgres};
-use uuid::Uuid;
 
 use crate::store::connection::{OpenTx, bounded};
 use crate::store::{
-    ColumnData, ColumnType, Count, DeadRow, Fence, Held, IdKey, KeyType, LedgerRow, OnDuplicate, Place, Result, Table,
-    Tx,
+    ColumnData, ColumnType, Count, DeadRow, Fence, Held, IdKey, KeyType, OnDuplicate, Result, Table, Tx,
 };
-
-impl OpenTx<Postgres> {
-    /// Takes a partition over if its row is still as it was read.
-    pub(super) async fn claim(&mut self, place: &Place, read: LedgerRow, token: Uuid) -> Result<bool> {
-        let update = sqlx::query(
-            "UPDATE weir_ledger SET owner = $1, epoch = epoch + 1, updated_at = now()
-              WHERE group_name = $2 AND topic_id = $3 AND partition = $4 AND epoch = $5 AND next_offset = $6",
-        )
-        .bind(token)
-        .bind(&*place.group)
-        .bind(place.origin.topic_id)
-        .bind(place.origin.partition)
-        .bind(read.epoch)
-        .bind(read.next_offset);
-        let done = bounded(self.deadline, "claim a partition", update.execute(self.connection())).await?;
-        Ok(done.rows_affected() == 1)
-    }
-}
 
 #[async_trait]
 impl Tx for OpenTx<Postgres> {

@@ -1,0 +1,115 @@
+//! What the database's moment says of places: how far the pool had come, and which pipelines had begun where.
+
+use super::database::{Begins, Ledger, Table};
+use super::ids::{Found, Occurrence};
+use super::log::{Partition, Place};
+use crate::config::Pool;
+
+/// The database's moment.
+pub(super) struct Moment {
+    /// One past the last settled offset, by the index of the partition.
+    next: Vec<i64>,
+    /// The first offset that the pool is known to have handled.
+    start: Vec<i64>,
+    /// The first offset of each table's pipeline, by table and partition.
+    tables: Vec<Vec<i64>>,
+    /// The first offset that the counting pipeline counted.
+    counted: Vec<i64>,
+    /// Whether the database may count events that Kafka has no more, or that are from an earlier run of the pipeline.
+    pub(super) has_older: bool,
+}
+
+/// Whether an event was counted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    Yes,
+    No,
+    /// Some of its records lie before the counting pipeline's begin, and some after it.
+    Unknown,
+}
+
+impl Moment {
+    /// Where a start is not on record, `guessed` says at which offset the pool has begun at the latest.
+    pub(super) fn new(
+        pool: &Pool,
+        partitions: &[Partition],
+        tables: &[Table],
+        ledger: &Ledger,
+        begins: &Begins,
+        guessed: &[i64],
+    ) -> Self {
+        let begin = |partition: &Partition, pipeline: &str| {
+            begins.get(&(partition.topic_id, partition.number, pipeline.to_owned()))
+        };
+        let by_partition = |of: &dyn Fn(usize, &Partition) -> i64| {
+            partitions.iter().enumerate().map(|(index, partition)| of(index, partition)).collect::<Vec<i64>>()
+        };
+        let offset = |index: usize, partition: &Partition, pipeline: &str| {
+            begin(partition, pipeline).map_or(guessed[index], |begin| begin.offset)
+        };
+        let counting = pool.pipelines.iter().find(|pipeline| pipeline.handler == "analyze");
+        let came_back = |begin: &super::database::Begin| !begin.is_first;
+        let counts_older = counting.is_some_and(|counting| {
+            partitions.iter().any(|partition| begin(partition, &counting.name).is_some_and(came_back))
+        });
+        Self {
+            next: by_partition(&|_, partition| {
+                ledger.get(&(partition.topic_id, partition.number)).copied().unwrap_or(0)
+            }),
+            start: by_partition(&|index, partition| {
+                let begun = pool.pipelines.iter().filter_map(|pipeline| begin(partition, &pipeline.name));
+                begun.map(|begin| begin.offset).min().unwrap_or(guessed[index])
+            }),
+            tables: tables
+                .iter()
+                .map(|table| by_partition(&|index, partition| offset(index, partition, &table.pipeline)))
+                .collect(),
+            counted: by_partition(&|index, partition| {
+                counting.map_or(0, |counting| offset(index, partition, &counting.name))
+            }),
+            has_older: counts_older || partitions.iter().any(|partition| partition.low > 0),
+        }
+    }
+
+    /// Whether the pool had come past a record.
+    pub(super) fn has_passed(&self, place: Place) -> bool {
+        place.offset() < self.next[place.partition()]
+    }
+
+    /// Whether a record lies where the pool handled events.
+    pub(super) fn is_handled(&self, place: Place) -> bool {
+        self.has_passed(place) && place.offset() >= self.start[place.partition()]
+    }
+
+    /// The tables in which an event handled at this place must be.
+    pub(super) fn required(&self, place: Place) -> Found {
+        if self.tables.is_empty() {
+            return Found::table(0);
+        }
+        let begun = self.tables.iter().map(|begins| begins[place.partition()] <= place.offset());
+        begun
+            .enumerate()
+            .filter(|(_, begun)| *begun)
+            .fold(Found::default(), |all, (table, _)| all.with(Found::table(table)))
+    }
+
+    /// Whether everything is there that an event with these records needs.
+    pub(super) fn is_whole(&self, occurrences: &[Occurrence], found: Found) -> bool {
+        let mut handled = occurrences.iter().filter(|occurrence| self.is_handled(occurrence.place)).peekable();
+        if handled.peek().is_none() {
+            return found.contains(Found::all(self.tables.len().max(1)));
+        }
+        // Which of its records was handled first is not on record.
+        found.has_effect() && handled.any(|occurrence| found.contains(self.required(occurrence.place)))
+    }
+
+    pub(super) fn is_counted(&self, occurrences: &[Occurrence]) -> Counted {
+        let is_after =
+            |occurrence: &Occurrence| occurrence.place.offset() >= self.counted[occurrence.place.partition()];
+        match (occurrences.iter().all(is_after), occurrences.iter().any(is_after)) {
+            (true, _) => Counted::Yes,
+            (false, false) => Counted::No,
+            (false, true) => Counted::Unknown,
+        }
+    }
+}
