@@ -31,6 +31,8 @@ test: ## every test, against real services started here
 lint: preflight ## formatting, clippy, scripts
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	cargo clippy --release --lib --bins --locked --no-default-features --features postgres -- -D warnings
+	cargo clippy --release --lib --bins --locked --no-default-features --features sqlite -- -D warnings
 	for file in $(shell_files); do bash -n $$file || exit 1; done
 	if command -v shellcheck > /dev/null; then shellcheck $(shell_files); fi
 

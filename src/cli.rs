@@ -139,7 +139,7 @@ fn show(args: demo::Args, files: &[PathBuf], sets: &[String]) -> anyhow::Result<
     let held = view.is_live().then(telemetry::HeldLog::default);
     let log = config::Log { level: "warn".to_owned(), ..config::Log::default() };
     telemetry::init(&log, held.clone())?;
-    let done = with_runtime(demo::run(args, view));
+    let done = with_runtime(demo::run(args, view, held.clone()));
     if let Some(held) = held {
         held.release();
     }
@@ -167,7 +167,10 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         let build = cause.downcast_ref::<BuildError>();
         let store = cause.downcast_ref::<store::Error>().or(match build {
             Some(BuildError::Store(error)) => Some(error),
-            _ => None,
+            _ => match cause.downcast_ref() {
+                Some(crate::verify::Error::Store(error)) => Some(error),
+                _ => None,
+            },
         });
         cause.is::<Usage>()
             || store.is_some_and(|error| error.fault == Fault::Fatal)
@@ -200,8 +203,8 @@ fn pool_names(only: &[String], config: &Config) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Cancelled by the first SIGINT or SIGTERM; a second one ends the process at once.
-fn stop_signal() -> anyhow::Result<CancellationToken> {
+/// Cancelled by the first SIGINT or SIGTERM; a second one ends the process at once, after what must be done even then.
+fn stop_signal(even_then: fn()) -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -218,6 +221,7 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
                 token.cancel();
             }
         }
+        even_then();
         std::process::exit(1);
     });
     Ok(shutdown)

@@ -19,6 +19,8 @@ mod samples;
 mod schema;
 mod secret;
 mod size;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod start;
 mod store;
 mod validate;
@@ -31,6 +33,8 @@ pub use pool::{EventFields, OnTombstone, Pool, ProcessedSet};
 pub use process::{Health, Log, LogFormat};
 pub use redis::Redis;
 pub use secret::Secret;
+#[cfg(feature = "sqlite")]
+pub(crate) use sqlite::sqlite_options;
 pub use start::Start;
 pub use store::Store;
 

@@ -24,6 +24,9 @@
 //! | [`demo`] | everything in one process |
 //! | [`cli`] | one file a subcommand |
 
+#[cfg(not(any(feature = "postgres", feature = "sqlite")))]
+compile_error!("weir needs a database: enable feature postgres or sqlite");
+
 pub mod admin;
 pub mod cli;
 pub mod config;

@@ -247,6 +247,18 @@ pub fn open(store: &config::Store) -> Result<Arc<dyn Store>> {
     }
 }
 
+/// The address as the driver of any database reads it, which would take some spellings of a file for something else.
+///
+/// # Errors
+/// The address is none.
+pub(crate) fn url_of_any(store: &config::Store) -> Result<String> {
+    match store.url.expose() {
+        #[cfg(feature = "sqlite")]
+        url if url.starts_with("sqlite:") => sqlite::address::plain_url(store),
+        url => Ok(url.to_owned()),
+    }
+}
+
 /// A database that pools can leave their effects in.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -254,7 +266,7 @@ pub trait Store: Send + Sync + 'static {
     async fn migrate(&self) -> Result<()>;
 
     /// Whether the database can be reached at all. Asks by a connection of its own, so that the answer comes soon and
-    /// says why not. A store without a network is always reached.
+    /// says why not. A database that can be made, but is not there yet, is reached.
     async fn reach(&self) -> Result<()> {
         Ok(())
     }

@@ -4,11 +4,18 @@
 #[path = "common/services.rs"]
 mod services;
 
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+/// What opens a screen of its own on a terminal, and what gives it back.
+const ENTER: &str = "\u{1b}[?1049h";
+const LEAVE: &str = "\u{1b}[?1049l";
 
 /// A command in a temporary folder of its own.
 fn demo(folder: &Path, args: &[&str]) -> Command {
@@ -80,15 +87,15 @@ fn on_real_services_the_same_load_has_the_same_audit() {
     let output = demo(&folder.0, &args).output().unwrap();
     assert!(report(&output)["persisted"].as_u64().unwrap() > 1_000);
     assert!(!text(&output.stderr).contains("in memory"));
-    let left = schemas();
+    let left = schemas(&postgres);
     assert!(left.is_empty(), "{left:?}");
 }
 
 /// The demo's schemas that are still there.
-fn schemas() -> Vec<String> {
+fn schemas(url: &str) -> Vec<String> {
     use sqlx::Connection as _;
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let mut db = sqlx::PgConnection::connect(&services::env("POSTGRES_URL")).await.unwrap();
+        let mut db = sqlx::PgConnection::connect(url).await.unwrap();
         let names = "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'weir_demo%'";
         sqlx::query_scalar(names).fetch_all(&mut db).await.unwrap()
     })
@@ -147,14 +154,183 @@ fn a_terminal_gets_a_screen_of_its_own_and_is_given_back() {
     let folder = Folder::new();
     for (columns, rows) in [(120, 40), (40, 12)] {
         let written = on_a_terminal(&folder.0, columns, rows);
-        let (enter, leave) = ("\u{1b}[?1049h", "\u{1b}[?1049l");
-        assert!(written.contains(enter), "no screen of its own at {columns}: {written:?}");
+        assert!(written.contains(ENTER), "no screen of its own at {columns}: {written:?}");
         let (screen, after) =
-            written.split_once(enter).unwrap().1.split_once(leave).expect("the screen is not given back");
+            written.split_once(ENTER).unwrap().1.split_once(LEAVE).expect("the screen is not given back");
         assert!(screen.contains("events/s") && screen.contains("memory"), "{screen:?}");
         assert!(after.contains("lost                    0") && after.contains("exit=0"), "{after:?}");
         assert!(written.contains("\u{1b}[?25h"), "the cursor is not given back");
     }
+}
+
+/// A demo on a terminal that is typed at.
+struct Typed {
+    script: std::process::Child,
+    written: Receiver<Vec<u8>>,
+    text: String,
+}
+
+impl Typed {
+    fn start(folder: &Path, after: &str) -> Self {
+        let weir = env!("CARGO_BIN_EXE_weir");
+        let line = format!("stty cols 100 rows 30; sh -c 'echo pid=$$; exec {weir} demo --for 10min'; {after}");
+        let mut script = Command::new("script")
+            .args(["-qefc", &line, "/dev/null"])
+            .env("TMPDIR", folder)
+            .env("TERM", "xterm-256color")
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = script.stdout.take().unwrap();
+        let (send, written) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = stdout.read(&mut buffer) {
+                if send.send(buffer[..read].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { script, written, text: String::new() }
+    }
+
+    /// Waits until this was written.
+    fn until(&mut self, part: &str) {
+        while !self.text.contains(part) {
+            let more = self.written.recv_timeout(Duration::from_secs(60));
+            let more = more.unwrap_or_else(|error| panic!("{part:?} is not written ({error}): {:?}", self.text));
+            self.text.push_str(&text(&more));
+        }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.script.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until it ends; all that was written.
+    fn ends(&mut self) -> String {
+        while let Ok(more) = self.written.recv_timeout(Duration::from_secs(60)) {
+            self.text.push_str(&text(&more));
+        }
+        self.script.wait().unwrap();
+        std::mem::take(&mut self.text)
+    }
+}
+
+impl Drop for Typed {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed.
+        self.script.kill().ok();
+        self.script.wait().ok();
+    }
+}
+
+#[test]
+fn ctrl_c_is_heard_while_the_group_is_joined() {
+    let folder = Folder::new();
+    let mut demo = Typed::start(&folder.0, "echo exit=$?");
+    demo.until("first rebalance");
+    demo.types("\u{3}");
+    let written = demo.ends();
+    assert!(!written.contains(ENTER), "the screen is opened for nothing: {written:?}");
+    assert!(written.contains("lost                    0") && written.contains("exit=0"), "{written:?}");
+    assert!(folder.left().is_empty(), "{:?}", folder.left());
+}
+
+#[test]
+fn q_gives_the_terminal_back_before_the_audit() {
+    let folder = Folder::new();
+    let mut demo = Typed::start(&folder.0, "echo exit=$?");
+    demo.until("events/s");
+    demo.types("q");
+    let written = demo.ends();
+    let after = written.split_once(LEAVE).unwrap().1;
+    assert!(after.contains("auditing the database") && after.contains("exit=0"), "{after:?}");
+    assert!(folder.left().is_empty(), "{:?}", folder.left());
+}
+
+#[test]
+fn two_signals_end_it_at_once_and_give_the_terminal_back() {
+    let folder = Folder::new();
+    let mut demo = Typed::start(&folder.0, "echo exit=$?; stty -a");
+    demo.until("events/s");
+    let pid = demo.text.split_once("pid=").unwrap().1.lines().next().unwrap().trim().to_owned();
+    // Of two kinds: two of one kind at the same moment are one.
+    let both = format!("kill -TERM {pid}; kill -INT {pid}");
+    assert!(Command::new("sh").args(["-c", &both]).status().unwrap().success());
+    let written = demo.ends();
+    let after = written.split_once(LEAVE).expect("the screen is not given back").1;
+    assert!(after.contains("\u{1b}[?25h"), "the cursor is not given back: {after:?}");
+    assert!(after.contains("exit=1") && !after.contains("auditing"), "{after:?}");
+    let settings = after.split_once("exit=1").unwrap().1;
+    for setting in ["icanon", "echo", "isig"] {
+        assert!(settings.split_whitespace().any(|word| word == setting), "the terminal is left raw: {settings}");
+    }
+}
+
+/// The demo's topics on the broker.
+fn topics() -> BTreeSet<String> {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    let mut client = rdkafka::ClientConfig::new();
+    client.set("bootstrap.servers", services::env("KAFKA_BROKERS"));
+    let client: BaseConsumer = client.create().unwrap();
+    let all = client.fetch_metadata(None, Duration::from_secs(30)).unwrap();
+    let names = all.topics().iter().map(|topic| topic.name());
+    names.filter(|name| name.starts_with("weir-demo-")).map(str::to_owned).collect()
+}
+
+/// Runs statements one after the other, on a connection of their own.
+fn execute(url: &str, statements: &[String]) {
+    use sqlx::Connection as _;
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let mut db = sqlx::PgConnection::connect(url).await.unwrap();
+        for statement in statements {
+            let statement = sqlx::AssertSqlSafe(statement.clone());
+            sqlx::raw_sql(statement).execute(&mut db).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_store_that_refuses_leaves_no_topic_and_no_schema_behind() {
+    let folder = Folder::new();
+    let (kafka, postgres) = (services::env("KAFKA_BROKERS"), services::env("POSTGRES_URL"));
+    let database = format!("weir_refuses_{}", uuid::Uuid::new_v4().simple());
+    let url = format!("{}/{database}", postgres.rsplit_once('/').unwrap().0);
+    let before = topics();
+    execute(&postgres, &[format!("CREATE DATABASE {database}")]);
+    // A schema may be made in it, a table may not; without the second one nothing at all.
+    let refuse = |what: &str| {
+        [
+            format!(
+                "CREATE OR REPLACE FUNCTION refuse_{what}() RETURNS event_trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN RAISE EXCEPTION 'no {what} here'; END $$"
+            ),
+            format!(
+                "CREATE EVENT TRIGGER no_{what} ON ddl_command_start WHEN TAG IN ('CREATE {what}') \
+                 EXECUTE FUNCTION refuse_{what}()"
+            ),
+        ]
+    };
+    for what in ["TABLE", "SCHEMA"] {
+        execute(&url, &refuse(what));
+        let output = demo(&folder.0, &["--brokers", &kafka, "--store", &url]).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("no {what} here")) && !said.contains("left behind"), "{said}");
+        assert_eq!(schemas(&url), [""; 0]);
+        // Other demos come and go beside this one, and a broker forgets a topic in its own time.
+        let begun = Instant::now();
+        let mut left = &topics() - &before;
+        while !left.is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{left:?}");
+            std::thread::sleep(Duration::from_millis(200));
+            left = &left & &topics();
+        }
+    }
+    execute(&postgres, &[format!("DROP DATABASE {database} WITH (FORCE)")]);
 }
 
 #[test]
@@ -165,12 +341,14 @@ fn what_cannot_work_is_said_in_one_line() {
     let existing_url = format!("sqlite://{}", existing.display());
     let postgres = services::env("POSTGRES_URL");
     let nowhere = format!("{}/no_such_database", postgres.rsplit_once('/').unwrap().0);
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 9] = [
         (&["--for", "soon"], 2, "soon"),
         (&["--rate", "0"], 2, "--rate"),
         (&["--set", "pools.x.start=end"], 2, "leave --config and --set out"),
         (&["--store", &existing_url], 2, "is there already"),
-        (&["--store", "sqlite:///no/such/folder/x.db"], 1, "check that its folder exists"),
+        (&["--store", "sqlite:///no/such/folder/x.db"], 1, "there is no folder /no/such/folder"),
+        (&["--store", "sqlite::memory:"], 2, "in memory"),
+        (&["--store", "sqlite:x.db?mode=ro"], 2, "mode=ro"),
         (&["--store", &nowhere], 1, "no_such_database"),
         (&["--brokers", "127.0.0.1:1"], 1, "127.0.0.1:1"),
     ];

@@ -19,7 +19,7 @@ const LAYERS: [&[&str]; 9] = [
 /// Crates and the modules that may use them.
 const HOMES: [(&str, &[&str]); 3] = [
     ("rdkafka", &["source", "publish", "dead_letter", "verify", "event", "pool", "config", "kafka", "demo"]),
-    ("sqlx", &["store", "verify"]),
+    ("sqlx", &["store", "verify", "config"]),
     ("redis", &["once"]),
 ];
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::Secret;
 use crate::demo::{self, Options, View};
+use crate::telemetry::HeldLog;
 
 /// Shows weir at work: a broker in memory, SQLite, a load with repeats and poison, and the audit of what came of it
 ///
@@ -24,7 +25,7 @@ pub(super) struct Args {
     /// A real broker's addresses, in place of the one in memory
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     brokers: Option<Vec<String>>,
-    /// A real database, in place of SQLite in a temporary file: postgres://… or sqlite://FILE, which must not exist
+    /// A real database, in place of SQLite in a temporary file: postgres://… or sqlite:FILE, which must not exist
     #[arg(long, value_name = "URL", value_parser = |url: &str| Ok::<_, String>(Secret::from(url)))]
     store: Option<Secret>,
     /// Redis for the set of processed ids; without it there is none
@@ -42,11 +43,17 @@ impl Args {
     }
 }
 
-pub(super) async fn run(args: Args, view: View) -> anyhow::Result<ExitCode> {
+/// The log that was held back comes before the report, which is what is looked for.
+pub(super) async fn run(args: Args, view: View, held: Option<HeldLog>) -> anyhow::Result<ExitCode> {
     let Args { duration, rate, brokers, store, redis, json } = args;
-    let stop = super::stop_signal()?;
-    let report = demo::run(Options { duration, rate, brokers, store, redis }, view, stop).await?;
+    let stop = super::stop_signal(demo::give_terminal_back)?;
+    let done = demo::run(Options { duration, rate, brokers, store, redis }, view, stop).await;
+    if let Some(held) = held {
+        held.release();
+    }
+    let (report, removed) = done?;
     let text = if json { serde_json::to_string(&report)? } else { report.to_string() };
     super::print(&text)?;
+    removed?;
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

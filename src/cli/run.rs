@@ -31,7 +31,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let names = super::pool_names(&args.pools, &config)?;
     let process = Process { metrics: Metrics::new(), health: Health::new(names.iter().map(String::as_str)) };
-    let shutdown = super::stop_signal()?;
+    let shutdown = super::stop_signal(|| {})?;
     let (metrics, health) = (process.metrics.clone(), process.health.clone());
     let (_, admin) = admin::serve(config.health.listen, metrics, health, shutdown.clone()).await?;
     let mut running = tokio::task::JoinSet::new();

@@ -67,7 +67,11 @@ fn redact(content: &str) -> String {
     if content.is_empty() {
         return String::new();
     }
-    let Some((scheme, rest)) = content.split_once("://") else { return HIDDEN.to_owned() };
+    let Some((scheme, rest)) = content.split_once("://") else {
+        // A file's name, spelled as SQLite also takes it.
+        let file = content.strip_prefix("sqlite:").filter(|file| !file.contains('@'));
+        return file.map_or(HIDDEN.to_owned(), |file| format!("sqlite:{}", redact_parameters(file)));
+    };
     let rest = match rest.rsplit_once('@') {
         Some((login, _)) if login.contains(':') && has_secret_parameter(login) => HIDDEN.to_owned(),
         Some((login, address)) if login.contains(':') => {
@@ -121,6 +125,13 @@ mod tests {
         shows("redis://:hunter2@cache:6379/1", "redis://:***@cache:6379/1");
         shows("postgres://weir@db/weir", "postgres://weir@db/weir");
         shows("redis://127.0.0.1:6379", "redis://127.0.0.1:6379");
+    }
+
+    #[test]
+    fn a_file_of_sqlite_is_shown() {
+        shows("sqlite:///data/weir.db", "sqlite:///data/weir.db");
+        shows("sqlite:data/weir.db?mode=rwc", "sqlite:data/weir.db?mode=rwc");
+        shows("sqlite:weir:hunter2@db", "***");
     }
 
     #[test]

@@ -66,18 +66,26 @@ fn check_store(store: &Store, problems: &mut Vec<String>) {
         problems.push("`store.connections` must be greater than 0".to_owned());
     }
     at_most("store.connections", store.connections, CONNECTIONS_MAX, problems);
-    let url = store.url.expose();
-    if !url.is_empty() && !["postgres://", "postgresql://", "sqlite://"].iter().any(|scheme| url.starts_with(scheme)) {
-        problems.push("`store.url` must be an address such as postgres://user:password@host:5432/database or sqlite:///path/weir.db".to_owned());
-    } else if !url.starts_with("sqlite://") {
-        check_url("store.url", url, problems);
-    }
+    check_store_url(store.url.expose(), problems);
     for (name, duration) in [
         ("store.statement_timeout", store.statement_timeout),
         ("store.idle_in_transaction_timeout", store.idle_in_transaction_timeout),
         ("store.lock_timeout", store.lock_timeout),
     ] {
         timeout(name, duration, problems);
+    }
+}
+
+fn check_store_url(url: &str, problems: &mut Vec<String>) {
+    if url.starts_with("sqlite:") {
+        #[cfg(feature = "sqlite")]
+        if let Err(why) = super::sqlite_options(url) {
+            problems.push(format!("`store.url`: {why}"));
+        }
+    } else if !url.is_empty() && !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        problems.push("`store.url` must be an address such as postgres://user:password@host:5432/database or sqlite:///path/weir.db".to_owned());
+    } else {
+        check_url("store.url", url, problems);
     }
 }
 

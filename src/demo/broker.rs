@@ -1,11 +1,12 @@
-//! Where the demo's topic is: librdkafka's broker in memory, or a real one.
+//! Where the demo's topics are: librdkafka's broker in memory, or a real one.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, bail};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
@@ -16,33 +17,57 @@ use crate::kafka::Probe;
 const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) const PARTITIONS: usize = 8;
 
-/// A broker with the demo's topics on it.
+/// A broker, and the demo's topics on it.
 pub(super) enum Broker {
     Memory(MockCluster<'static, DefaultProducerContext>),
-    Real { brokers: Vec<String>, topics: Vec<String> },
+    Real {
+        brokers: Vec<String>,
+        /// Those that are there, or may be: an answer can be lost.
+        topics: Vec<String>,
+    },
 }
 
 impl Broker {
-    pub(super) fn in_memory(topics: &[String]) -> Result<Self> {
-        let cluster = MockCluster::new(1).context("start the broker in memory")?;
-        for topic in topics {
-            cluster.create_topic(topic, partitions(), 1).context("make a topic in memory")?;
-        }
-        Ok(Self::Memory(cluster))
+    pub(super) fn in_memory() -> Result<Self> {
+        Ok(Self::Memory(MockCluster::new(1).context("start the broker in memory")?))
     }
 
-    pub(super) async fn real(brokers: Vec<String>, topics: &[String]) -> Result<Self> {
-        let (kafka, asked) = (Kafka { brokers: brokers.clone(), ..Kafka::default() }, topics.to_vec());
+    /// A real one, with no topic yet.
+    pub(super) fn real(brokers: Vec<String>) -> Self {
+        Self::Real { brokers, topics: Vec::new() }
+    }
+
+    /// Waits until a real broker answers a question about a topic.
+    pub(super) async fn answers(brokers: &[String], topic: &str) -> Result<()> {
+        let (kafka, asked) = (Kafka { brokers: brokers.to_vec(), ..Kafka::default() }, [topic.to_owned()]);
         let ask = move || anyhow::Ok(Probe::new(&kafka)?.await_partitions(&asked, super::ANSWERED)?);
-        tokio::task::spawn_blocking(ask).await??;
+        tokio::task::spawn_blocking(ask).await?.map(drop)
+    }
+
+    /// Makes the topics.
+    pub(super) async fn make(&mut self, names: &[String]) -> Result<()> {
+        let (brokers, topics) = match self {
+            Self::Memory(cluster) => {
+                let make =
+                    |name: &String| cluster.create_topic(name, partitions(), 1).context("make a topic in memory");
+                return names.iter().try_for_each(make);
+            }
+            Self::Real { brokers, topics } => (brokers, topics),
+        };
         let new: Vec<NewTopic<'_>> =
-            topics.iter().map(|topic| NewTopic::new(topic, partitions(), TopicReplication::Fixed(-1))).collect();
-        let made = admin(&brokers)?.create_topics(&new, &options()).await;
+            names.iter().map(|name| NewTopic::new(name, partitions(), TopicReplication::Fixed(-1))).collect();
+        let admin = admin(brokers)?;
+        topics.extend_from_slice(names);
+        let made = admin.create_topics(&new, &options()).await;
         let made = made.with_context(|| format!("make the demo's topics on {}", brokers.join(",")))?;
-        for result in made {
-            result.map_err(|(topic, code)| anyhow::anyhow!("make topic {topic}: {code}"))?;
+        let is_refused = |code| code != RDKafkaErrorCode::RequestTimedOut;
+        for (name, code) in made.iter().filter_map(|result| result.as_ref().err()) {
+            topics.retain(|topic| topic != name || !is_refused(*code));
         }
-        Ok(Self::Real { brokers, topics: topics.to_vec() })
+        match made.into_iter().find_map(Result::err) {
+            Some((name, code)) => bail!("make topic {name}: {code}"),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn addresses(&self) -> Vec<String> {
@@ -58,11 +83,26 @@ impl Broker {
 
     /// Removes the topics from a real broker; the one in memory ends with the process.
     pub(super) async fn remove(self) -> Result<()> {
-        if let Self::Real { brokers, topics } = self {
-            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-            admin(&brokers)?.delete_topics(&names, &options()).await.context("remove the demo's topics")?;
+        let Self::Real { brokers, topics } = self else { return Ok(()) };
+        if topics.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let asked = admin(&brokers)?.delete_topics(&names, &options()).await;
+        all_removed(&asked.with_context(|| format!("remove {}", names.join(", ")))?)
+    }
+}
+
+/// Whether none is left, as a broker has answered for each.
+fn all_removed(results: &[TopicResult]) -> Result<()> {
+    let left = results.iter().filter_map(|result| match result {
+        Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)) => None,
+        Err((name, code)) => Some(format!("{name}: {code}")),
+    });
+    let left: Vec<String> = left.collect();
+    match left.is_empty() {
+        true => Ok(()),
+        false => Err(anyhow!("{}", left.join("; "))),
     }
 }
 
@@ -78,4 +118,18 @@ fn admin(brokers: &[String]) -> Result<AdminClient<DefaultClientContext>> {
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", brokers.join(","));
     client.create().context("start the admin client")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_may_not_be_removed_is_told() {
+        let gone = Err(("b".to_owned(), RDKafkaErrorCode::UnknownTopicOrPartition));
+        assert!(all_removed(&[Ok("a".to_owned()), gone.clone()]).is_ok());
+        let refused = Err(("c".to_owned(), RDKafkaErrorCode::TopicAuthorizationFailed));
+        let told = all_removed(&[Ok("a".to_owned()), gone, refused]).unwrap_err().to_string();
+        assert!(told.starts_with("c: ") && told.contains("authorization"), "{told}");
+    }
 }

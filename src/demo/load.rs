@@ -71,12 +71,13 @@ impl Load {
         let begun = Instant::now();
         for number in 0.. {
             let made = self.events.make(number);
-            let sent = tokio::select! {
+            // Only waiting is given up. Once there is room the event counts, and is sent to the end.
+            tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                sent = self.send(&made, &made.key, begun, &unanswered) => sent,
-            };
-            sent?;
+                () = self.await_room(&made, &made.key, begun) => {}
+            }
+            self.send(&made, &made.key, &unanswered).await?;
             published.note(&made);
             if let Some(after) = Events::repeated_after(number) {
                 repeats.insert((number + after, number), made);
@@ -97,16 +98,20 @@ impl Load {
     async fn repeat(&self, made: &Made, begun: Instant, unanswered: &mpsc::Sender<Unanswered>) -> Result<()> {
         let elsewhere = format!("again:{}", made.number);
         let key = if made.number.is_multiple_of(2) { &made.key } else { &elsewhere };
-        self.send(made, key, begun, unanswered).await
+        self.await_room(made, key, begun).await;
+        self.send(made, key, unanswered).await
     }
 
-    async fn send(&self, made: &Made, key: &str, begun: Instant, unanswered: &mpsc::Sender<Unanswered>) -> Result<()> {
+    /// Waits until the event's time has come and there is room for it, and takes that.
+    async fn await_room(&self, made: &Made, key: &str, begun: Instant) {
         if let Some(rate) = self.rate {
             tokio::time::sleep_until((begun + Duration::from_secs_f64(made.number as f64 / f64::from(rate))).into())
                 .await;
         }
-        let bytes = key.len() + made.value.len() + RECORD_OVERHEAD;
-        self.flow.take_room(bytes).await;
+        self.flow.take_room(bytes(made, key)).await;
+    }
+
+    async fn send(&self, made: &Made, key: &str, unanswered: &mpsc::Sender<Unanswered>) -> Result<()> {
         let headers = [("weir-id", made.id.as_bytes())];
         let mut event = Outgoing::new(&self.topic, made.value.as_bytes()).key(key.as_bytes());
         if Events::kind(made.number) == Kind::Malformed {
@@ -114,9 +119,14 @@ impl Load {
         }
         let sent_at = Instant::now();
         let handle = self.publisher.send(event).await.context("publish an event")?;
-        let sent = unanswered.send(Unanswered { handle, bytes, sent_at }).await;
+        let sent = unanswered.send(Unanswered { handle, bytes: bytes(made, key), sent_at }).await;
         sent.map_err(|_| anyhow::anyhow!("the broker no longer takes events"))
     }
+}
+
+/// What an event takes up in a broker.
+fn bytes(made: &Made, key: &str) -> usize {
+    key.len() + made.value.len() + RECORD_OVERHEAD
 }
 
 /// Waits for each acknowledgement, in the order of sending.
@@ -128,4 +138,61 @@ async fn answer(mut unanswered: mpsc::Receiver<Unanswered>, flow: Arc<Flow>) -> 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+    use crate::publish::PublishOptions;
+
+    /// Waits until no more events are taken on: the broker answers nothing, and the publisher has no place left.
+    async fn until_it_stands_still(flow: &Flow, at: u64) {
+        let begun = Instant::now();
+        while flow.look().sent < at {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{} sent", flow.look().sent);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_being_sent_when_the_load_is_stopped_counts() {
+        const IN_FLIGHT: u32 = 5;
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("load", 1, 1).unwrap();
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", cluster.bootstrap_servers());
+        let options = PublishOptions { in_flight_events_max: IN_FLIGHT, ..PublishOptions::default() };
+        let publisher = Publisher::new(client, options).unwrap();
+        publisher.await_topic("load", Duration::from_secs(30)).await.unwrap();
+        cluster.broker_down(1).unwrap();
+
+        let flow = Arc::new(Flow::new(1, 1 << 20));
+        let load = Load {
+            publisher,
+            topic: "load".to_owned(),
+            events: Events::new("run"),
+            flow: Arc::clone(&flow),
+            rate: None,
+        };
+        let stop = CancellationToken::new();
+        let load = tokio::spawn(load.run(stop.clone()));
+        // One more than have a place: it has taken its room, and waits to be sent.
+        until_it_stands_still(&flow, u64::from(IN_FLIGHT) + 1).await;
+        stop.cancel();
+        tokio::task::yield_now().await;
+        cluster.broker_up(1).unwrap();
+        let published = load.await.unwrap().unwrap();
+        assert_eq!(published.unique_ids + published.duplicates, flow.look().sent);
+        flow.stands(&[crate::pool::PartitionStanding {
+            topic: "load".to_owned(),
+            partition: 0,
+            phase: crate::pool::Phase::Polling,
+            next_offset: Some(i64::MAX),
+            batch_events_max: 1,
+        }]);
+        assert!(flow.is_drained(), "{:?}", flow.look());
+    }
 }

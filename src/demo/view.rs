@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use super::Setting;
 use super::flow::{Flow, Look};
 use screen::Screen;
+pub use screen::give_terminal_back;
 
 /// How often a line is written.
 const LINE_EVERY: Duration = Duration::from_secs(1);
@@ -67,7 +68,8 @@ impl View {
         matches!(self, Self::Live(_))
     }
 
-    pub(super) fn open(&mut self, setting: &Setting) -> Result<()> {
+    /// Says what it runs on, before anything can be shown.
+    pub(super) fn announce(&self, setting: &Setting) -> Result<()> {
         let said = format!(
             "weir demo: broker {}; database {}; for {}, Ctrl-C stops it",
             setting.broker,
@@ -75,13 +77,31 @@ impl View {
             humantime::format_duration(setting.duration)
         );
         match self {
-            Self::Live(screen) => screen.open(setting).context("draw on the terminal"),
-            Self::Lines(_) => say(&said),
+            Self::Live(_) | Self::Lines(_) => {
+                say(&said)?;
+                say("waiting for the consumer group's first rebalance")
+            }
             Self::Silent => {
                 // A closed standard error leaves nobody to tell.
                 writeln!(io::stderr(), "{said}").ok();
                 Ok(())
             }
+        }
+    }
+
+    /// Takes the terminal over, if there is one. Until it is given back, Ctrl-C is a key, which only a look at it hears.
+    pub(super) fn open(&mut self, setting: &Setting) -> Result<()> {
+        match self {
+            Self::Live(screen) => screen.open(setting).context("draw on the terminal"),
+            Self::Lines(_) | Self::Silent => Ok(()),
+        }
+    }
+
+    /// Says that the rest takes a moment.
+    pub(super) fn audits(&self) -> Result<()> {
+        match self {
+            Self::Live(_) | Self::Lines(_) => say("everything is settled; auditing the database"),
+            Self::Silent => Ok(()),
         }
     }
 

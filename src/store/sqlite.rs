@@ -6,11 +6,13 @@
 //! a batch, of which there is only one at a time. What breaks the promises: a file on a network file system whose
 //! locks do not hold.
 
+pub(super) mod address;
 pub(super) mod codes;
 mod dead;
 mod describe;
 mod file;
 mod ledger;
+mod migrate;
 mod pipelines;
 mod rows;
 mod tx;
@@ -21,14 +23,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _};
 use uuid::Uuid;
 
 use self::file::File;
 use super::connection::{Connections, OpenTx, bounded};
 use super::{
     Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter, claim,
-    migrations,
 };
 use crate::config;
 
@@ -45,6 +45,8 @@ const STEPS_A_LOOK: i32 = 1000;
 /// A SQLite database.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
+    /// Changes nothing about the file.
+    plain: SqliteConnectOptions,
     options: SqliteConnectOptions,
     file: Arc<File>,
     /// How long a transaction may work from its turn on, waiting for another process's lock included.
@@ -56,21 +58,13 @@ impl Sqlite {
     /// Prepares the connections; opens none yet.
     ///
     /// # Errors
-    /// The URL is not one of SQLite.
+    /// The URL names no file of SQLite that can be written.
     pub fn new(store: &config::Store) -> Result<Self> {
-        let options: SqliteConnectOptions = store.url.expose().parse().map_err(|error: sqlx::Error| Error {
-            fault: Fault::Fatal,
-            action: "read store.url",
-            message: format!("{error}; expected sqlite:///absolute/path.db or sqlite://relative/path.db"),
-        })?;
-        let options = options
-            .create_if_missing(false)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(store.lock_timeout);
+        let plain = address::options(store)?.busy_timeout(store.lock_timeout);
+        let options = plain.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Normal);
         let deadline = store.statement_timeout + TURN_GRACE;
         let file = Arc::new(File::new(options.clone(), store.connections, deadline));
-        Ok(Self { options, file, patience: store.statement_timeout + store.lock_timeout, deadline })
+        Ok(Self { plain, options, file, patience: store.statement_timeout + store.lock_timeout, deadline })
     }
 
     async fn read(&self, action: &'static str) -> Result<OpenTx<sqlx::Sqlite>> {
@@ -111,10 +105,11 @@ fn now_ms() -> i64 {
 #[async_trait]
 impl Store for Sqlite {
     async fn migrate(&self) -> Result<()> {
-        let create = self.options.clone().create_if_missing(true);
-        let mut connection = bounded(self.deadline, "open the database", create.connect()).await?;
-        migrations::run(migrations::SQLITE, &mut connection).await?;
-        bounded(self.deadline, "close the database", connection.close()).await
+        migrate::run(&self.options, self.deadline).await
+    }
+
+    async fn reach(&self) -> Result<()> {
+        address::reach(&self.plain, self.deadline).await
     }
 
     async fn check(&self) -> Result<()> {

@@ -73,9 +73,9 @@ impl Database {
     pub(crate) async fn connect(settings: &config::Store, patience: Duration) -> Result<Self, Error> {
         store::await_answer(&*store::open(settings)?, patience).await?;
         sqlx::any::install_default_drivers();
-        let url = settings.url.expose();
+        let url = store::url_of_any(settings)?;
         let dialect = if url.starts_with("sqlite:") { SQLITE } else { POSTGRES };
-        let connection = AnyConnection::connect(url).await;
+        let connection = AnyConnection::connect(&url).await;
         let failed = |source| Error::database("connect to the database (store.url)", source);
         Ok(Self { connection: connection.map_err(failed)?, dialect })
     }

@@ -8,6 +8,8 @@
 //! | no TOML, no file | `config.rs`: `a_file_that_is_no_toml_is_refused…` |
 //! | a broker that is away or refuses the login | `kafka.rs` |
 //! | a database that is away or refuses the login; a missing database or table | `services.rs` |
+//! | a SQLite file that is missing, no database, read-only, locked; its folder missing | `sqlite.rs` |
+//! | a SQLite disk that is full | `e2e/sqlite.rs`: `a_full_disk_is_waited_for…`; `demo.rs`: `a_full_disk_ends_it…` |
 //! | a Redis that is away; a health port in use | `services.rs` |
 //! | a missing topic | `kafka.rs`; `publish_command.rs`: `a_missing_topic_is_said_and_not_made` |
 //! | a group that others use | `kafka.rs` |
@@ -27,4 +29,5 @@ mod forwarder;
 mod kafka;
 mod place;
 mod services;
+mod sqlite;
 mod text;

@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Style, Stylize as _};
@@ -20,6 +22,21 @@ use crate::demo::flow::{Flow, LaneLook, Look};
 const HISTORY: usize = 400;
 /// From this width on, everything is shown side by side.
 const WIDE: u16 = 76;
+
+/// Whether the terminal is taken over: there is one of it in a process.
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// Gives the terminal back as it was, if the demo has it. For whoever ends the process at once.
+pub fn give_terminal_back() {
+    if IS_OPEN.swap(false, Ordering::SeqCst) {
+        ratatui::restore();
+        // A terminal that does not take it has no cursor to show.
+        ratatui::crossterm::execute!(io::stdout(), Show).ok();
+    }
+}
+
+/// The fewest rows in which a chart tells anything.
+const CHART_MIN: u16 = 3;
 
 /// The terminal while the demo has it.
 #[derive(Default)]
@@ -47,6 +64,7 @@ impl Screen {
     pub(super) fn open(&mut self, setting: &Setting) -> io::Result<()> {
         let Setting { broker, store, duration } = setting.clone();
         self.picture = Picture { broker, store, duration, ..Picture::default() };
+        IS_OPEN.store(true, Ordering::SeqCst);
         self.terminal = Some(ratatui::try_init()?);
         Ok(())
     }
@@ -88,9 +106,8 @@ impl Screen {
 
     /// Gives the terminal back as it was.
     pub(super) fn close(&mut self) {
-        if self.terminal.take().is_some() {
-            ratatui::restore();
-        }
+        self.terminal = None;
+        give_terminal_back();
     }
 }
 
@@ -113,17 +130,18 @@ fn draw(frame: &mut Frame<'_>, picture: &Picture) {
     let fixed = 4 + u16::try_from(numbers.len()).unwrap_or(0);
     let left = area.height.saturating_sub(fixed);
     let table_height = if left >= table_height { table_height } else { 0 };
-    let chart_height = if left - table_height >= 4 { left - table_height } else { 0 };
+    let chart_height = if left - table_height >= CHART_MIN { left - table_height } else { 0 };
     let rows = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(1),
         Constraint::Length(fixed - 4),
         Constraint::Length(chart_height),
         Constraint::Length(table_height),
+        Constraint::Fill(1),
         Constraint::Length(1),
     ]);
-    let [head, time, figures, chart, table, foot] = rows.areas(area);
-    frame.render_widget(Paragraph::new(head_lines(picture)), head);
+    let [head, time, figures, chart, table, _, foot] = rows.areas(area);
+    frame.render_widget(Paragraph::new(head_lines(picture, usize::from(area.width))), head);
     frame.render_widget(gauge(picture), time);
     frame.render_widget(Paragraph::new(numbers), figures);
     if chart_height > 0 {
@@ -140,10 +158,28 @@ fn draw(frame: &mut Frame<'_>, picture: &Picture) {
     frame.render_widget(Paragraph::new(said.dim()), foot);
 }
 
-fn head_lines(picture: &Picture) -> Vec<Line<'_>> {
+fn head_lines(picture: &Picture, width: usize) -> Vec<Line<'static>> {
+    let (name, broker, store) = ("weir demo", "  broker ", "database ");
+    // Of a broker the beginning tells most, of a file the end.
+    let fits = |text: &str, before: usize| before + text.chars().count() <= width;
+    let mut where_it_is = picture.broker.clone();
+    if !fits(&where_it_is, name.len() + broker.len())
+        && let Some((short, _)) = where_it_is.split_once(" (")
+    {
+        where_it_is = short.to_owned();
+    }
+    if !fits(&where_it_is, name.len() + broker.len()) {
+        let room = width.saturating_sub(name.len() + broker.len() + 1);
+        where_it_is = where_it_is.chars().take(room).chain(['…']).collect();
+    }
+    let mut file = picture.store.clone();
+    if !fits(&file, store.len()) {
+        let left_out = file.chars().count() - width.saturating_sub(store.len() + 1).min(file.chars().count());
+        file = std::iter::once('…').chain(file.chars().skip(left_out)).collect();
+    }
     vec![
-        Line::from(vec!["weir demo".bold(), "  broker ".dim(), Span::raw(&picture.broker)]),
-        Line::from(vec!["database ".dim(), Span::raw(&picture.store)]),
+        Line::from(vec![name.bold(), broker.dim(), Span::raw(where_it_is)]),
+        Line::from(vec![store.dim(), Span::raw(file)]),
     ]
 }
 
@@ -214,7 +250,7 @@ mod tests {
         let lane = |lag| LaneLook { settled: 100_000, lag, state: "working", batch_events_max: 500 };
         let picture = Picture {
             broker: "in memory (librdkafka's mock cluster, no Kafka)".to_owned(),
-            store: "sqlite:///tmp/weir_demo_1.db".to_owned(),
+            store: "sqlite:///tmp/somewhere/weir_demo_0123abcd.db".to_owned(),
             duration: Duration::from_secs(20),
             elapsed: Duration::from_secs(12),
             rate: 41_234,
@@ -257,7 +293,17 @@ mod tests {
     #[test]
     fn forty_columns_show_the_numbers_and_the_partitions() {
         let text = drawn(40, 24).join("\n");
-        for part in ["in memory", "41,234", "p99 90 ms", "settled 809,035", "partition", "working"] {
+        assert!(!text.contains("(librdkafka"), "cut off in the middle:\n{text}");
+        for part in [
+            "broker in memory\n",
+            "…",
+            "weir_demo_0123abcd.db\n",
+            "41,234",
+            "p99 90 ms",
+            "settled 809,035",
+            "partition",
+            "working",
+        ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
     }

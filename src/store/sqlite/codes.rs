@@ -12,10 +12,13 @@ pub(in crate::store) fn advice(code: u32) -> &'static str {
     match code {
         1 => ": run `weir migrate`, or make the table as the pool's mapping expects it",
         3 | 8 | 23 => ": the file and its folder must be writable for the user that weir runs as",
+        5 | 6 => ": another process has locked it: try again, or end what keeps the file open",
         10 => ": the disk may be full or broken: look at the file system that holds the database",
         11 | 26 => ": the file in store.url is no SQLite database, or is damaged",
         13 => ": make room on the disk that holds the database",
-        14 => ": run `weir migrate`, which makes the file, and check that its folder exists and is writable",
+        14 => {
+            ": run `weir migrate`, which makes the file in store.url; the file and its folder must be writable for the user that weir runs as"
+        }
         _ => "",
     }
 }
