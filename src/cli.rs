@@ -3,11 +3,13 @@
 //! Exit codes: 0 on success, 1 on failure, 2 on bad usage or configuration.
 
 mod check;
+mod dead;
 #[cfg(feature = "demo")]
 mod demo;
 mod migrate;
 mod publish;
 mod run;
+mod shown;
 mod verify;
 
 use std::ffi::OsString;
@@ -61,6 +63,7 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Check(check::Args),
+    Dead(dead::Args),
     #[cfg(feature = "demo")]
     Demo(demo::Args),
     /// Brings the database's schema up to this release
@@ -117,6 +120,7 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             #[cfg(feature = "demo")]
             Command::Demo(_) => unreachable!("it has run"),
             Command::Check(args) => check::run(&args, &config),
+            Command::Dead(args) => dead::run(args, config).await,
             Command::Migrate(args) => migrate::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,
             Command::Run(args) => run::run(args, config).await,
@@ -195,6 +199,26 @@ fn pool_names(only: &[String], config: &Config) -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(names)
+}
+
+/// The pool to work on: the one that is named, or the only one there is.
+fn one_pool(name: Option<&str>, config: &Config) -> anyhow::Result<String> {
+    let named: Vec<String> = name.map(str::to_owned).into_iter().collect();
+    match <[String; 1]>::try_from(pool_names(&named, config)?) {
+        Ok([pool]) => Ok(pool),
+        Err(pools) => Err(Usage(format!("there are several pools: name one of {}", pools.join(", "))).into()),
+    }
+}
+
+/// The database of the pools, once it answers and has weir's tables.
+async fn open_store(config: &Config) -> anyhow::Result<std::sync::Arc<dyn store::Store>> {
+    let Some(settings) = config.store.as_ref() else {
+        return Err(Usage("`store.url` is not set: say which database the pools write to".to_owned()).into());
+    };
+    let store = store::open(settings)?;
+    store::await_answer(&*store, config.startup_timeout).await?;
+    store.check().await?;
+    Ok(store)
 }
 
 /// Cancelled by the first SIGINT or SIGTERM; a second one ends the process at once.

@@ -6,6 +6,7 @@
 //! back with them.
 
 mod connection;
+mod dead;
 mod fault;
 mod migrations;
 #[cfg(feature = "postgres")]
@@ -16,6 +17,7 @@ mod sqlite;
 mod table;
 mod wait;
 
+pub use dead::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, ReplayTx, RequestStanding};
 pub(crate) use fault::message as message_of;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
@@ -143,6 +145,8 @@ pub enum Reason {
     TooLarge,
     /// A handler turned it down, or panicked on it.
     Handler,
+    /// An earlier event of its key was rejected, and it waits behind that one.
+    Parked,
 }
 
 impl Reason {
@@ -154,6 +158,7 @@ impl Reason {
             Self::WhenError => "when_error",
             Self::TooLarge => "too_large",
             Self::Handler => "handler",
+            Self::Parked => "parked",
         }
     }
 }
@@ -175,6 +180,8 @@ pub struct DeadRow {
     pub origin: Arc<Origin>,
     /// At which offset.
     pub offset: i64,
+    /// The record's own time stamp, in milliseconds since 1970.
+    pub record_ms: i64,
     /// The record's key.
     pub key: Option<Vec<u8>>,
     /// The record's value.
@@ -183,6 +190,8 @@ pub struct DeadRow {
     pub headers: Option<Vec<u8>>,
     /// How often it was tried.
     pub attempts: i32,
+    /// Whether later events of its key wait behind it.
+    pub holds_key: bool,
 }
 
 /// A dead row that the dead-letter topic does not have yet.
@@ -247,7 +256,7 @@ pub fn open(store: &config::Store) -> Result<Arc<dyn Store>> {
 
 /// A database that pools can leave their effects in.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: DeadRows + 'static {
     /// Brings the schema up to this release, all or nothing by step. Steps of a newer release are left alone.
     async fn migrate(&self) -> Result<()>;
 
@@ -300,7 +309,7 @@ pub trait Store: Send + Sync + 'static {
 
 /// The one transaction of a batch. Dropped without [`commit`](Tx::commit), it leaves nothing.
 #[async_trait]
-pub trait Tx: Send {
+pub trait Tx: ReplayTx {
     /// Moves the ledger from the held offset to `next`, if the token still owns it.
     async fn fence(&mut self, held: &Held, next: i64, pool: &str) -> Result<Fence>;
 

@@ -1,7 +1,11 @@
 //! What every store promises, held by one suite over all of them: the same calls, the same answers.
 
+#[path = "store/replays.rs"]
+mod replays;
 #[path = "common/services.rs"]
 mod services;
+
+use replays::*;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -134,6 +138,10 @@ promises! {
     old_ids_are_forgotten_and_young_ones_kept
     columns_are_described
     writers_wait_for_each_other_and_none_is_lost
+    dead_rows_are_found_by_what_they_are
+    a_request_asks_once_in_order_and_not_for_what_holds_its_key
+    a_rate_spreads_a_request_over_time
+    a_replayed_row_goes_once_and_only_with_its_transaction
 }
 
 fn place(partition: i32) -> Place {
@@ -344,6 +352,8 @@ fn dead(id: &str, partition: i32) -> DeadRow {
         value: Some(vec![0, 255, b'{']),
         headers: None,
         attempts: 1,
+        record_ms: 1_760_000_000_123,
+        holds_key: false,
     }
 }
 

@@ -66,6 +66,8 @@ pub(super) struct Task<T> {
     pub(super) marking: Option<tokio::task::JoinHandle<()>>,
     /// What it is held for, so that it is said once.
     pub(super) held_for: Option<String>,
+    /// Whether it replayed dead rows last: then records that are there come first.
+    pub(super) replayed_last: bool,
 }
 
 pub(super) fn backoff() -> ExponentialBackoff {
@@ -117,7 +119,7 @@ impl<T: Payload> Task<T> {
     async fn step(&mut self, held: &mut Held, fetching: &mut Fetching) -> Result<(), Halt> {
         let begun = Instant::now();
         self.progress.enter(Phase::Polling);
-        let fetched = self.fetch(fetching).await?;
+        let fetched = self.fetch_or_replay(fetching, held).await?;
         self.shared.metrics.spent(metrics::Phase::Poll, begun.elapsed());
         match fetched {
             Fetched::Records(records) => self.handle(records, held).await,
@@ -126,7 +128,7 @@ impl<T: Payload> Task<T> {
         }
     }
 
-    async fn fetch(&mut self, fetching: &mut Fetching) -> Result<Fetched, Halt> {
+    pub(super) async fn fetch(&self, fetching: &mut Fetching) -> Result<Fetched, Halt> {
         let config = &self.shared.config;
         let limits = Limits { records: self.batch_size.now(), bytes: config.batch_bytes, linger: config.batch_linger };
         tokio::select! {
@@ -146,7 +148,7 @@ impl<T: Payload> Task<T> {
             *fetching = Fetching::default();
             loop {
                 self.progress.enter(Phase::Polling);
-                match self.fetch(fetching).await? {
+                match self.fetch_or_replay(fetching, held).await? {
                     Fetched::End => self.caught_up()?,
                     Fetched::Error(error) => {
                         self.recover(&error, held).await?;

@@ -6,6 +6,7 @@ mod dead;
 mod describe;
 mod ledger;
 mod reach;
+mod replay;
 mod tx;
 
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ use crate::config;
 const CLIENT_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 5] = ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "message_stats"];
+const RELATIONS: [&str; 6] = ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "message_stats", "weir_seeks"];
 
 /// A PostgreSQL database.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ pub(super) mod codes;
 mod dead;
 mod describe;
 mod ledger;
+mod replay;
 mod rows;
 mod tx;
 
@@ -29,7 +30,7 @@ use crate::config;
 const TURN_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 5] = ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "message_stats"];
+const RELATIONS: [&str; 6] = ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "message_stats", "weir_seeks"];
 
 /// A SQLite database.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ mod services;
 
 mod audit;
 mod batches;
+mod dead;
 mod fence;
 mod first_start;
 mod lag;
