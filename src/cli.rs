@@ -9,6 +9,7 @@ mod demo;
 mod migrate;
 mod publish;
 mod run;
+mod seek;
 mod shown;
 mod verify;
 
@@ -71,6 +72,7 @@ enum Command {
     Publish(publish::Args),
     /// Runs pools until it is told to stop
     Run(run::Args),
+    Seek(seek::Args),
     Verify(verify::Args),
 }
 
@@ -124,6 +126,7 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Migrate(args) => migrate::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,
             Command::Run(args) => run::run(args, config).await,
+            Command::Seek(args) => seek::run(args, config).await,
             Command::Verify(args) => verify::run(args, config).await,
         }
     })

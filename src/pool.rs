@@ -13,6 +13,7 @@ mod partition;
 mod progress;
 mod rejects;
 mod replay;
+pub mod seek;
 mod settle;
 mod takeover;
 mod tasks;

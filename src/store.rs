@@ -12,6 +12,7 @@ mod migrations;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod scratch;
+mod seek;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod table;
@@ -22,6 +23,7 @@ pub(crate) use fault::message as message_of;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
 pub use scratch::Scratch;
+pub use seek::{Move, Seeks};
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
 pub use table::{Column, ColumnData, ColumnType, IdKey, KeyType, OnDuplicate, Table};
@@ -256,7 +258,7 @@ pub fn open(store: &config::Store) -> Result<Arc<dyn Store>> {
 
 /// A database that pools can leave their effects in.
 #[async_trait]
-pub trait Store: DeadRows + 'static {
+pub trait Store: DeadRows + Seeks + 'static {
     /// Brings the schema up to this release, all or nothing by step. Steps of a newer release are left alone.
     async fn migrate(&self) -> Result<()>;
 

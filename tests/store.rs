@@ -142,6 +142,7 @@ promises! {
     a_request_asks_once_in_order_and_not_for_what_holds_its_key
     a_rate_spreads_a_request_over_time
     a_replayed_row_goes_once_and_only_with_its_transaction
+    a_move_fences_the_owner_and_is_all_or_nothing
 }
 
 fn place(partition: i32) -> Place {

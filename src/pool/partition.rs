@@ -228,10 +228,14 @@ impl<T: Payload> Task<T> {
             }
             Ok((low, high)) => {
                 let offset = held.next_offset;
+                let (pool, origin) = (&self.shared.name, &held.place.origin);
                 self.hold(&format!(
-                    "the ledger stands at offset {offset}, and the log of {} has {low} to {high}: events are missing; \
-                     nothing is passed over. Restore the log, or set next_offset in weir_ledger once the loss is accepted",
-                    held.place.origin
+                    "the ledger stands at offset {offset}, and the log of {origin} has {low} to {high}: events are missing; \
+                     nothing is passed over. Restore the log, or accept the loss and go on with what there is: \
+                     `weir seek {pool} --topic {} --partition {} --to {}`",
+                    origin.topic,
+                    origin.partition,
+                    if offset < low { "beginning" } else { "end" },
                 ))
                 .await?;
             }

@@ -7,6 +7,7 @@ mod describe;
 mod ledger;
 mod reach;
 mod replay;
+mod seek;
 mod tx;
 
 use std::collections::HashMap;

@@ -12,6 +12,7 @@ mod describe;
 mod ledger;
 mod replay;
 mod rows;
+mod seek;
 mod tx;
 
 use std::collections::HashMap;

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 
 use super::counters::{Named, Recount, Wrong, named};
-use super::database::{Database, Ledger, Table};
+use super::database::{Database, Ledger, Skipped, Table};
 use super::events::{Digest, Event, KeyKind, Rules};
 use super::ids::{Found, Ids, Occurrence};
 use super::log::{Log, Place, Range};
@@ -33,8 +33,16 @@ struct Moment {
     next: Vec<i64>,
     /// The first offset that the pool is known to have handled.
     start: Vec<i64>,
+    /// What was passed over on purpose, by the index of the partition.
+    skipped: Vec<Vec<std::ops::Range<i64>>>,
     /// Whether the database may count events that Kafka has no more.
     has_older: bool,
+}
+
+impl Moment {
+    fn was_skipped(&self, place: Place) -> bool {
+        self.skipped[place.partition()].iter().any(|range| range.contains(&place.offset()))
+    }
 }
 
 /// An id that has neither effect nor dead row although a record of it was passed.
@@ -67,6 +75,7 @@ impl<'a> Audit<'a> {
         self.runtime.block_on(self.database.hold_still())?;
         let group = self.pool.group.as_deref().unwrap_or(self.name);
         let (ledger, topics) = self.runtime.block_on(self.database.ledger(group))?;
+        let skipped = self.runtime.block_on(self.database.skipped(group))?;
         let newer = self.read_on(&ledger);
         occurrences.extend(self.read(&newer)?);
         self.report.records = occurrences.len() as u64;
@@ -76,6 +85,7 @@ impl<'a> Audit<'a> {
         let moment = Moment {
             next: self.next_offsets(&ledger),
             start: self.starts(&ids),
+            skipped: self.skipped(skipped),
             has_older: self.log.partitions.iter().any(|partition| partition.low > 0)
                 || topics.iter().any(|topic| self.log.partitions.iter().all(|partition| partition.topic_id != *topic)),
         };
@@ -132,6 +142,11 @@ impl<'a> Audit<'a> {
     fn next_offsets(&self, ledger: &Ledger) -> Vec<i64> {
         let next = |partition: &super::log::Partition| ledger.get(&(partition.topic_id, partition.number)).copied();
         self.log.partitions.iter().map(|partition| next(partition).unwrap_or(0)).collect()
+    }
+
+    fn skipped(&self, mut skipped: Skipped) -> Vec<Vec<std::ops::Range<i64>>> {
+        let of = |partition: &super::log::Partition| skipped.remove(&(partition.topic_id, partition.number));
+        self.log.partitions.iter().map(of).map(Option::unwrap_or_default).collect()
     }
 
     /// Notes where the database has the ids, and returns the digests of all dead rows.
@@ -193,12 +208,14 @@ impl<'a> Audit<'a> {
                 continue;
             }
             let passed = occurrences.iter().filter(|o| o.place.offset() < moment.next[o.place.partition()]);
-            let mut handled = passed.clone().filter(|o| o.place.offset() >= moment.start[o.place.partition()]);
+            let begun = passed.clone().filter(|o| o.place.offset() >= moment.start[o.place.partition()]);
+            let mut handled = begun.clone().filter(|o| !moment.was_skipped(o.place));
             match handled.next() {
                 Some(occurrence) if occurrence.is_old && !found.has_effect() => {
                     report.forgotten += 1;
                 }
                 Some(occurrence) => suspects.push(Suspect { id: occurrence.id, place: occurrence.place }),
+                None if begun.count() > 0 => report.skipped += 1,
                 None if passed.count() > 0 => report.before_start += 1,
                 None => report.pending += 1,
             }

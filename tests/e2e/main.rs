@@ -18,6 +18,7 @@ mod mapping;
 mod outages;
 mod promises;
 mod restore;
+mod seek;
 mod sqlite;
 mod starts;
 mod stop;

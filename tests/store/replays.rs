@@ -1,9 +1,9 @@
-//! Dead rows that are looked at, asked for and replayed.
+//! Dead rows that are looked at, asked for and replayed; deliberate moves.
 
 use uuid::Uuid;
-use weir::store::{Asked, DeadFilter, DeadRow, KeptDead, Reason, Rejected};
+use weir::store::{Asked, DeadFilter, DeadRow, Held, KeptDead, Move, Reason, Rejected};
 
-use super::{World, begin, dead};
+use super::{World, begin, dead, passed, place};
 
 fn all(pool: &str) -> DeadFilter {
     DeadFilter { pool: pool.to_owned(), limit: 100, ..DeadFilter::default() }
@@ -139,4 +139,30 @@ pub(super) async fn a_replayed_row_goes_once_and_only_with_its_transaction(world
     assert!(tx.rebury("p", &rows[0], &again("named")).await.unwrap());
     tx.commit().await.unwrap();
     assert_eq!(ids(&store.dead_rows(&all("p")).await.unwrap()), ["named"]);
+}
+
+pub(super) async fn a_move_fences_the_owner_and_is_all_or_nothing(world: World) {
+    let store = &world.store;
+    let (held, other) = (world.claimed(&place(0)).await, world.claimed(&place(1)).await);
+    let mut tx = begin(&world).await;
+    assert!(passed(tx.fence(&held, 9, "p").await.unwrap()));
+    tx.commit().await.unwrap();
+    let to = |partition, to| Move { place: place(partition), to };
+    assert_eq!(store.seek(&[to(0, 3), to(7, 3)], "me").await.unwrap(), None, "a row is not there");
+    assert_eq!(store.ledger(&place(0)).await.unwrap().unwrap().next_offset, 9);
+    assert_eq!(world.number("SELECT count(*) FROM weir_seeks").await, 0);
+
+    assert_eq!(store.seek(&[to(0, 3), to(1, 0)], "me").await.unwrap(), Some(vec![9, 0]));
+    let row = store.ledger(&place(0)).await.unwrap().unwrap();
+    assert_eq!((row.next_offset, row.epoch), (3, 2));
+    assert!(row.owner.is_some_and(|owner| owner != held.token));
+    let mut tx = begin(&world).await;
+    for held in [Held { next_offset: 9, ..held.clone() }, Held { next_offset: 3, ..held }, other] {
+        assert!(!passed(tx.fence(&held, 10, "p").await.unwrap()), "the owner of before still writes");
+    }
+    tx.rollback().await.unwrap();
+    let found = world
+        .number("SELECT count(*) FROM weir_seeks WHERE group_name = 'g' AND from_offset = 9 AND to_offset = 3 AND moved_by = 'me'")
+        .await;
+    assert_eq!(found, 1);
 }
