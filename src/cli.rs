@@ -12,6 +12,7 @@ mod run;
 mod seek;
 mod shown;
 mod verify;
+mod why;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write as _};
@@ -74,6 +75,7 @@ enum Command {
     Run(run::Args),
     Seek(seek::Args),
     Verify(verify::Args),
+    Why(why::Args),
 }
 
 /// A command that was asked for what does not exist: the message says what does.
@@ -128,6 +130,7 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Run(args) => run::run(args, config).await,
             Command::Seek(args) => seek::run(args, config).await,
             Command::Verify(args) => verify::run(args, config).await,
+            Command::Why(args) => why::run(args, config).await,
         }
     })
 }

@@ -16,7 +16,7 @@ mod watermarks;
 
 use commit::{Committer, Committing};
 pub(crate) use context::Context;
-pub(crate) use log::{LogError, LogReader, PartitionLog};
+pub(crate) use log::{LogError, LogReader, PartitionLog, Span};
 pub(crate) use native::cached_watermarks;
 pub use native::{TopicIdError, topic_id};
 pub(crate) use queue::{Fetched, Fetching, Limits, Queue};

@@ -8,6 +8,7 @@
 mod connection;
 mod dead;
 mod fault;
+mod find;
 mod migrations;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -20,6 +21,7 @@ mod wait;
 
 pub use dead::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, ReplayTx, RequestStanding};
 pub(crate) use fault::message as message_of;
+pub use find::Finds;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
 pub use scratch::Scratch;
@@ -258,7 +260,7 @@ pub fn open(store: &config::Store) -> Result<Arc<dyn Store>> {
 
 /// A database that pools can leave their effects in.
 #[async_trait]
-pub trait Store: DeadRows + Seeks + 'static {
+pub trait Store: DeadRows + Seeks + Finds + 'static {
     /// Brings the schema up to this release, all or nothing by step. Steps of a newer release are left alone.
     async fn migrate(&self) -> Result<()>;
 

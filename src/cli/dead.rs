@@ -76,7 +76,7 @@ impl Select {
 }
 
 /// A row for programs, without its value and headers.
-fn as_json(row: &KeptDead) -> Value {
+pub(super) fn as_json(row: &KeptDead) -> Value {
     let mut object = json!({
         "id": row.event_id,
         "type": row.kind,

@@ -1,14 +1,15 @@
 //! Looking at topics from outside any group: their partitions, where their logs begin and end, where a time lies.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{Message as _, Offset, TopicPartitionList};
 use uuid::Uuid;
 
 use super::{REQUEST_TIMEOUT, TopicIdError, topic_id};
 use crate::config;
+use crate::event::{Record, RecordBuffer};
 use crate::kafka::{Listener, Probe, Unanswered};
 
 /// Why a topic cannot be looked at.
@@ -93,5 +94,62 @@ impl LogReader {
             _ => log.high,
         };
         Ok(logs.iter().map(offset).collect())
+    }
+}
+
+/// What of a partition is to be read: from an offset to before another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) partition: i32,
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+}
+
+/// How long Kafka may send nothing before reading is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+impl LogReader {
+    /// Shows the records of one topic's spans, one span a partition at most, until one is answered with `false`.
+    pub(crate) fn read(
+        &self,
+        topic: &str,
+        spans: &[Span],
+        mut each: impl FnMut(i32, Record) -> bool,
+    ) -> Result<(), LogError> {
+        let failed = |error| LogError::Kafka { action: format!("read topic {topic}"), error };
+        let mut open: Vec<Span> = spans.iter().copied().filter(|span| span.from < span.to).collect();
+        let mut assignment = TopicPartitionList::new();
+        for span in &open {
+            assignment.add_partition_offset(topic, span.partition, Offset::Offset(span.from)).map_err(failed)?;
+        }
+        self.consumer.assign(&assignment).map_err(failed)?;
+        let mut heard = Instant::now();
+        while !open.is_empty() {
+            let ended = match self.consumer.poll(Duration::from_millis(200)) {
+                None if heard.elapsed() > SILENCE_MAX => return Err(failed(KafkaError::Canceled)),
+                // librdkafka tries its brokers for ever; silence has its own limit.
+                None | Some(Err(KafkaError::Global(_))) => continue,
+                Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
+                Some(Err(error)) if heard.elapsed() > SILENCE_MAX => return Err(failed(error)),
+                Some(Err(_)) => continue,
+                Some(Ok(message)) => {
+                    let (partition, offset) = (message.partition(), message.offset());
+                    let Some(span) = open.iter().find(|span| span.partition == partition) else { continue };
+                    let is_last = offset + 1 >= span.to;
+                    if offset < span.to {
+                        let mut buffer = RecordBuffer::default();
+                        buffer.push(&message);
+                        let mut records = buffer.finish().into_iter();
+                        if records.any(|record| !each(partition, record)) {
+                            break;
+                        }
+                    }
+                    is_last.then_some(partition)
+                }
+            };
+            heard = Instant::now();
+            open.retain(|span| Some(span.partition) != ended);
+        }
+        self.consumer.unassign().map_err(failed)
     }
 }

@@ -4,6 +4,7 @@
 pub(super) mod codes;
 mod dead;
 mod describe;
+mod find;
 mod ledger;
 mod reach;
 mod replay;

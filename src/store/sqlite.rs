@@ -9,6 +9,7 @@
 pub(super) mod codes;
 mod dead;
 mod describe;
+mod find;
 mod ledger;
 mod replay;
 mod rows;

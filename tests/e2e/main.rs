@@ -22,6 +22,7 @@ mod seek;
 mod sqlite;
 mod starts;
 mod stop;
+mod why;
 mod worker;
 mod world;
 mod zombie;
