@@ -3,13 +3,17 @@
 //! Exit codes: 0 on success, 1 on failure, 2 on bad usage or configuration.
 
 mod check;
+mod dead;
 #[cfg(feature = "demo")]
 mod demo;
 mod migrate;
 mod publish;
 mod retire;
 mod run;
+mod seek;
+mod shown;
 mod verify;
+mod why;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write as _};
@@ -62,6 +66,7 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Check(check::Args),
+    Dead(dead::Args),
     #[cfg(feature = "demo")]
     Demo(demo::Args),
     /// Brings the database's schema up to this release
@@ -70,7 +75,9 @@ enum Command {
     Retire(retire::Args),
     /// Runs pools until it is told to stop
     Run(run::Args),
+    Seek(seek::Args),
     Verify(verify::Args),
+    Why(why::Args),
 }
 
 /// A command that was asked for what does not exist: the message says what does.
@@ -119,11 +126,14 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             #[cfg(feature = "demo")]
             Command::Demo(_) => unreachable!("it has run"),
             Command::Check(args) => check::run(&args, &config),
+            Command::Dead(args) => dead::run(args, config).await,
             Command::Migrate(args) => migrate::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,
             Command::Retire(args) => retire::run(args, config).await,
             Command::Run(args) => run::run(args, config).await,
+            Command::Seek(args) => seek::run(args, config).await,
             Command::Verify(args) => verify::run(args, config).await,
+            Command::Why(args) => why::run(args, config).await,
         }
     })
 }
@@ -201,6 +211,26 @@ fn pool_names(only: &[String], config: &Config) -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(names)
+}
+
+/// The pool to work on: the one that is named, or the only one there is.
+fn one_pool(name: Option<&str>, config: &Config) -> anyhow::Result<String> {
+    let named: Vec<String> = name.map(str::to_owned).into_iter().collect();
+    match <[String; 1]>::try_from(pool_names(&named, config)?) {
+        Ok([pool]) => Ok(pool),
+        Err(pools) => Err(Usage(format!("there are several pools: name one of {}", pools.join(", "))).into()),
+    }
+}
+
+/// The database of the pools, once it answers and has weir's tables.
+async fn open_store(config: &Config) -> anyhow::Result<std::sync::Arc<dyn store::Store>> {
+    let Some(settings) = config.store.as_ref() else {
+        return Err(Usage("`store.url` is not set: say which database the pools write to".to_owned()).into());
+    };
+    let store = store::open(settings)?;
+    store::await_answer(&*store, config.startup_timeout).await?;
+    store.check().await?;
+    Ok(store)
 }
 
 /// Cancelled by the first SIGINT or SIGTERM; a second one ends the process at once, after what must be done even then.

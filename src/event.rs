@@ -8,8 +8,8 @@ mod document;
 mod record;
 
 pub use document::{Document, Fields, FieldsError, Slot, Value};
-pub(crate) use record::headers_as_json;
 pub use record::{Header, Record, RecordBuffer};
+pub(crate) use record::{headers_as_json, headers_from_json};
 
 use std::borrow::Cow;
 use std::fmt;

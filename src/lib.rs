@@ -16,6 +16,7 @@
 //! | [`store`] | the database contract: ledger, effects, dead rows |
 //! | [`dead_letter`] | the mirror of dead rows in Kafka |
 //! | [`verify`] | the auditor: Kafka against the database |
+//! | [`why`] | one event's story |
 //! | [`kafka`] | whether a cluster answers, and why not |
 //! | [`config`] | load, validate, redact |
 //! | [`metrics`] | every metric's name, labels and help |
@@ -46,3 +47,4 @@ pub mod source;
 pub mod store;
 pub mod telemetry;
 pub mod verify;
+pub mod why;

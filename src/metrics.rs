@@ -67,6 +67,7 @@ struct Families {
     processed_set_lookups: IntCounterVec,
     dead_events: IntCounterVec,
     dead_unpublished: IntGaugeVec,
+    dead_replayed: IntCounterVec,
     retries: IntCounterVec,
     batch_limit: IntGaugeVec,
     holds: IntGaugeVec,
@@ -161,6 +162,12 @@ impl Families {
                 "weir_dead_unpublished",
                 "Dead rows not yet mirrored to the dead-letter topic.",
                 &["pool"],
+            ),
+            dead_replayed: counters(
+                r,
+                "weir_dead_replayed_total",
+                "Dead rows replayed, by outcome: applied, settled (gone without an effect, its id was live) or rejected.",
+                &["pool", "outcome"],
             ),
             retries: counters(
                 r,
@@ -290,6 +297,7 @@ mod tests {
             "weir_processed_set_lookups_total",
             "weir_dead_events_total",
             "weir_dead_unpublished",
+            "weir_dead_replayed_total",
             "weir_retries_total",
             "weir_batch_limit_events",
             "weir_holds",

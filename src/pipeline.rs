@@ -7,9 +7,11 @@
 mod batch;
 mod bisect;
 mod prepare;
+mod replay;
 mod settle;
 
 pub(crate) use batch::{Batch, Counts, Decoding};
+pub(crate) use replay::Replayed;
 pub(crate) use settle::{Attempt, Failure};
 
 use std::sync::Arc;

@@ -12,6 +12,8 @@ mod gate;
 mod partition;
 mod progress;
 mod rejects;
+mod replay;
+pub mod seek;
 mod settle;
 #[cfg(test)]
 mod simulation;
@@ -165,12 +167,14 @@ impl<T: Payload> Pool<T> {
             background.clone(),
         ));
         let forgetting = tokio::spawn(forget::run(Arc::clone(&shared), background.clone()));
+        let replaying = tokio::spawn(replay::watch(Arc::clone(&shared), tasks.standings(), background.clone()));
         let done = drive(&mut source, &mut tasks, &health, &shutdown, stall_after).await;
         shared.source.close();
         let overran = leave(&mut source, &mut tasks).await;
         background.cancel();
         letters.await.ok();
         forgetting.await.ok();
+        replaying.await.ok();
         appearing.await.ok();
         drop((tasks, shared));
         close(source).await;
@@ -383,6 +387,10 @@ impl<T: Payload> Shared<T> {
         self.metrics.tombstones(batch.tombstones);
         #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
         self.metrics.settled_after(batch.timestamps_ms().map(|at| (now_ms - at).max(0) as f64 / 1_000.0));
+        self.note_outcomes(counts);
+    }
+
+    fn note_outcomes(&self, counts: &Counts) {
         for (at, metrics) in self.pipeline_metrics.iter().enumerate() {
             let of = |counts: &[u64]| counts.get(at).copied().unwrap_or(0);
             metrics.applied.inc_by(of(&counts.applied));

@@ -10,6 +10,7 @@
 mod client;
 mod commit;
 mod context;
+mod log;
 mod native;
 mod queue;
 mod watermarks;
@@ -17,6 +18,7 @@ mod watermarks;
 pub(crate) use client::Client;
 use commit::{Committer, Committing};
 use context::Context;
+pub(crate) use log::{LogError, LogReader, PartitionLog, Span};
 pub use native::{TopicIdError, topic_id};
 pub(crate) use queue::{Fetched, Fetching, Limits, Queue};
 pub use watermarks::Watermarks;

@@ -7,21 +7,27 @@
 
 mod claim;
 mod connection;
+mod dead;
 mod fault;
+mod find;
 mod migrations;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod scratch;
+mod seek;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod table;
 mod wait;
 
 pub use claim::{Claim, Claimant};
+pub use dead::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, ReplayTx, RequestStanding};
 pub(crate) use fault::message as message_of;
+pub use find::Finds;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
 pub use scratch::Scratch;
+pub use seek::{Move, Seeks};
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
 pub use table::{Column, ColumnData, ColumnType, IdKey, KeyType, OnDuplicate, Table};
@@ -145,6 +151,8 @@ pub enum Reason {
     TooLarge,
     /// A handler turned it down, or panicked on it.
     Handler,
+    /// An earlier event of its key was rejected, and it waits behind that one.
+    Parked,
 }
 
 impl Reason {
@@ -156,6 +164,7 @@ impl Reason {
             Self::WhenError => "when_error",
             Self::TooLarge => "too_large",
             Self::Handler => "handler",
+            Self::Parked => "parked",
         }
     }
 }
@@ -177,6 +186,8 @@ pub struct DeadRow {
     pub origin: Arc<Origin>,
     /// At which offset.
     pub offset: i64,
+    /// The record's own time stamp, in milliseconds since 1970.
+    pub record_ms: i64,
     /// The record's key.
     pub key: Option<Vec<u8>>,
     /// The record's value.
@@ -185,6 +196,8 @@ pub struct DeadRow {
     pub headers: Option<Vec<u8>>,
     /// How often it was tried.
     pub attempts: i32,
+    /// Whether later events of its key wait behind it.
+    pub holds_key: bool,
 }
 
 /// A dead row that the dead-letter topic does not have yet.
@@ -261,7 +274,7 @@ pub(crate) fn url_of_any(store: &config::Store) -> Result<String> {
 
 /// A database that pools can leave their effects in.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: DeadRows + Seeks + Finds + 'static {
     /// Brings the schema up to this release, all or nothing by step. Steps of a newer release are left alone.
     async fn migrate(&self) -> Result<()>;
 
@@ -321,7 +334,7 @@ pub trait Store: Send + Sync + 'static {
 
 /// The one transaction of a batch. Dropped without [`commit`](Tx::commit), it leaves nothing.
 #[async_trait]
-pub trait Tx: Send {
+pub trait Tx: ReplayTx {
     /// Moves the ledger from the held offset to `next`, if the token still owns it.
     async fn fence(&mut self, held: &Held, next: i64, pool: &str) -> Result<Fence>;
 

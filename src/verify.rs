@@ -187,6 +187,8 @@ pub struct PoolReport {
     pub pending: u64,
     /// Ids from before the place where the pool started.
     pub before_start: u64,
+    /// Ids that `weir seek` passed over on purpose.
+    pub skipped: u64,
     /// Ids older than the pool remembers (`seen_horizon`), of which nothing can be said.
     pub forgotten: u64,
     /// Ids whose records disagree in what they add to counters.

@@ -1,7 +1,11 @@
 //! What every store promises, held by one suite over all of them: the same calls, the same answers.
 
+#[path = "store/replays.rs"]
+mod replays;
 #[path = "common/services.rs"]
 mod services;
+
+use replays::*;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -149,6 +153,11 @@ promises! {
     writers_wait_for_each_other_and_none_is_lost
     a_statement_that_takes_too_long_asks_for_less
     who_waits_too_long_for_its_turn_is_told_to_try_again
+    dead_rows_are_found_by_what_they_are
+    a_request_asks_once_in_order_and_not_for_what_holds_its_key
+    a_rate_spreads_a_request_over_time
+    a_replayed_row_goes_once_and_only_with_its_transaction
+    a_move_fences_the_owner_and_is_all_or_nothing
 }
 
 fn place(partition: i32) -> Place {
@@ -430,6 +439,8 @@ fn dead(id: &str, partition: i32) -> DeadRow {
         value: Some(vec![0, 255, b'{']),
         headers: None,
         attempts: 1,
+        record_ms: 1_760_000_000_123,
+        holds_key: false,
     }
 }
 

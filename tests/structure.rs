@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 9] = [
     &["cli"],
     &["demo"],
     &["pool"],
-    &["dead_letter", "verify"],
+    &["dead_letter", "verify", "why"],
     &["pipeline", "source"],
     &["handler"],
     &["once", "store"],

@@ -81,6 +81,7 @@ fn findings(text: &mut String, name: &str, pool: &PoolReport) {
     }
     let remarks = [
         (pool.before_start, "ids are from before the pool's start"),
+        (pool.skipped, "ids were skipped on purpose, by `weir seek`"),
         (pool.forgotten, "ids are older than the pool's seen_horizon: nothing can be said of them"),
         (pool.ambiguous, "ids have records that disagree in what they add to counters"),
     ];

@@ -1,8 +1,10 @@
 //! A record copied out of librdkafka's memory. One allocation holds all records of a batch.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One header of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,12 +51,13 @@ impl Record {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct KeptHeader<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    value: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     hex: Option<String>,
 }
 
@@ -69,14 +72,31 @@ pub(crate) fn headers_as_json(headers: &[Header]) -> Option<Vec<u8>> {
             let name = std::str::from_utf8(&header.name).unwrap_or_default();
             let text = header.value.as_deref().map(std::str::from_utf8);
             let (value, hex) = match (text, header.value.as_deref()) {
-                (Some(Ok(text)), _) => (Some(text), None),
+                (Some(Ok(text)), _) => (Some(Cow::Borrowed(text)), None),
                 (_, Some(bytes)) => (None, Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())),
                 (_, None) => (None, None),
             };
-            KeptHeader { name, value, hex }
+            KeptHeader { name: Cow::Borrowed(name), value, hex }
         })
         .collect();
     serde_json::to_vec(&kept).ok()
+}
+
+/// The headers that [`headers_as_json`] kept. What it did not write is no header.
+pub(crate) fn headers_from_json(json: &[u8]) -> Vec<Header> {
+    let kept: Vec<KeptHeader<'_>> = serde_json::from_slice(json).unwrap_or_default();
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    kept.into_iter()
+        .map(|header| Header {
+            name: bytes(&header.name),
+            value: header.value.as_deref().map(bytes).or_else(|| header.hex.as_deref().and_then(from_hex)),
+        })
+        .collect()
+}
+
+fn from_hex(hex: &str) -> Option<Bytes> {
+    let pairs = hex.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 /// Collects borrowed messages into one buffer, then cuts it into records.

@@ -8,7 +8,7 @@ use prometheus::{Counter, Histogram, IntCounter, IntGauge};
 use super::Families;
 
 /// The reasons of dead rows, as the database's check on `weir_dead.reason` has them.
-pub const DEAD_REASONS: [&str; 5] = ["malformed", "refused", "when_error", "too_large", "handler"];
+pub const DEAD_REASONS: [&str; 6] = ["malformed", "refused", "when_error", "too_large", "handler", "parked"];
 
 /// What a partition task spends its time on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,7 @@ struct Series {
     lookups: Lookups,
     dead: [IntCounter; DEAD_REASONS.len()],
     dead_unpublished: IntGauge,
+    replayed: Replayed,
     batch_limit: IntGauge,
     holds: IntGauge,
     fences: IntCounter,
@@ -80,10 +81,22 @@ pub struct Lookups {
     pub unverified: IntCounter,
 }
 
+/// What became of replayed dead rows.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    /// Their effects are there.
+    pub applied: IntCounter,
+    /// They are gone without an effect.
+    pub settled: IntCounter,
+    /// They were rejected again.
+    pub rejected: IntCounter,
+}
+
 impl PoolMetrics {
     pub(super) fn new(families: Arc<Families>, pool: &str) -> Self {
         let f = &families;
         let by_pool = [pool];
+        let replayed = |outcome| f.dead_replayed.with_label_values(&[pool, outcome]);
         let lookup = |result| f.processed_set_lookups.with_label_values(&[pool, result]);
         let series = Series {
             batch_events: f.batch_events.with_label_values(&by_pool),
@@ -98,6 +111,11 @@ impl PoolMetrics {
             },
             dead: DEAD_REASONS.map(|reason| f.dead_events.with_label_values(&[pool, reason])),
             dead_unpublished: f.dead_unpublished.with_label_values(&by_pool),
+            replayed: Replayed {
+                applied: replayed("applied"),
+                settled: replayed("settled"),
+                rejected: replayed("rejected"),
+            },
             batch_limit: f.batch_limit.with_label_values(&by_pool),
             holds: f.holds.with_label_values(&by_pool),
             fences: f.fences.with_label_values(&by_pool),
@@ -178,6 +196,12 @@ impl PoolMetrics {
     /// Dead rows that still wait for their letter in Kafka.
     pub fn set_dead_unpublished(&self, rows: i64) {
         self.0.dead_unpublished.set(rows);
+    }
+
+    /// What became of replayed dead rows.
+    #[must_use]
+    pub fn replayed(&self) -> &Replayed {
+        &self.0.replayed
     }
 
     /// Something is tried again. The reason is a fixed word, such as `store_away`: never an error's text.

@@ -258,6 +258,8 @@ impl<T: Payload> Batch<T> {
             value: record.value.as_deref().map(<[u8]>::to_vec),
             headers: crate::event::headers_as_json(&record.headers),
             attempts: self.attempts.max(1),
+            record_ms: record.timestamp_ms,
+            holds_key: false,
         }
     }
 }

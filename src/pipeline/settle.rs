@@ -13,7 +13,7 @@ use crate::handler::{Applied, ErasedWork};
 use crate::store::{self, Fault, Fence, Held, Reason, Tx};
 
 /// Events by type and id; see [`Batch::identity`].
-type Identities = HashSet<(String, String)>;
+pub(super) type Identities = HashSet<(String, String)>;
 
 /// How an attempt ended that met no error.
 #[derive(Debug, PartialEq, Eq)]
@@ -175,7 +175,7 @@ impl<T: Payload> Pipelines<T> {
     }
 
     /// Rejected events that are live already: a bad copy of a good event is a duplicate.
-    async fn live_among_dead(&self, tx: &mut dyn Tx, plan: &Plan) -> Result<Identities, store::Error> {
+    pub(super) async fn live_among_dead(&self, tx: &mut dyn Tx, plan: &Plan) -> Result<Identities, store::Error> {
         if plan.dead.is_empty() {
             return Ok(Identities::new());
         }
@@ -194,7 +194,7 @@ impl<T: Payload> Pipelines<T> {
         }
     }
 
-    fn counts(&self, batch: &Batch<T>, fresh: &[usize], reasons: Vec<Reason>) -> Counts {
+    pub(super) fn counts(&self, batch: &Batch<T>, fresh: &[usize], reasons: Vec<Reason>) -> Counts {
         let mut is_fresh = vec![false; batch.entries.len()];
         for at in fresh {
             is_fresh[*at] = true;

@@ -66,6 +66,8 @@ pub(super) struct Task<T> {
     pub(super) marking: Option<tokio::task::JoinHandle<()>>,
     /// What it is held for, so that it is said once.
     pub(super) held_for: Option<String>,
+    /// Whether it replayed dead rows last: then records that are there come first.
+    pub(super) replayed_last: bool,
 }
 
 pub(super) fn backoff() -> ExponentialBackoff {
@@ -120,7 +122,7 @@ impl<T: Payload> Task<T> {
     async fn step(&mut self, held: &mut Held, fetching: &mut Fetching) -> Result<(), Halt> {
         let begun = Instant::now();
         self.progress.enter(Phase::Polling);
-        let fetched = self.fetch(fetching).await?;
+        let fetched = self.fetch_or_replay(fetching, held).await?;
         self.shared.metrics.spent(metrics::Phase::Poll, begun.elapsed());
         match fetched {
             Fetched::Records(records) => self.handle(records, held).await,
@@ -129,7 +131,7 @@ impl<T: Payload> Task<T> {
         }
     }
 
-    async fn fetch(&mut self, fetching: &mut Fetching) -> Result<Fetched, Halt> {
+    pub(super) async fn fetch(&self, fetching: &mut Fetching) -> Result<Fetched, Halt> {
         let config = &self.shared.config;
         let limits = Limits { records: self.batch_size.now(), bytes: config.batch_bytes, linger: config.batch_linger };
         tokio::select! {
@@ -149,7 +151,7 @@ impl<T: Payload> Task<T> {
             *fetching = Fetching::default();
             loop {
                 self.progress.enter(Phase::Polling);
-                match self.fetch(fetching).await? {
+                match self.fetch_or_replay(fetching, held).await? {
                     Fetched::End => self.caught_up()?,
                     Fetched::Error(error) => {
                         self.recover(&error, held).await?;
@@ -224,10 +226,14 @@ impl<T: Payload> Task<T> {
             }
             Ok((low, high)) => {
                 let offset = held.next_offset;
+                let (pool, origin) = (&self.shared.name, &held.place.origin);
                 self.hold(&format!(
-                    "the ledger stands at offset {offset}, and the log of {} has {low} to {high}: events are missing; \
-                     nothing is passed over. Restore the log, or set next_offset in weir_ledger once the loss is accepted",
-                    held.place.origin
+                    "the ledger stands at offset {offset}, and the log of {origin} has {low} to {high}: events are missing; \
+                     nothing is passed over. Restore the log, or accept the loss and go on with what there is: \
+                     `weir seek {pool} --topic {} --partition {} --to {}`",
+                    origin.topic,
+                    origin.partition,
+                    if offset < low { "beginning" } else { "end" },
                 ))
                 .await?;
             }

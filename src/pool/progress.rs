@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::store::Held;
@@ -109,11 +110,15 @@ pub(super) struct Standing {
 
 /// Shared between a task and its pool.
 #[derive(Debug)]
-pub(super) struct Progress(Mutex<Standing>);
+pub(super) struct Progress {
+    standing: Mutex<Standing>,
+    /// Told when dead rows of the partition are to be replayed.
+    pub(super) replay: Notify,
+}
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Standing {
+        let standing = Mutex::new(Standing {
             phase: Phase::TakingOver,
             moved_at: Instant::now(),
             owned: None,
@@ -123,11 +128,12 @@ impl Progress {
             oldest_in_hand_ms: None,
             batch_events_max: 0,
             nudges: 0,
-        }))
+        });
+        Self { standing, replay: Notify::new() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Standing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn enter(&self, phase: Phase) {

@@ -7,6 +7,7 @@
 
 mod group;
 mod memory;
+mod unasked;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

@@ -87,7 +87,7 @@ impl<T: Payload> Task<T> {
     }
 
     /// The value of a store operation; on an error waits as its fault asks, and then there is none.
-    async fn unless_failed<V>(&mut self, result: crate::store::Result<V>) -> Result<Option<V>, Halt> {
+    pub(super) async fn unless_failed<V>(&mut self, result: crate::store::Result<V>) -> Result<Option<V>, Halt> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(error) => {

@@ -60,6 +60,10 @@ impl<T: Payload> Tasks<T> {
         self.running.len()
     }
 
+    pub(super) fn standings(&self) -> Standings {
+        self.standings.clone()
+    }
+
     /// Whose dead rows this process mirrors.
     pub(super) fn owned(&self) -> Owned {
         let standings = self.standings.clone();
@@ -99,6 +103,7 @@ impl<T: Payload> Tasks<T> {
                 backoff: backoff(),
                 marking: None,
                 held_for: None,
+                replayed_last: false,
             };
             let (failures, of) = (self.failures.clone(), name.clone());
             let done = tokio::spawn(async move {

@@ -14,6 +14,7 @@ type Step = (&'static str, &'static str);
 pub(super) const POSTGRES: &[Step] = &[
     ("0001_core", include_str!("../../migrations/postgres/0001_core.sql")),
     ("0002_messages", include_str!("../../migrations/postgres/0002_messages.sql")),
+    ("0003_dead", include_str!("../../migrations/postgres/0003_dead.sql")),
     ("0004_pipelines", include_str!("../../migrations/postgres/0004_pipelines.sql")),
 ];
 
@@ -21,6 +22,7 @@ pub(super) const POSTGRES: &[Step] = &[
 pub(super) const SQLITE: &[Step] = &[
     ("0001_core", include_str!("../../migrations/sqlite/0001_core.sql")),
     ("0002_messages", include_str!("../../migrations/sqlite/0002_messages.sql")),
+    ("0003_dead", include_str!("../../migrations/sqlite/0003_dead.sql")),
     ("0004_pipelines", include_str!("../../migrations/sqlite/0004_pipelines.sql")),
 ];
 
@@ -72,5 +74,27 @@ mod tests {
             assert_eq!(steps.iter().map(|(name, _)| *name).collect::<Vec<_>>(), files(database), "{database}");
             assert!(steps.iter().map(migration).is_sorted_by_key(|step| step.version));
         }
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn dead_rows_of_the_previous_release_are_kept_and_it_can_write_on() {
+        use sqlx::{Connection as _, Row as _};
+        let mut db = sqlx::SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        run(&SQLITE[..2], &mut db).await.unwrap();
+        let insert = "INSERT INTO weir_dead (pool, type, event_id, pipeline, reason, message, topic, topic_id, partition,
+            \"offset\", key, value, headers, attempts, created_at) VALUES ('p', '', $1, 'x', 'refused', 'm', 't', 'i', 1, 2,
+            x'00ff', x'7b', NULL, 3, 99)";
+        sqlx::query(insert).bind("before").execute(&mut db).await.unwrap();
+        run(SQLITE, &mut db).await.unwrap();
+        sqlx::query(insert).bind("after").execute(&mut db).await.unwrap();
+        let rows = sqlx::query("SELECT * FROM weir_dead ORDER BY event_id DESC").fetch_all(&mut db).await.unwrap();
+        for (row, id) in rows.iter().zip(["before", "after"]) {
+            assert_eq!(row.get::<String, _>("event_id"), id);
+            assert_eq!((row.get::<Vec<u8>, _>("key"), row.get::<i64, _>("attempts")), (vec![0, 255], 3));
+            assert_eq!((row.get::<i64, _>("created_at"), row.get::<bool, _>("holds_key")), (99, false));
+            assert_eq!(row.get::<Option<i64>, _>("replay_at"), None);
+        }
+        assert_eq!(rows.len(), 2);
     }
 }

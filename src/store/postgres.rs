@@ -4,9 +4,12 @@
 pub(super) mod codes;
 mod dead;
 mod describe;
+mod find;
 mod ledger;
 mod pipelines;
 mod reach;
+mod replay;
+mod seek;
 mod tx;
 
 use std::collections::HashMap;
@@ -30,8 +33,8 @@ use crate::config;
 const CLIENT_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 6] =
-    ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "weir_pipelines", "message_stats"];
+const RELATIONS: [&str; 7] =
+    ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "weir_pipelines", "weir_seeks", "message_stats"];
 
 /// A PostgreSQL database.
 #[derive(Debug, Clone)]

@@ -11,10 +11,13 @@ pub(super) mod codes;
 mod dead;
 mod describe;
 mod file;
+mod find;
 mod ledger;
 mod migrate;
 mod pipelines;
+mod replay;
 mod rows;
+mod seek;
 mod tx;
 
 use std::collections::HashMap;
@@ -36,8 +39,8 @@ use crate::config;
 const TURN_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 6] =
-    ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "weir_pipelines", "message_stats"];
+const RELATIONS: [&str; 7] =
+    ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "weir_pipelines", "weir_seeks", "message_stats"];
 
 /// How many steps of SQLite's machine go by between two looks at the clock.
 const STEPS_A_LOOK: i32 = 1000;

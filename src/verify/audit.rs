@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::counters::{Named, Recount, Wrong, named};
-use super::database::{Database, Ledger, Table};
+use super::database::{Database, Ledger, Skipped, Table};
 use super::events::{Digest, Event, KeyKind, Rules};
 use super::ids::{Found, Ids, Occurrence};
 use super::log::{Log, Place, Range};
@@ -59,6 +59,7 @@ impl<'a> Audit<'a> {
         self.runtime.block_on(self.database.hold_still())?;
         let group = self.pool.group.as_deref().unwrap_or(self.name);
         let (ledger, topics) = self.runtime.block_on(self.database.ledger(group))?;
+        let skipped = self.runtime.block_on(self.database.skipped(group))?;
         let newer = self.read_on(&ledger);
         occurrences.extend(self.read(&newer)?);
         self.report.records = occurrences.len() as u64;
@@ -70,6 +71,7 @@ impl<'a> Audit<'a> {
         let mut moment = Moment::new(self.pool, &self.log.partitions, &self.tables, &ledger, &begins, &guessed);
         let is_gone = |topic: &Uuid| self.log.partitions.iter().all(|partition| partition.topic_id != *topic);
         moment.has_older |= topics.iter().any(is_gone);
+        moment.skipped = self.skipped(skipped);
         let suspects = self.judge(&ids, &moment)?;
         self.settle_suspects(suspects, &dead)?;
         if counts(self.pool) {
@@ -118,6 +120,11 @@ impl<'a> Audit<'a> {
             }
         }
         newer
+    }
+
+    fn skipped(&self, mut skipped: Skipped) -> Vec<Vec<std::ops::Range<i64>>> {
+        let of = |partition: &super::log::Partition| skipped.remove(&(partition.topic_id, partition.number));
+        self.log.partitions.iter().map(of).map(Option::unwrap_or_default).collect()
     }
 
     /// Notes where the database has the ids, and returns the digests of all dead rows.
@@ -179,11 +186,13 @@ impl<'a> Audit<'a> {
                 continue;
             }
             let mut passed = occurrences.iter().filter(|o| moment.has_passed(o.place)).peekable();
+            let mut begun = occurrences.iter().filter(|o| moment.has_begun(o.place)).peekable();
             match occurrences.iter().find(|o| moment.is_handled(o.place)) {
                 Some(occurrence) if occurrence.is_old && !found.has_effect() => {
                     report.forgotten += 1;
                 }
                 Some(occurrence) => suspects.push(Suspect { id: occurrence.id, place: occurrence.place }),
+                None if begun.peek().is_some() => report.skipped += 1,
                 None if passed.peek().is_some() => report.before_start += 1,
                 None => report.pending += 1,
             }

@@ -1,6 +1,7 @@
 //! The database's side: SQL of the auditor's own, in one transaction that sees one moment.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -61,6 +62,18 @@ pub(super) struct Begin {
 
 /// By topic id, partition and the pipeline's name.
 pub(super) type Begins = HashMap<(Uuid, i32, String), Begin>;
+
+/// Ranges of offsets that were passed over on purpose, by topic id and partition.
+pub(super) type Skipped = HashMap<(Uuid, i32), Vec<Range<i64>>>;
+
+/// Takes a move into account: forth, it skips; back, it handles what lies behind its target after all.
+fn note_move(ranges: &mut Vec<Range<i64>>, from: i64, to: i64) {
+    if to > from {
+        return ranges.push(from..to);
+    }
+    ranges.iter_mut().for_each(|range| range.end = range.end.min(to));
+    ranges.retain(|range| !range.is_empty());
+}
 
 /// A connection to the pools' database.
 pub(crate) struct Database {
@@ -158,6 +171,21 @@ impl Database {
             begins.insert((topic, partition, pipeline), Begin { offset, is_first: runs == 1 });
         }
         Ok(begins)
+    }
+
+    /// What `weir seek` has passed over: ranges of offsets, by topic id and partition.
+    pub(super) async fn skipped(&mut self, group: &str) -> Result<Skipped, Error> {
+        let failed = |source| Error::database("read weir_seeks", source);
+        let select = "SELECT CAST(topic_id AS text), CAST(partition AS bigint), from_offset, to_offset FROM weir_seeks \
+                      WHERE group_name = $1 ORDER BY moved_at";
+        let rows = sqlx::query_as::<_, (String, i64, i64, i64)>(select).bind(group).fetch_all(&mut self.connection);
+        let mut skipped = Skipped::new();
+        for (topic, partition, from, to) in rows.await.map_err(failed)? {
+            let topic = topic.parse::<Uuid>().map_err(|error| failed(sqlx::Error::Decode(error.into())))?;
+            let ranges = skipped.entry((topic, narrow(partition).map_err(failed)?)).or_default();
+            note_move(ranges, from, to);
+        }
+        Ok(skipped)
     }
 
     /// Shows every id in a table.

@@ -11,6 +11,8 @@ pub(super) struct Moment {
     next: Vec<i64>,
     /// The first offset that the pool is known to have handled.
     start: Vec<i64>,
+    /// What was passed over on purpose, by the index of the partition.
+    pub(super) skipped: Vec<Vec<std::ops::Range<i64>>>,
     /// The first offset of each table's pipeline, by table and partition.
     tables: Vec<Vec<i64>>,
     /// The first offset that the counting pipeline counted.
@@ -60,6 +62,7 @@ impl Moment {
                 let begun = pool.pipelines.iter().filter_map(|pipeline| begin(partition, &pipeline.name));
                 begun.map(|begin| begin.offset).min().unwrap_or(guessed[index])
             }),
+            skipped: vec![Vec::new(); partitions.len()],
             tables: tables
                 .iter()
                 .map(|table| by_partition(&|index, partition| offset(index, partition, &table.pipeline)))
@@ -76,9 +79,15 @@ impl Moment {
         place.offset() < self.next[place.partition()]
     }
 
+    /// Whether a record lies where the pool had begun, and was passed.
+    pub(super) fn has_begun(&self, place: Place) -> bool {
+        self.has_passed(place) && place.offset() >= self.start[place.partition()]
+    }
+
     /// Whether a record lies where the pool handled events.
     pub(super) fn is_handled(&self, place: Place) -> bool {
-        self.has_passed(place) && place.offset() >= self.start[place.partition()]
+        let was_skipped = || self.skipped[place.partition()].iter().any(|range| range.contains(&place.offset()));
+        self.has_begun(place) && !was_skipped()
     }
 
     /// The tables in which an event handled at this place must be.

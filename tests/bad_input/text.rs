@@ -56,7 +56,10 @@ fn the_command_line_helps() {
     let bare = Ran::of(weir(&[]).output().unwrap());
     assert_eq!(bare.code, Some(2), "{bare:?}");
     assert!(bare.err.contains("Usage: weir") && bare.err.contains("publish"), "{bare:?}");
-    for command in [&[][..], &["check"], &["migrate"], &["publish"], &["run"], &["verify"]] {
+    let dead: [&[&str]; 4] = [&["dead"], &["dead", "list"], &["dead", "show"], &["dead", "replay"]];
+    let others: [&[&str]; 8] =
+        [&[], &["check"], &["migrate"], &["publish"], &["run"], &["seek"], &["verify"], &["why"]];
+    for command in others.into_iter().chain(dead) {
         let help = Ran::of(weir(&[command, &["--help"]].concat()).output().unwrap());
         assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{help:?}");
         assert!(help.out.contains("\nExamples:\n  ") && help.out.contains("--config <FILE>"), "{}", help.out);

@@ -70,6 +70,32 @@ async fn nothing_is_lost_or_repeated_over_kills() {
     assert!(status.success(), "{}", worker.log());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_rows_are_replayed() {
+    let world = World::new(2).await;
+    let config = config(&world, &world.dir);
+    let url = format!("sqlite://{}/weir.db", world.dir.display());
+    let mut db = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let trigger = "CREATE TRIGGER picky BEFORE INSERT ON messages WHEN NEW.content LIKE '%number 3 of%'
+                   BEGIN SELECT RAISE(ABORT, 'picky'); END";
+    sqlx::raw_sql(trigger).execute(&mut db).await.unwrap();
+    let worker = Worker::start_configured(&world, &config).await;
+    let published = publish(&world, Plan { keys: 10, poison_per_mille: 0, ..Plan::new(42, 200) }).await;
+    until("everything to be passed", PATIENCE, async || {
+        let report = verify(&world, &config);
+        (report["pending"] == 0, report)
+    })
+    .await;
+    let dead: i64 = sqlx::query_scalar("SELECT count(*) FROM weir_dead").fetch_one(&mut db).await.unwrap();
+    assert!(dead > 0, "{}", worker.log());
+    let (code, again) = super::dead::json(&world, &config, &["dead", "replay"]);
+    assert_eq!((code, again["rejected"].as_i64()), (1, Some(dead)), "{again}");
+    sqlx::raw_sql("DROP TRIGGER picky").execute(&mut db).await.unwrap();
+    let (code, done) = super::dead::json(&world, &config, &["dead", "replay", "--rate", "100/s"]);
+    assert_eq!((code, done["replayed"].as_i64()), (0, Some(dead)), "{done}");
+    settled(&world, &config, &published).await;
+}
+
 /// A file system of its own, which can be full; mounting one needs root.
 struct SmallDisk(PathBuf);
 

@@ -38,7 +38,7 @@ pub(crate) fn kafka() -> ClientConfig {
     client
 }
 
-fn admin() -> AdminClient<DefaultClientContext> {
+pub(crate) fn admin() -> AdminClient<DefaultClientContext> {
     kafka().create().expect("an admin client")
 }
 

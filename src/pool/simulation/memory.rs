@@ -149,7 +149,7 @@ impl Connection {
 }
 
 /// An open transaction. Dropped, it leaves nothing.
-struct Open {
+pub(super) struct Open {
     connection: Connection,
     id: u64,
     data: Data,

@@ -130,8 +130,8 @@ impl Tx for OpenTx<Postgres> {
         for row in rows {
             let insert = sqlx::query(
                 "INSERT INTO weir_dead (pool, event_id, pipeline, reason, message, topic, topic_id, partition, \"offset\",
-                                        key, value, headers, attempts, type)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                                        key, value, headers, attempts, type, record_ms, holds_key)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
                  ON CONFLICT (pool, type, event_id) DO NOTHING",
             )
             .bind(pool)
@@ -147,7 +147,9 @@ impl Tx for OpenTx<Postgres> {
             .bind(row.value.as_deref())
             .bind(row.headers.as_deref())
             .bind(row.attempts)
-            .bind(&row.kind);
+            .bind(&row.kind)
+            .bind(row.record_ms)
+            .bind(row.holds_key);
             bounded(self.deadline, "keep a rejected event", insert.execute(self.connection())).await?;
         }
         Ok(())

@@ -123,8 +123,8 @@ impl Tx for OpenTx<Sqlite> {
         for row in rows {
             let insert = sqlx::query(
                 "INSERT INTO weir_dead (pool, type, event_id, pipeline, reason, message, topic, topic_id, partition,
-                                        \"offset\", key, value, headers, attempts, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+                                        \"offset\", key, value, headers, attempts, created_at, record_ms, holds_key)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
                  ON CONFLICT (pool, type, event_id) DO NOTHING",
             )
             .bind(pool)
@@ -141,7 +141,9 @@ impl Tx for OpenTx<Sqlite> {
             .bind(row.value.as_deref())
             .bind(row.headers.as_deref())
             .bind(row.attempts)
-            .bind(now_ms());
+            .bind(now_ms())
+            .bind(row.record_ms)
+            .bind(row.holds_key);
             bounded(self.deadline, "keep a rejected event", insert.execute(self.connection())).await?;
         }
         Ok(())

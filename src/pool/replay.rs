@@ -1,0 +1,177 @@
+//! Dead rows that somebody asked to have replayed: carried out by the partition's own task, between its batches.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::partition::{Halt, Task};
+use super::progress::{Phase, Progress, Standings};
+use crate::event::Payload;
+use crate::pipeline::{Batch, Replayed};
+use crate::source::{Fetched, Fetching};
+use crate::store::{Fault, Held, KeptDead};
+
+/// How often requests are looked for.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Rows read at once; a row can be as large as a record.
+const ROWS_MAX: i64 = 16;
+/// How long a task replays before records come first again.
+const TURN: Duration = Duration::from_millis(500);
+/// How long records may take to come first.
+const RECORDS_FIRST: Duration = Duration::from_millis(10);
+
+/// Looks for requests of the partitions that this process owns, until it is told to stop. The tasks themselves ask the
+/// database nothing for as long as there are none.
+pub(super) async fn watch<T: Payload>(shared: Arc<Shared<T>>, standings: Standings, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+        let owned: Vec<((String, i32), Arc<Progress>)> = standings
+            .lock()
+            .iter()
+            .filter(|(_, progress)| progress.lock().owned.is_some())
+            .map(|(name, progress)| (name.clone(), Arc::clone(progress)))
+            .collect();
+        if owned.is_empty() {
+            continue;
+        }
+        let names: Vec<(String, i32)> = owned.iter().map(|(name, _)| name.clone()).collect();
+        match shared.pipelines.store.due_replays(&shared.name, &names).await {
+            Ok(due) => {
+                let asked = owned.iter().filter(|(name, _)| due.contains(name));
+                asked.for_each(|(_, progress)| progress.replay.notify_one());
+            }
+            // The tasks tell of a database that is away; a statement that fails otherwise is for whoever looks.
+            Err(error) => tracing::debug!(pool = &*shared.name, %error, "replays are not looked for yet"),
+        }
+    }
+}
+
+/// Ends when there are rows to replay; a moment later when the last turn was theirs.
+async fn asked_to_replay(progress: &Progress, replayed_last: bool) {
+    if replayed_last {
+        tokio::time::sleep(RECORDS_FIRST).await;
+    }
+    progress.replay.notified().await;
+}
+
+impl<T: Payload> Task<T> {
+    /// Waits for records, and replays dead rows meanwhile.
+    pub(super) async fn fetch_or_replay(&mut self, fetching: &mut Fetching, held: &Held) -> Result<Fetched, Halt> {
+        let progress = Arc::clone(&self.progress);
+        loop {
+            let fetched = tokio::select! {
+                biased;
+                () = asked_to_replay(&progress, self.replayed_last) => None,
+                fetched = self.fetch(fetching) => Some(fetched?),
+            };
+            self.replayed_last = fetched.is_none();
+            match fetched {
+                Some(fetched) => return Ok(fetched),
+                None => self.replay_some(held).await?,
+            }
+            progress.enter(Phase::Polling);
+        }
+    }
+
+    /// Replays some of the partition's dead rows that are asked for, in order.
+    async fn replay_some(&mut self, held: &Held) -> Result<(), Halt> {
+        let begun = Instant::now();
+        self.progress.enter(Phase::Working);
+        let store = Arc::clone(&self.shared.pipelines.store);
+        let rows = store.next_replays(&self.shared.name, &self.topic, self.partition, ROWS_MAX);
+        let rows = self.unless_stopped(rows).await?;
+        let Some(rows) = self.unless_failed(rows).await? else { return Ok(()) };
+        let is_full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= ROWS_MAX;
+        for row in &rows {
+            if self.stop.is_cancelled() {
+                return Err(Halt::Stop);
+            }
+            if begun.elapsed() >= TURN || !self.replay_one(row, held).await? {
+                self.progress.replay.notify_one();
+                return Ok(());
+            }
+        }
+        if is_full {
+            self.progress.replay.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Replays a row. `false`: it could not be told what became of it, and the rows are to be read again. Other than a
+    /// batch, a row is not tried for ever: live events come between.
+    async fn replay_one(&mut self, row: &KeptDead, held: &Held) -> Result<bool, Halt> {
+        let shared = Arc::clone(&self.shared);
+        let mut batch = Batch::of_dead(&shared.decoding, &shared.pipelines, row);
+        if let Err(error) = shared.pipelines.prepare(&mut batch).await {
+            let fault = if error.fault == Fault::Outage { Fault::Busy } else { error.fault };
+            self.after(fault, &error.message).await?;
+            return Ok(false);
+        }
+        let mut replayed = shared.pipelines.replay(&batch, row, held).await;
+        if let Err(failure) = replayed {
+            if failure.error.fault != Fault::Reject {
+                self.after(failure.error.fault, &failure.error.to_string()).await?;
+                return Ok(false);
+            }
+            batch.reject(failure);
+            replayed = shared.pipelines.replay(&batch, row, held).await;
+        }
+        match replayed {
+            Ok(Replayed::Fenced) => {
+                shared.metrics.fenced();
+                tracing::warn!(place = %held.place, offset = held.next_offset, "fenced: the ledger has another owner or offset; nothing was replayed");
+                Err(Halt::Retake)
+            }
+            Ok(replayed) => {
+                self.note_replayed(&batch, row, &replayed).await;
+                Ok(true)
+            }
+            Err(failure) => {
+                self.after(failure.error.fault, &failure.error.to_string()).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn note_replayed(&mut self, batch: &Batch<T>, row: &KeptDead, replayed: &Replayed) {
+        let shared = &self.shared;
+        self.progress.lock().moved_at = Instant::now();
+        self.backoff = super::partition::backoff();
+        if self.held_for.take().is_some() {
+            tracing::info!(pool = &*shared.name, topic = &*self.topic, partition = self.partition, "partition goes on");
+        }
+        let (metrics, outcome) = (
+            shared.metrics.replayed(),
+            match replayed {
+                Replayed::Applied(_) => "applied",
+                Replayed::Settled => "settled without an effect",
+                Replayed::Rejected => "rejected again",
+                Replayed::Gone | Replayed::Fenced => return,
+            },
+        );
+        match replayed {
+            Replayed::Applied(counts) => {
+                metrics.applied.inc();
+                shared.note_outcomes(counts);
+                if let Some(processed) = shared.processed_set() {
+                    processed.mark(&batch.settled_ids()).await;
+                }
+            }
+            Replayed::Settled => metrics.settled.inc(),
+            _ => metrics.rejected.inc(),
+        }
+        tracing::info!(
+            pool = &*shared.name,
+            topic = row.topic,
+            partition = row.partition,
+            offset = row.offset,
+            outcome,
+            "dead row replayed"
+        );
+    }
+}

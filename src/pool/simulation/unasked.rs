@@ -1,0 +1,65 @@
+//! What operators ask of a store: in the simulation nobody does.
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::memory::{Connection, Open};
+use crate::store::{
+    Asked, DeadFilter, DeadRows, Finds, IdKey, KeptDead, Move, Rejected, ReplayTx, RequestStanding, Result, Seeks,
+};
+
+#[async_trait]
+impl DeadRows for Connection {
+    async fn dead_rows(&self, _: &DeadFilter) -> Result<Vec<KeptDead>> {
+        Ok(Vec::new())
+    }
+
+    async fn count_dead(&self, _: &DeadFilter) -> Result<i64> {
+        Ok(0)
+    }
+
+    async fn request_replay(&self, _: &DeadFilter, _: Uuid, _: Option<f64>) -> Result<Asked> {
+        Ok(Asked::default())
+    }
+
+    async fn request_standing(&self, _: Uuid) -> Result<RequestStanding> {
+        Ok(RequestStanding::default())
+    }
+
+    async fn due_replays(&self, _: &str, _: &[(String, i32)]) -> Result<Vec<(String, i32)>> {
+        Ok(Vec::new())
+    }
+
+    async fn next_replays(&self, _: &str, _: &str, _: i32, _: i64) -> Result<Vec<KeptDead>> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl ReplayTx for Open {
+    async fn exhume(&mut self, _: &str, _: &KeptDead) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn rebury(&mut self, _: &str, _: &KeptDead, _: &Rejected) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+#[async_trait]
+impl Finds for Connection {
+    async fn row_of(&self, _: &IdKey, _: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn seen_of(&self, _: &str, _: &str) -> Result<Vec<(String, i64)>> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Seeks for Connection {
+    async fn seek(&self, _: &[Move], _: &str) -> Result<Option<Vec<i64>>> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,155 @@
+//! Looking at topics from outside any group: their partitions, where their logs begin and end, where a time lies.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+use uuid::Uuid;
+
+use super::{REQUEST_TIMEOUT, TopicIdError, topic_id};
+use crate::config;
+use crate::event::{Record, RecordBuffer};
+use crate::kafka::{Listener, Probe, Unanswered};
+
+/// Why a topic cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    /// No broker answers, or the login is refused.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+    /// The topic is not there, or its id is not told.
+    #[error(transparent)]
+    TopicId(#[from] TopicIdError),
+    /// Kafka did not give what was asked for.
+    #[error("{action}: {error}")]
+    Kafka {
+        /// What was done.
+        action: String,
+        /// What the client said.
+        error: KafkaError,
+    },
+}
+
+/// One partition's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PartitionLog {
+    pub(crate) partition: i32,
+    /// The oldest offset that Kafka still has.
+    pub(crate) low: i64,
+    /// The offset of the record that is written next.
+    pub(crate) high: i64,
+}
+
+/// A client that is of no group and commits nothing. All its calls block.
+pub(crate) struct LogReader {
+    pub(crate) consumer: BaseConsumer<Listener>,
+}
+
+impl LogReader {
+    /// Connects; waits for a broker that does not answer yet.
+    pub(crate) fn open(kafka: &config::Kafka, topics: &[String], patience: Duration) -> Result<Self, LogError> {
+        let failed = |error| LogError::Kafka { action: "create a Kafka client".to_owned(), error };
+        Probe::new(kafka).map_err(failed)?.await_partitions(topics, patience)?;
+        let mut client = kafka.client();
+        client
+            .set("group.id", "weir-look")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "earliest")
+            .set("queued.max.messages.kbytes", "16384");
+        Ok(Self { consumer: client.create_with_context(Listener::default()).map_err(failed)? })
+    }
+
+    /// The topic's present id.
+    pub(crate) fn topic_id(&self, topic: &str) -> Result<Uuid, LogError> {
+        Ok(topic_id(self.consumer.client(), topic, REQUEST_TIMEOUT)?)
+    }
+
+    /// A topic's partitions with their logs, by number.
+    pub(crate) fn partitions(&self, topic: &str) -> Result<Vec<PartitionLog>, LogError> {
+        let failed = |error| LogError::Kafka { action: format!("find the partitions of topic {topic}"), error };
+        let metadata = self.consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(failed)?;
+        let mut numbers: Vec<i32> =
+            metadata.topics().iter().flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();
+        numbers.sort_unstable();
+        let log = |partition| {
+            let (low, high) = self.consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
+            Ok(PartitionLog { partition, low, high })
+        };
+        numbers.into_iter().map(log).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    /// The first offset of each partition whose record is not older than a time; the log's end where none is.
+    pub(crate) fn offsets_at(&self, topic: &str, logs: &[PartitionLog], ms: i64) -> Result<Vec<i64>, LogError> {
+        let failed = |error| LogError::Kafka { action: format!("find a time in topic {topic}"), error };
+        let mut times = TopicPartitionList::new();
+        for log in logs {
+            times.add_partition_offset(topic, log.partition, Offset::Offset(ms)).map_err(failed)?;
+        }
+        let found = self.consumer.offsets_for_times(times, REQUEST_TIMEOUT).map_err(failed)?;
+        let offset = |log: &PartitionLog| match found.find_partition(topic, log.partition).map(|found| found.offset()) {
+            Some(Offset::Offset(offset)) => offset,
+            _ => log.high,
+        };
+        Ok(logs.iter().map(offset).collect())
+    }
+}
+
+/// What of a partition is to be read: from an offset to before another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) partition: i32,
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+}
+
+/// How long Kafka may send nothing before reading is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+impl LogReader {
+    /// Shows the records of one topic's spans, one span a partition at most, until one is answered with `false`.
+    pub(crate) fn read(
+        &self,
+        topic: &str,
+        spans: &[Span],
+        mut each: impl FnMut(i32, Record) -> bool,
+    ) -> Result<(), LogError> {
+        let failed = |error| LogError::Kafka { action: format!("read topic {topic}"), error };
+        let mut open: Vec<Span> = spans.iter().copied().filter(|span| span.from < span.to).collect();
+        let mut assignment = TopicPartitionList::new();
+        for span in &open {
+            assignment.add_partition_offset(topic, span.partition, Offset::Offset(span.from)).map_err(failed)?;
+        }
+        self.consumer.assign(&assignment).map_err(failed)?;
+        let mut heard = Instant::now();
+        while !open.is_empty() {
+            let ended = match self.consumer.poll(Duration::from_millis(200)) {
+                None if heard.elapsed() > SILENCE_MAX => return Err(failed(KafkaError::Canceled)),
+                // librdkafka tries its brokers for ever; silence has its own limit.
+                None | Some(Err(KafkaError::Global(_))) => continue,
+                Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
+                Some(Err(error)) if heard.elapsed() > SILENCE_MAX => return Err(failed(error)),
+                Some(Err(_)) => continue,
+                Some(Ok(message)) => {
+                    let (partition, offset) = (message.partition(), message.offset());
+                    let Some(span) = open.iter().find(|span| span.partition == partition) else { continue };
+                    let is_last = offset + 1 >= span.to;
+                    if offset < span.to {
+                        let mut buffer = RecordBuffer::default();
+                        buffer.push(&message);
+                        let mut records = buffer.finish().into_iter();
+                        if records.any(|record| !each(partition, record)) {
+                            break;
+                        }
+                    }
+                    is_last.then_some(partition)
+                }
+            };
+            heard = Instant::now();
+            open.retain(|span| Some(span.partition) != ended);
+        }
+        self.consumer.unassign().map_err(failed)
+    }
+}

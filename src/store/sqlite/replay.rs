@@ -1,0 +1,201 @@
+//! Dead rows that are looked at, asked for and replayed.
+
+use async_trait::async_trait;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{AssertSqlSafe, Row};
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
+use super::{Sqlite, now_ms, rows};
+use crate::store::connection::{OpenTx, bounded};
+use crate::store::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, ReplayTx, RequestStanding, Result};
+
+const COLUMNS: &str =
+    "type, event_id, pipeline, reason, message, topic, topic_id, partition, \"offset\", record_ms, key,
+    value, headers, attempts, created_at, published_at, holds_key, replay_at";
+
+/// Binds ?1 to ?7.
+const MATCHES: &str = "pool = ?1 AND (?2 IS NULL OR event_id IN (SELECT value FROM json_each(?2)))
+    AND (?3 IS NULL OR pipeline = ?3) AND (?4 IS NULL OR reason = ?4) AND (?5 IS NULL OR key = ?5)
+    AND (?6 IS NULL OR created_at >= ?6) AND (?7 IS NULL OR created_at < ?7)";
+
+const OLDEST_FIRST: &str = "created_at, topic, partition, \"offset\", event_id, type";
+
+fn bind<'q>(
+    query: Query<'q, sqlx::Sqlite, SqliteArguments>,
+    filter: &'q DeadFilter,
+) -> Query<'q, sqlx::Sqlite, SqliteArguments> {
+    query
+        .bind(&filter.pool)
+        .bind(filter.ids.as_ref().map(rows::json))
+        .bind(filter.pipeline.as_deref())
+        .bind(filter.reason.as_deref())
+        .bind(filter.key.as_deref())
+        .bind(filter.since_ms)
+        .bind(filter.until_ms)
+}
+
+fn kept(row: &SqliteRow) -> sqlx::Result<KeptDead> {
+    Ok(KeptDead {
+        kind: row.try_get("type")?,
+        event_id: row.try_get("event_id")?,
+        pipeline: row.try_get("pipeline")?,
+        reason: row.try_get("reason")?,
+        message: row.try_get("message")?,
+        topic: row.try_get("topic")?,
+        topic_id: Uuid::from(row.try_get::<Hyphenated, _>("topic_id")?),
+        partition: row.try_get("partition")?,
+        offset: row.try_get("offset")?,
+        record_ms: row.try_get("record_ms")?,
+        key: row.try_get("key")?,
+        value: row.try_get("value")?,
+        headers: row.try_get("headers")?,
+        attempts: row.try_get("attempts")?,
+        created_ms: row.try_get("created_at")?,
+        published_ms: row.try_get("published_at")?,
+        holds_key: row.try_get("holds_key")?,
+        replay_ms: row.try_get("replay_at")?,
+    })
+}
+
+fn all_kept(rows: &[SqliteRow]) -> Result<Vec<KeptDead>> {
+    let kept: sqlx::Result<Vec<KeptDead>> = rows.iter().map(kept).collect();
+    kept.map_err(|error| crate::store::fault::error("read dead rows", &error))
+}
+
+#[async_trait]
+impl DeadRows for Sqlite {
+    async fn dead_rows(&self, filter: &DeadFilter) -> Result<Vec<KeptDead>> {
+        const ACTION: &str = "read dead rows";
+        let mut tx = self.read(ACTION).await?;
+        let columns = match filter.without_bodies {
+            true => COLUMNS.replace("value, headers", "NULL AS value, NULL AS headers"),
+            false => COLUMNS.to_owned(),
+        };
+        let sql = format!("SELECT {columns} FROM weir_dead WHERE {MATCHES} ORDER BY {OLDEST_FIRST} LIMIT ?8");
+        let select = bind(sqlx::query(AssertSqlSafe(sql)), filter).bind(filter.limit);
+        let rows = bounded(self.deadline, ACTION, select.fetch_all(tx.connection())).await?;
+        tx.finish().await?;
+        all_kept(&rows)
+    }
+
+    async fn count_dead(&self, filter: &DeadFilter) -> Result<i64> {
+        const ACTION: &str = "count dead rows";
+        let mut tx = self.read(ACTION).await?;
+        let sql = format!("SELECT count(*) AS found FROM weir_dead WHERE {MATCHES}");
+        let count = bind(sqlx::query(AssertSqlSafe(sql)), filter);
+        let row = bounded(self.deadline, ACTION, count.fetch_one(tx.connection())).await?;
+        tx.finish().await?;
+        row.try_get("found").map_err(|error| crate::store::fault::error(ACTION, &error))
+    }
+
+    async fn request_replay(&self, filter: &DeadFilter, request: Uuid, per_second: Option<f64>) -> Result<Asked> {
+        const ACTION: &str = "ask for a replay";
+        let mut tx = self.write(ACTION).await?;
+        let sql = format!(
+            "SELECT count(*) FILTER (WHERE replay_at IS NOT NULL) AS before, count(*) FILTER (WHERE holds_key) AS holding
+               FROM weir_dead WHERE {MATCHES}"
+        );
+        let count = bind(sqlx::query(AssertSqlSafe(sql)), filter);
+        let row = bounded(self.deadline, ACTION, count.fetch_one(tx.connection())).await?;
+        let read = |name| row.try_get::<i64, _>(name).map_err(|error| crate::store::fault::error(ACTION, &error));
+        let (before, holding) = (read("before")?.cast_unsigned(), read("holding")?.cast_unsigned());
+        let sql = format!(
+            "UPDATE weir_dead SET replay_at = ?9 + CAST(c.n * ?10 AS INTEGER), replay_request = ?11
+               FROM (SELECT rowid AS row, row_number() OVER (ORDER BY {OLDEST_FIRST}) - 1 AS n FROM weir_dead
+                      WHERE {MATCHES} AND replay_at IS NULL AND NOT holds_key ORDER BY n LIMIT ?8) AS c
+              WHERE weir_dead.rowid = c.row"
+        );
+        let ms_each = per_second.map_or(0.0, |rate| 1_000.0 / rate);
+        let update = bind(sqlx::query(AssertSqlSafe(sql)), filter)
+            .bind(filter.limit)
+            .bind(now_ms())
+            .bind(ms_each)
+            .bind(request.hyphenated());
+        let done = bounded(self.deadline, ACTION, update.execute(tx.connection())).await?;
+        tx.finish().await?;
+        Ok(Asked { asked: done.rows_affected(), before, holding })
+    }
+
+    async fn request_standing(&self, request: Uuid) -> Result<RequestStanding> {
+        const ACTION: &str = "look at a replay";
+        let mut tx = self.read(ACTION).await?;
+        let waiting = sqlx::query_as::<_, (String, i32, i64)>(
+            "SELECT topic, partition, count(*) FROM weir_dead
+              WHERE replay_request = ?1 AND replay_at IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2",
+        );
+        let waiting = waiting.bind(request.hyphenated()).fetch_all(tx.connection());
+        let waiting = bounded(self.deadline, ACTION, waiting).await?;
+        let rejected =
+            sqlx::query_scalar("SELECT count(*) FROM weir_dead WHERE replay_request = ?1 AND replay_at IS NULL");
+        let rejected = rejected.bind(request.hyphenated()).fetch_one(tx.connection());
+        let rejected = bounded(self.deadline, ACTION, rejected).await?;
+        tx.finish().await?;
+        Ok(RequestStanding { waiting, rejected })
+    }
+
+    async fn due_replays(&self, pool: &str, partitions: &[(String, i32)]) -> Result<Vec<(String, i32)>> {
+        const ACTION: &str = "look for replays";
+        let mut tx = self.read(ACTION).await?;
+        let due = sqlx::query_as(
+            "SELECT p.value ->> 0, p.value ->> 1 FROM json_each(?2) AS p
+              WHERE EXISTS (SELECT 1 FROM weir_dead AS d WHERE d.pool = ?1 AND d.topic = p.value ->> 0
+                                AND d.partition = p.value ->> 1 AND d.replay_at <= ?3)",
+        );
+        let due = due.bind(pool).bind(rows::json(partitions)).bind(now_ms()).fetch_all(tx.connection());
+        let due = bounded(self.deadline, ACTION, due).await?;
+        tx.finish().await?;
+        Ok(due)
+    }
+
+    async fn next_replays(&self, pool: &str, topic: &str, partition: i32, limit: i64) -> Result<Vec<KeptDead>> {
+        const ACTION: &str = "read dead rows to replay";
+        let mut tx = self.read(ACTION).await?;
+        let sql = format!(
+            "SELECT {COLUMNS} FROM weir_dead WHERE pool = ?1 AND topic = ?2 AND partition = ?3 AND replay_at <= ?4
+              ORDER BY replay_at, \"offset\" LIMIT ?5"
+        );
+        let select = sqlx::query(AssertSqlSafe(sql)).bind(pool).bind(topic).bind(partition).bind(now_ms()).bind(limit);
+        let rows = bounded(self.deadline, ACTION, select.fetch_all(tx.connection())).await?;
+        tx.finish().await?;
+        all_kept(&rows)
+    }
+}
+
+#[async_trait]
+impl ReplayTx for OpenTx<sqlx::Sqlite> {
+    async fn exhume(&mut self, pool: &str, row: &KeptDead) -> Result<bool> {
+        let delete = sqlx::query(
+            "DELETE FROM weir_dead WHERE pool = ?1 AND type = ?2 AND event_id = ?3 AND replay_at IS NOT NULL",
+        );
+        let delete = delete.bind(pool).bind(&row.kind).bind(&row.event_id);
+        let done = bounded(self.deadline, "take a dead row", delete.execute(self.connection())).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn rebury(&mut self, pool: &str, row: &KeptDead, rejected: &Rejected) -> Result<bool> {
+        const ACTION: &str = "keep an event that was rejected again";
+        // Decoded in another way, it can have another id by now; where that one has a row already, one row is enough.
+        let update = sqlx::query(
+            "UPDATE weir_dead SET type = ?4, event_id = ?5, pipeline = ?6, reason = ?7, message = ?8,
+                    attempts = attempts + 1, replay_at = NULL
+              WHERE pool = ?1 AND type = ?2 AND event_id = ?3 AND replay_at IS NOT NULL
+                AND ((?2 = ?4 AND ?3 = ?5) OR NOT EXISTS
+                    (SELECT 1 FROM weir_dead AS o WHERE o.pool = ?1 AND o.type = ?4 AND o.event_id = ?5))",
+        )
+        .bind(pool)
+        .bind(&row.kind)
+        .bind(&row.event_id)
+        .bind(&rejected.kind)
+        .bind(&rejected.event_id)
+        .bind(&rejected.pipeline)
+        .bind(rejected.reason.as_str())
+        .bind(rejected.message.replace('\0', "\u{fffd}"));
+        let done = bounded(self.deadline, ACTION, update.execute(self.connection())).await?;
+        if done.rows_affected() == 1 {
+            return Ok(true);
+        }
+        self.exhume(pool, row).await
+    }
+}
