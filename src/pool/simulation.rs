@@ -541,9 +541,11 @@ fn search(cases: u32, bug: Option<Bug>, probes: bool) -> Result<(), String> {
         .map_err(|found| found.to_string())
 }
 
+/// `SIMULATION_CASES` asks for another number of schedules.
 #[test]
 fn no_schedule_of_faults_breaks_a_promise() {
-    search(300, None, true).unwrap_or_else(|found| panic!("{found}"));
+    let cases = std::env::var("SIMULATION_CASES").map_or(2_000, |cases| cases.parse().unwrap());
+    search(cases, None, true).unwrap_or_else(|found| panic!("{found}"));
 }
 
 #[test]
