@@ -29,7 +29,7 @@ pub use budget::Budget;
 pub use error::Error;
 pub use kafka::Kafka;
 pub use pipeline::{OnDuplicate, Pipeline};
-pub use pool::{EventFields, OnTombstone, Pool, ProcessedSet};
+pub use pool::{EventFields, OnReject, OnTombstone, Pool, ProcessedSet};
 pub use process::{Health, Log, LogFormat};
 pub use redis::Redis;
 pub use secret::Secret;

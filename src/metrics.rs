@@ -68,6 +68,7 @@ struct Families {
     dead_events: IntCounterVec,
     dead_unpublished: IntGaugeVec,
     dead_replayed: IntCounterVec,
+    parked_keys: IntGaugeVec,
     retries: IntCounterVec,
     batch_limit: IntGaugeVec,
     holds: IntGaugeVec,
@@ -169,6 +170,12 @@ impl Families {
                 "Dead rows replayed, by outcome: applied, settled (gone without an effect, its id was live) or rejected.",
                 &["pool", "outcome"],
             ),
+            parked_keys: gauges(
+                r,
+                "weir_parked_keys",
+                "Keys of this worker's partitions that wait behind a rejected event.",
+                &["pool"],
+            ),
             retries: counters(
                 r,
                 "weir_retries_total",
@@ -261,7 +268,7 @@ mod tests {
 
     #[test]
     fn every_metric_follows_the_conventions() {
-        let base_units = ["_seconds", "_events", "_unpublished", "_holds", "_assigned"];
+        let base_units = ["_seconds", "_events", "_unpublished", "_holds", "_assigned", "_keys"];
         for family in filled().0.registry.gather() {
             let name = family.name();
             assert!(name.starts_with("weir_"), "{name}");
@@ -298,6 +305,7 @@ mod tests {
             "weir_dead_events_total",
             "weir_dead_unpublished",
             "weir_dead_replayed_total",
+            "weir_parked_keys",
             "weir_retries_total",
             "weir_batch_limit_events",
             "weir_holds",

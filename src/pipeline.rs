@@ -6,11 +6,13 @@
 
 mod batch;
 mod bisect;
+mod park;
 mod prepare;
 mod replay;
 mod settle;
 
 pub(crate) use batch::{Batch, Counts, Decoding};
+pub(crate) use park::ParkedKeys;
 pub(crate) use replay::Replayed;
 pub(crate) use settle::{Attempt, Failure};
 
@@ -39,6 +41,8 @@ pub(crate) struct Pipelines<T> {
     pub(crate) store: Arc<dyn Store>,
     list: Vec<Pipeline<T>>,
     claimer: Option<usize>,
+    /// The most rows of a key that is held back; `None`: a rejected event holds nothing back.
+    park_limit: Option<usize>,
 }
 
 /// Pipelines that cannot work together.
@@ -94,7 +98,13 @@ impl<T: Payload> Pipelines<T> {
         if let Some(at) = claimer.filter(|at| list[*at].when.is_some()) {
             return Err(PipelinesError::FilteredClaimer { pool, pipeline: Arc::clone(&list[at].name) });
         }
-        Ok(Self { pool, store, list, claimer })
+        Ok(Self { pool, store, list, claimer, park_limit: None })
+    }
+
+    /// Later events of a rejected event's key wait behind it, at most so many.
+    pub(crate) fn parking(mut self, limit: usize) -> Self {
+        self.park_limit = Some(limit);
+        self
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {

@@ -9,6 +9,7 @@ mod batch_size;
 mod build;
 mod forget;
 mod gate;
+mod park;
 mod partition;
 mod progress;
 mod rejects;

@@ -21,7 +21,7 @@ mod table;
 mod wait;
 
 pub use claim::{Claim, Claimant};
-pub use dead::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, ReplayTx, RequestStanding};
+pub use dead::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, Release, ReplayTx, RequestStanding};
 pub(crate) use fault::message as message_of;
 pub use find::Finds;
 #[cfg(feature = "postgres")]
@@ -353,7 +353,9 @@ pub trait Tx: ReplayTx {
     /// Adds to counters.
     async fn count(&mut self, counts: &[Count]) -> Result<()>;
 
-    /// Keeps rejected events. One whose row is there already stays as it is.
+    /// Keeps rejected events. One whose row is there already stays as it is; but one that only waits behind its key takes
+    /// the place of one that was rejected, since it may be the good copy of the two. A row of a key that is being
+    /// released is asked for like those before it.
     async fn bury(&mut self, pool: &str, rows: &[DeadRow]) -> Result<()>;
 
     /// Removes the dead rows of types and ids that have become live.

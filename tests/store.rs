@@ -158,6 +158,9 @@ promises! {
     a_rate_spreads_a_request_over_time
     a_replayed_row_goes_once_and_only_with_its_transaction
     a_move_fences_the_owner_and_is_all_or_nothing
+    a_released_key_goes_in_order_and_what_arrives_meanwhile_goes_with_it
+    an_event_that_waits_takes_the_place_of_a_rejected_copy
+    one_event_is_found_with_its_row
 }
 
 fn place(partition: i32) -> Place {

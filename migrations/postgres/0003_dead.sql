@@ -5,9 +5,11 @@ ALTER TABLE weir_dead
     ADD COLUMN record_ms      bigint,
     -- Later events of this key on this partition wait behind this row.
     ADD COLUMN holds_key      boolean NOT NULL DEFAULT false,
-    -- When the partition's owner is to replay it, and who asked: a rejected replay keeps the request's id only.
+    -- When the partition's owner is to replay it, who asked, and, once it is asked for no more, what came of it:
+    -- rejected again, or stopped behind one of its key that was.
     ADD COLUMN replay_at      timestamptz,
     ADD COLUMN replay_request uuid,
+    ADD COLUMN replay_outcome text CHECK (replay_outcome IN ('rejected', 'stopped')),
     DROP CONSTRAINT weir_dead_reason_check,
     ADD CONSTRAINT weir_dead_reason_check
         CHECK (reason IN ('malformed', 'refused', 'when_error', 'too_large', 'handler', 'parked'));

@@ -24,9 +24,11 @@ CREATE TABLE weir_dead_0003 (
     record_ms      INTEGER,
     -- Later events of this key on this partition wait behind this row.
     holds_key      INTEGER NOT NULL DEFAULT 0,
-    -- When the partition's owner is to replay it, and who asked: a rejected replay keeps the request's id only.
+    -- When the partition's owner is to replay it, who asked, and, once it is asked for no more, what came of it:
+    -- rejected again, or stopped behind one of its key that was.
     replay_at      INTEGER,
     replay_request TEXT,
+    replay_outcome TEXT    CHECK (replay_outcome IN ('rejected', 'stopped')),
     PRIMARY KEY (pool, type, event_id)
 );
 INSERT INTO weir_dead_0003 (pool, type, event_id, pipeline, reason, message, topic, topic_id, partition, "offset", key, value,

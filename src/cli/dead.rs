@@ -1,6 +1,7 @@
 //! `weir dead`: what was set aside, why, and trying it again.
 
 mod list;
+mod release;
 mod replay;
 mod show;
 
@@ -29,6 +30,7 @@ enum Command {
     List(list::Args),
     Show(show::Args),
     Replay(replay::Args),
+    Release(release::Args),
 }
 
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
@@ -36,6 +38,7 @@ pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> 
         Command::List(args) => list::run(args, &config).await,
         Command::Show(args) => show::run(args, &config).await,
         Command::Replay(args) => replay::run(args, &config).await,
+        Command::Release(args) => release::run(args, &config).await,
     }
 }
 

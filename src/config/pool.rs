@@ -41,6 +41,10 @@ pub struct Pool {
     pub processed_set: ProcessedSet,
     /// What becomes of records without a value.
     pub on_tombstone: OnTombstone,
+    /// What becomes of later events of a rejected event's key.
+    pub on_reject: OnReject,
+    /// The most events of a key and partition that wait behind a rejected one; with one more, the partition is held.
+    pub park_limit: usize,
     /// The part of rejected events above which a partition is held, since not every event can be wrong.
     pub reject_hold_ratio: f64,
     /// How long ids of pools without a table of their own are kept.
@@ -67,6 +71,8 @@ impl Default for Pool {
             queue_bytes: 32 << 20,
             processed_set: ProcessedSet::default(),
             on_tombstone: OnTombstone::default(),
+            on_reject: OnReject::default(),
+            park_limit: 10_000,
             reject_hold_ratio: 0.5,
             seen_horizon: Duration::from_secs(7 * 24 * 60 * 60),
             event: EventFields::default(),
@@ -124,4 +130,15 @@ pub enum OnTombstone {
     Skip,
     /// It goes to the dead rows.
     Reject,
+}
+
+/// What becomes of later events of a rejected event's key, on its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnReject {
+    /// They go on.
+    #[default]
+    Dead,
+    /// They wait behind it, in order, until the key is released.
+    Park,
 }

@@ -141,6 +141,8 @@ const POOL: &[Key] = &[
     key("queue_bytes", Shape::Size),
     key("processed_set", Shape::Choice(&["set", "off"])),
     key("on_tombstone", Shape::Choice(&["skip", "reject"])),
+    key("on_reject", Shape::Choice(&["dead", "park"])),
+    key("park_limit", Shape::Int),
     key("reject_hold_ratio", Shape::Float),
     key("seen_horizon", Shape::Duration),
     key("event", Shape::Table(EVENT)),

@@ -146,6 +146,7 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
         ("batch_bytes", pool.batch_bytes),
         ("max_partition_fetch_bytes", pool.max_partition_fetch_bytes),
         ("queue_bytes", pool.queue_bytes),
+        ("park_limit", pool.park_limit),
     ] {
         if value == 0 {
             problems.push(format!("`{at}.{key}` must be greater than 0"));
@@ -165,6 +166,7 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
     if !(pool.reject_hold_ratio > 0.0 && pool.reject_hold_ratio <= 1.0) {
         problems.push(format!("`{at}.reject_hold_ratio` must be greater than 0 and at most 1"));
     }
+    check_park(&at, pool, problems);
     timeout(&format!("{at}.drain_deadline"), pool.drain_deadline, problems);
     if pool.batch_linger > TIMEOUT_MAX {
         problems.push(format!("`{at}.batch_linger` must not be longer than an hour"));
@@ -172,6 +174,20 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
     positive(&format!("{at}.seen_horizon"), pool.seen_horizon, problems);
     check_pointers(&at, pool, problems);
     pipeline::check_all(&at, pool, problems);
+}
+
+/// A row that a newer event replaces does not depend on order, and one dead row an id could not keep several versions.
+fn check_park(at: &str, pool: &Pool, problems: &mut Vec<String>) {
+    let updates = |pipeline: &&super::Pipeline| pipeline.on_duplicate == Some(super::OnDuplicate::Update);
+    if pool.on_reject == super::OnReject::Park
+        && let Some(pipeline) = pool.pipelines.iter().find(updates)
+    {
+        let name = &pipeline.name;
+        problems.push(format!(
+            "`{at}.on_reject` is \"park\", and pipeline {name:?} has on_duplicate = \"update\", by which the newest wins in \
+             whatever order: leave out one of them"
+        ));
+    }
 }
 
 fn check_topics(at: &str, topics: &[String], problems: &mut Vec<String>) {

@@ -57,6 +57,7 @@ struct Series {
     dead: [IntCounter; DEAD_REASONS.len()],
     dead_unpublished: IntGauge,
     replayed: Replayed,
+    parked_keys: IntGauge,
     batch_limit: IntGauge,
     holds: IntGauge,
     fences: IntCounter,
@@ -116,6 +117,7 @@ impl PoolMetrics {
                 settled: replayed("settled"),
                 rejected: replayed("rejected"),
             },
+            parked_keys: f.parked_keys.with_label_values(&by_pool),
             batch_limit: f.batch_limit.with_label_values(&by_pool),
             holds: f.holds.with_label_values(&by_pool),
             fences: f.fences.with_label_values(&by_pool),
@@ -202,6 +204,11 @@ impl PoolMetrics {
     #[must_use]
     pub fn replayed(&self) -> &Replayed {
         &self.0.replayed
+    }
+
+    /// Keys held back now, since an event of theirs was rejected.
+    pub fn set_parked_keys(&self, keys: usize) {
+        self.0.parked_keys.set(count(keys));
     }
 
     /// Something is tried again. The reason is a fixed word, such as `store_away`: never an error's text.

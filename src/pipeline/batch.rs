@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::Pipelines;
+use super::{ParkedKeys, Pipelines};
 use crate::event::{Decode, Event, EventId, Origin, Payload, Record};
 use crate::handler::{ErasedWork, Rejection};
 use crate::store::{DeadRow, Reason};
@@ -63,6 +63,8 @@ pub(crate) struct Batch<T> {
     pub(crate) next_offset: i64,
     pub(crate) tombstones: u64,
     attempts: i32,
+    /// Those of its keys that are held back, and how many rows they have.
+    pub(super) parked_keys: ParkedKeys,
 }
 
 /// Which entries go where, once `prepare` has spoken.
@@ -84,6 +86,8 @@ pub(crate) struct Counts {
     pub(crate) dead: Vec<u64>,
     /// Dead rows written, by reason.
     pub(crate) reasons: Vec<Reason>,
+    /// The keys of those that hold them back, once a row.
+    pub(crate) held_keys: Vec<Vec<u8>>,
 }
 
 impl<T: Payload> Batch<T> {
@@ -110,6 +114,7 @@ impl<T: Payload> Batch<T> {
             next_offset,
             tombstones: 0,
             attempts: 0,
+            parked_keys: ParkedKeys::new(),
         };
         for record in records {
             if record.value.is_none() {
@@ -174,7 +179,10 @@ impl<T: Payload> Batch<T> {
     /// The keys of the events set aside so far, as hashes. A record without a key counts as a key of its own: who sent
     /// it is not known.
     pub(crate) fn rejected_keys(&self) -> Vec<u64> {
-        let by_pipeline = self.entries.iter().filter(|entry| entry.rejected.is_some()).map(|entry| &entry.event.record);
+        let is_rejected = |entry: &&Entry<T>| {
+            entry.rejected.as_ref().is_some_and(|(_, rejection)| rejection.reason != Reason::Parked)
+        };
+        let by_pipeline = self.entries.iter().filter(is_rejected).map(|entry| &entry.event.record);
         let records = by_pipeline.chain(self.undecoded.iter().map(|undecoded| &undecoded.record));
         records
             .map(|record| {
@@ -216,11 +224,13 @@ impl<T: Payload> Batch<T> {
             }
         }
         let mut dead: HashSet<(&str, &str)> = HashSet::new();
-        for (at, entry) in self.entries.iter().enumerate() {
-            if let Some((pipeline, rejection)) = &entry.rejected
-                && !live.contains(&self.identity(at))
-                && dead.insert(self.identity(at))
-            {
+        // Of two copies of one id, the one that only waits behind its key may be the good one: it goes first.
+        let rejected =
+            self.entries.iter().enumerate().filter_map(|(at, entry)| Some((at, entry, entry.rejected.as_ref()?)));
+        let (parked, turned_down): (Vec<_>, Vec<_>) =
+            rejected.partition(|(.., (_, rejection))| rejection.reason == Reason::Parked);
+        for (at, entry, (pipeline, rejection)) in parked.into_iter().chain(turned_down) {
+            if !live.contains(&self.identity(at)) && dead.insert(self.identity(at)) {
                 plan.dead.push(self.dead_row(self.identity(at), pipeline, rejection, &entry.event.record));
             }
         }
@@ -323,6 +333,7 @@ mod tests {
             next_offset: 9,
             tombstones: 1,
             attempts: 0,
+            parked_keys: ParkedKeys::new(),
         };
         let record = Record::new(5, "{");
         let id = EventId::of_record(&origin, &record);

@@ -101,6 +101,9 @@ impl<T: Payload> Pipelines<T> {
                 message: dead.message.clone(),
             };
             let kept = tx.rebury(&self.pool, row, &rejected).await?;
+            if kept && row.holds_key {
+                tx.stop_key(&self.pool, row).await?;
+            }
             return Ok(if kept { Replayed::Rejected } else { Replayed::Gone });
         }
         if !tx.exhume(&self.pool, row).await? {

@@ -24,6 +24,15 @@ pub(crate) enum Attempt {
     Fenced,
     /// The processed set knows ids that the database does not have.
     Unverified,
+    /// A key has too many events that wait behind a rejected one; says what to do.
+    Full(String),
+}
+
+/// Why a transaction is undone that met no error.
+pub(super) enum Undone {
+    As(Attempt),
+    /// These entries come behind a rejected one of their key.
+    Followed(Vec<usize>),
 }
 
 /// An attempt's error, with the pipeline whose effects were being applied.
@@ -53,25 +62,33 @@ impl<T: Payload> Pipelines<T> {
         counts: &mut Counts,
     ) -> Result<Attempt, Failure> {
         batch.count_attempt();
-        let plan = batch.plan(self.takes_repeats());
-        let mut tx = self.store.begin().await?;
-        match self.settle_in(&mut *tx, batch, &plan, held).await {
-            Ok(Ok(settled)) => *counts = settled,
-            Ok(Err(unsettled)) => {
-                tx.rollback().await?;
-                return Ok(unsettled);
-            }
-            Err(failure) => {
-                // A connection that still answers goes back to the pool; any other is closed by the drop. A database that
-                // has ended the transaction by itself refuses the rollback: what it was ended for is the failure.
-                if failure.error.fault != Fault::Outage {
-                    tx.rollback().await.ok();
+        // Each round but the last sets events aside, so there is an end.
+        loop {
+            let plan = batch.plan(self.takes_repeats());
+            let mut tx = self.store.begin().await?;
+            match self.settle_in(&mut *tx, batch, &plan, held).await {
+                Ok(Ok(settled)) => {
+                    *counts = settled;
+                    tx.commit().await?;
+                    return Ok(Attempt::Settled);
                 }
-                return Err(failure);
+                Ok(Err(undone)) => {
+                    tx.rollback().await?;
+                    match undone {
+                        Undone::As(attempt) => return Ok(attempt),
+                        Undone::Followed(entries) => batch.park_entries(&entries),
+                    }
+                }
+                Err(failure) => {
+                    // A connection that still answers goes back to the pool; any other is closed by the drop. A database that
+                    // has ended the transaction by itself refuses the rollback: what it was ended for is the failure.
+                    if failure.error.fault != Fault::Outage {
+                        tx.rollback().await.ok();
+                    }
+                    return Err(failure);
+                }
             }
         }
-        tx.commit().await?;
-        Ok(Attempt::Settled)
     }
 
     async fn settle_in(
@@ -80,17 +97,24 @@ impl<T: Payload> Pipelines<T> {
         batch: &Batch<T>,
         plan: &Plan,
         held: &Held,
-    ) -> Result<Result<Counts, Attempt>, Failure> {
+    ) -> Result<Result<Counts, Undone>, Failure> {
         let Fence::Passed { has_dead_rows } = tx.fence(held, batch.next_offset, &self.pool).await? else {
-            return Ok(Err(Attempt::Fenced));
+            return Ok(Err(Undone::As(Attempt::Fenced)));
         };
         if !self.all_there(tx, batch, &plan.known).await? {
-            return Ok(Err(Attempt::Unverified));
+            return Ok(Err(Undone::As(Attempt::Unverified)));
+        }
+        let followers = self.followers(tx, batch, plan).await?;
+        if !followers.is_empty() {
+            return Ok(Err(Undone::Followed(followers)));
         }
         let fresh = self.apply(tx, batch, &plan.open).await?;
         let live = self.live_among_dead(tx, plan).await?;
-        let dead: Vec<_> =
+        let mut dead: Vec<_> =
             plan.dead.iter().filter(|row| !live.contains(&(row.kind.clone(), row.event_id.clone()))).cloned().collect();
+        if let Some(why) = self.hold_keys(batch, &mut dead) {
+            return Ok(Err(Undone::As(Attempt::Full(why))));
+        }
         if !dead.is_empty() {
             tx.bury(&self.pool, &dead).await?;
         }
@@ -99,7 +123,9 @@ impl<T: Payload> Pipelines<T> {
         if has_dead_rows && !new.is_empty() {
             tx.unbury(&self.pool, &new).await?;
         }
-        Ok(Ok(self.counts(batch, &fresh, dead.iter().map(|row| row.reason).collect())))
+        let mut counts = self.counts(batch, &fresh, dead.iter().map(|row| row.reason).collect());
+        counts.held_keys = dead.into_iter().filter(|row| row.holds_key).filter_map(|row| row.key).collect();
+        Ok(Ok(counts))
     }
 
     /// Claims the ids of the entries and applies the pipelines to those that are new; says which these are.
@@ -200,7 +226,14 @@ impl<T: Payload> Pipelines<T> {
             is_fresh[*at] = true;
         }
         let zero = || vec![0; self.list.len()];
-        let mut counts = Counts { applied: zero(), duplicate: zero(), filtered: zero(), dead: zero(), reasons };
+        let mut counts = Counts {
+            applied: zero(),
+            duplicate: zero(),
+            filtered: zero(),
+            dead: zero(),
+            reasons,
+            held_keys: Vec::new(),
+        };
         for (at, entry) in batch.entries.iter().enumerate() {
             for pipeline in 0..self.list.len() {
                 let outcome = match () {

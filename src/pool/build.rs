@@ -255,6 +255,10 @@ fn assemble<T: Payload>(
     process: &Process,
 ) -> Pool<T> {
     let metrics = process.metrics.pool(pool);
+    let pipelines = match settings.on_reject {
+        config::OnReject::Park => pipelines.parking(settings.park_limit),
+        config::OnReject::Dead => pipelines,
+    };
     let reject_tombstones = settings.on_tombstone == config::OnTombstone::Reject;
     let processed = match (&config.redis, settings.processed_set) {
         (Some(redis), config::ProcessedSet::Set) => Some(ProcessedSet::connect(redis, pool, metrics.clone())),

@@ -15,6 +15,7 @@ use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
 use crate::event::{Payload, Record};
 use crate::metrics;
+use crate::pipeline::ParkedKeys;
 use crate::source::{Fetched, Fetching, Limits, Queue};
 use crate::store::{Fault, Held};
 
@@ -68,6 +69,8 @@ pub(super) struct Task<T> {
     pub(super) held_for: Option<String>,
     /// Whether it replayed dead rows last: then records that are there come first.
     pub(super) replayed_last: bool,
+    /// The keys that are held back.
+    pub(super) parked: ParkedKeys,
 }
 
 pub(super) fn backoff() -> ExponentialBackoff {
@@ -104,6 +107,9 @@ impl<T: Payload> Task<T> {
         self.progress.claimed(&held);
         self.shared.source.watermarks.own(&self.topic, self.partition, held.next_offset);
         tracing::debug!(place = %held.place, owner = %held.token, offset = held.next_offset, "claimed");
+        if let Err(halt) = self.read_parked().await {
+            return halt;
+        }
         let mut fetching = Fetching::default();
         match self.start_at(&held, &mut fetching).await {
             Ok(first) => match self.handle(first, &mut held).await {

@@ -104,6 +104,8 @@ pub(super) struct Standing {
     pub(super) oldest_in_hand_ms: Option<i64>,
     /// The most events of its next batch.
     pub(super) batch_events_max: usize,
+    /// Keys that are held back.
+    pub(super) parked_keys: usize,
     /// How often in a row the watchdog has nudged it without effect.
     pub(super) nudges: u32,
 }
@@ -127,6 +129,7 @@ impl Progress {
             caught_up_to: 0,
             oldest_in_hand_ms: None,
             batch_events_max: 0,
+            parked_keys: 0,
             nudges: 0,
         });
         Self { standing, replay: Notify::new() }

@@ -15,6 +15,9 @@ use crate::store::{Fault, Held, KeptDead};
 
 /// How often requests are looked for.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often, in looks, partitions with keys that are held back read them again: a good copy elsewhere may have settled
+/// the event that holds one.
+const LOOKS_A_READING: u64 = 5;
 /// Rows read at once; a row can be as large as a record.
 const ROWS_MAX: i64 = 16;
 /// How long a task replays before records come first again.
@@ -22,10 +25,21 @@ const TURN: Duration = Duration::from_millis(500);
 /// How long records may take to come first.
 const RECORDS_FIRST: Duration = Duration::from_millis(10);
 
+/// How a turn of replaying went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Nothing is asked for any more.
+    Done,
+    /// As many rows as are read at once.
+    Full,
+    /// Records come first now.
+    Over,
+}
+
 /// Looks for requests of the partitions that this process owns, until it is told to stop. The tasks themselves ask the
 /// database nothing for as long as there are none.
 pub(super) async fn watch<T: Payload>(shared: Arc<Shared<T>>, standings: Standings, stop: CancellationToken) {
-    loop {
+    for look in 1_u64.. {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(INTERVAL) => {}
@@ -36,6 +50,15 @@ pub(super) async fn watch<T: Payload>(shared: Arc<Shared<T>>, standings: Standin
             .filter(|(_, progress)| progress.lock().owned.is_some())
             .map(|(name, progress)| (name.clone(), Arc::clone(progress)))
             .collect();
+        let mut parked = 0;
+        for (_, progress) in &owned {
+            let keys = progress.lock().parked_keys;
+            parked += keys;
+            if keys > 0 && look % LOOKS_A_READING == 0 {
+                progress.replay.notify_one();
+            }
+        }
+        shared.metrics.set_parked_keys(parked);
         if owned.is_empty() {
             continue;
         }
@@ -72,34 +95,46 @@ impl<T: Payload> Task<T> {
             self.replayed_last = fetched.is_none();
             match fetched {
                 Some(fetched) => return Ok(fetched),
-                None => self.replay_some(held).await?,
+                None => drop(self.replay_some(held).await?),
             }
             progress.enter(Phase::Polling);
         }
     }
 
-    /// Replays some of the partition's dead rows that are asked for, in order.
-    async fn replay_some(&mut self, held: &Held) -> Result<(), Halt> {
+    /// Replays the partition's dead rows that are asked for, in order, for a turn. `true`: there may be more.
+    pub(super) async fn replay_some(&mut self, held: &Held) -> Result<bool, Halt> {
         let begun = Instant::now();
         self.progress.enter(Phase::Working);
-        let store = Arc::clone(&self.shared.pipelines.store);
-        let rows = store.next_replays(&self.shared.name, &self.topic, self.partition, ROWS_MAX);
-        let rows = self.unless_stopped(rows).await?;
-        let Some(rows) = self.unless_failed(rows).await? else { return Ok(()) };
-        let is_full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= ROWS_MAX;
-        for row in &rows {
+        let mut turn = Turn::Full;
+        let mut holds_keys = !self.parked.is_empty();
+        while turn == Turn::Full && begun.elapsed() < TURN {
+            let store = Arc::clone(&self.shared.pipelines.store);
+            let rows = store.next_replays(&self.shared.name, &self.topic, self.partition, ROWS_MAX);
+            let rows = self.unless_stopped(rows).await?;
+            let Some(rows) = self.unless_failed(rows).await? else { break };
+            holds_keys |= rows.iter().any(|row| row.holds_key);
+            turn = self.replay_all(&rows, begun, held).await?;
+        }
+        if turn != Turn::Done {
+            self.progress.replay.notify_one();
+        }
+        if holds_keys {
+            self.read_parked().await?;
+        }
+        Ok(turn != Turn::Done)
+    }
+
+    async fn replay_all(&mut self, rows: &[KeptDead], begun: Instant, held: &Held) -> Result<Turn, Halt> {
+        for row in rows {
             if self.stop.is_cancelled() {
                 return Err(Halt::Stop);
             }
             if begun.elapsed() >= TURN || !self.replay_one(row, held).await? {
-                self.progress.replay.notify_one();
-                return Ok(());
+                return Ok(Turn::Over);
             }
         }
-        if is_full {
-            self.progress.replay.notify_one();
-        }
-        Ok(())
+        let is_full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= ROWS_MAX;
+        Ok(if is_full { Turn::Full } else { Turn::Done })
     }
 
     /// Replays a row. `false`: it could not be told what became of it, and the rows are to be read again. Other than a
@@ -142,9 +177,6 @@ impl<T: Payload> Task<T> {
         let shared = &self.shared;
         self.progress.lock().moved_at = Instant::now();
         self.backoff = super::partition::backoff();
-        if self.held_for.take().is_some() {
-            tracing::info!(pool = &*shared.name, topic = &*self.topic, partition = self.partition, "partition goes on");
-        }
         let (metrics, outcome) = (
             shared.metrics.replayed(),
             match replayed {

@@ -17,7 +17,7 @@ impl<T: Payload> Task<T> {
         // What waiting for a service that is away takes says nothing of how large a batch may be.
         let mut worked = Duration::ZERO;
         let shared = std::sync::Arc::clone(&self.shared);
-        let mut batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records);
+        let mut batch = self.decode(held, records);
         let decoded = Instant::now();
         shared.metrics.spent(metrics::Phase::Decode, decoded - begun);
         self.look_up(&mut batch).await;
@@ -35,7 +35,7 @@ impl<T: Payload> Task<T> {
             }
             if self.must_hold(&mut batch).await? {
                 let records = batch.into_records();
-                batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records);
+                batch = self.decode(held, records);
                 prepared = false;
                 continue;
             }
@@ -51,6 +51,17 @@ impl<T: Payload> Task<T> {
                 Ok(Attempt::Unverified) => {
                     shared.metrics.lookups().unverified.inc();
                     batch.distrust();
+                    prepared = false;
+                }
+                Ok(Attempt::Full(_)) if batch.len() > 1 => {
+                    // What comes before the one event too many is settled first: else there were nothing to release.
+                    let records = batch.into_records();
+                    self.batch_size.halve(records.len());
+                    return Ok(Some(records));
+                }
+                Ok(Attempt::Full(why)) => {
+                    self.wait_for_room(&why, held).await?;
+                    batch = self.decode(held, batch.into_records());
                     prepared = false;
                 }
                 Ok(Attempt::Fenced) => {
@@ -187,6 +198,7 @@ impl<T: Payload> Task<T> {
         if self.held_for.take().is_some() {
             tracing::info!(pool = &*shared.name, place = %held.place, "partition goes on");
         }
+        self.note_parked(counts);
         shared.note_settled(&batch, counts, now_ms());
         if let Some(processed) = shared.processed_set().cloned() {
             if let Some(marking) = self.marking.take() {

@@ -17,6 +17,7 @@ use super::rejects::Rejects;
 use super::{Error, Shared};
 use crate::dead_letter::Owned;
 use crate::event::Payload;
+use crate::pipeline::ParkedKeys;
 use crate::source::Assigned;
 
 pub(super) type Name = (String, i32);
@@ -104,6 +105,7 @@ impl<T: Payload> Tasks<T> {
                 marking: None,
                 held_for: None,
                 replayed_last: false,
+                parked: ParkedKeys::new(),
             };
             let (failures, of) = (self.failures.clone(), name.clone());
             let done = tokio::spawn(async move {

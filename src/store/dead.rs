@@ -90,6 +90,17 @@ pub struct RequestStanding {
     pub waiting: Vec<(String, i32, i64)>,
     /// Rows that were rejected again.
     pub rejected: i64,
+    /// Rows that stopped behind one of their key that was rejected again.
+    pub stopped: i64,
+}
+
+/// Which keys are released.
+#[derive(Debug, Clone, Default)]
+pub struct Release {
+    /// The pool.
+    pub pool: String,
+    /// Keys, or ids of events that hold theirs back; `None` is all that are held back.
+    pub keys_or_ids: Option<Vec<String>>,
 }
 
 /// Why a replayed event was rejected again, and under which identity it is kept from now on.
@@ -120,6 +131,13 @@ pub trait DeadRows: Send + Sync {
     /// a second. Rows that hold their key back are left out.
     async fn request_replay(&self, filter: &DeadFilter, request: Uuid, per_second: Option<f64>) -> Result<Asked>;
 
+    /// Asks the owners to replay all rows of keys that are held back, in order. What arrives of such a key from now on
+    /// is asked for as well, until the key is empty or one of its rows is rejected again.
+    async fn request_release(&self, release: &Release, request: Uuid, per_second: Option<f64>) -> Result<Asked>;
+
+    /// The keys that are held back on a partition, and how many rows each has.
+    async fn parked_keys(&self, pool: &str, topic: &str, partition: i32) -> Result<Vec<(Vec<u8>, i64)>>;
+
     /// What has become of a request.
     async fn request_standing(&self, request: Uuid) -> Result<RequestStanding>;
 
@@ -133,10 +151,14 @@ pub trait DeadRows: Send + Sync {
 /// A dead row's way out of the table, inside the transaction of its event's effects.
 #[async_trait]
 pub trait ReplayTx: Send {
-    /// Removes a row that is asked for. `false`: it is not there, or nobody asks for it any more.
+    /// Removes a row that is asked for. `false`: it is not there, nobody asks for it any more, or an earlier row of the
+    /// key that it holds back is still there.
     async fn exhume(&mut self, pool: &str, row: &KeptDead) -> Result<bool>;
 
     /// Keeps a row that is asked for, with one more attempt and the new reason; it is asked for no more. `false`: it is
     /// not there, or nobody asked for it any more.
     async fn rebury(&mut self, pool: &str, row: &KeptDead, rejected: &Rejected) -> Result<bool>;
+
+    /// Asks no more for the rows of the key that a row holds back.
+    async fn stop_key(&mut self, pool: &str, row: &KeptDead) -> Result<()>;
 }

@@ -56,7 +56,8 @@ fn the_command_line_helps() {
     let bare = Ran::of(weir(&[]).output().unwrap());
     assert_eq!(bare.code, Some(2), "{bare:?}");
     assert!(bare.err.contains("Usage: weir") && bare.err.contains("publish"), "{bare:?}");
-    let dead: [&[&str]; 4] = [&["dead"], &["dead", "list"], &["dead", "show"], &["dead", "replay"]];
+    let dead: [&[&str]; 5] =
+        [&["dead"], &["dead", "list"], &["dead", "show"], &["dead", "replay"], &["dead", "release"]];
     let others: [&[&str]; 8] =
         [&[], &["check"], &["migrate"], &["publish"], &["run"], &["seek"], &["verify"], &["why"]];
     for command in others.into_iter().chain(dead) {

@@ -16,6 +16,7 @@ mod library;
 mod load;
 mod mapping;
 mod outages;
+mod park;
 mod promises;
 mod restore;
 mod seek;

@@ -1,9 +1,9 @@
 //! Dead rows that are looked at, asked for and replayed; deliberate moves.
 
 use uuid::Uuid;
-use weir::store::{Asked, DeadFilter, DeadRow, Held, KeptDead, Move, Reason, Rejected};
+use weir::store::{Asked, DeadFilter, DeadRow, Held, IdKey, KeptDead, KeyType, Move, Reason, Rejected, Release};
 
-use super::{World, begin, dead, passed, place};
+use super::{World, begin, dead, passed, place, rows};
 
 fn all(pool: &str) -> DeadFilter {
     DeadFilter { pool: pool.to_owned(), limit: 100, ..DeadFilter::default() }
@@ -165,4 +165,92 @@ pub(super) async fn a_move_fences_the_owner_and_is_all_or_nothing(world: World) 
         .number("SELECT count(*) FROM weir_seeks WHERE group_name = 'g' AND from_offset = 9 AND to_offset = 3 AND moved_by = 'me'")
         .await;
     assert_eq!(found, 1);
+}
+
+/// A row that holds its key back.
+fn holding(id: &str, key: &str, offset: i64, reason: Reason) -> DeadRow {
+    DeadRow { key: Some(key.as_bytes().to_vec()), holds_key: true, reason, ..row(id, 0, offset) }
+}
+
+fn release(names: &[&str]) -> Release {
+    Release { pool: "p".to_owned(), keys_or_ids: Some(names.iter().map(|&name| name.to_owned()).collect()) }
+}
+
+pub(super) async fn a_released_key_goes_in_order_and_what_arrives_meanwhile_goes_with_it(world: World) {
+    let store = &world.store;
+    let head = holding("a1", "a", 1, Reason::Refused);
+    bury(&world, &[head, holding("a3", "a", 3, Reason::Parked), holding("a2", "a", 2, Reason::Parked)]).await;
+    bury(
+        &world,
+        &[
+            holding("b1", "b", 4, Reason::Refused),
+            DeadRow { holds_key: false, ..holding("c1", "c", 5, Reason::Refused) },
+        ],
+    )
+    .await;
+    let mut keys = store.parked_keys("p", "t", 0).await.unwrap();
+    keys.sort();
+    assert_eq!(keys, [(b"a".to_vec(), 3), (b"b".to_vec(), 1)]);
+    assert!(store.parked_keys("p", "t", 1).await.unwrap().is_empty());
+
+    let request = Uuid::new_v4();
+    assert_eq!(store.request_release(&release(&["nobody", "c"]), request, None).await.unwrap(), Asked::default());
+    let asked = store.request_release(&release(&["a2"]), request, None).await.unwrap();
+    assert_eq!(asked, Asked { asked: 3, before: 0, holding: 0 }, "an event stands for its key");
+    assert_eq!(ids(&next(&world, 0).await), ["a1", "a2", "a3"]);
+    bury(&world, &[holding("a4", "a", 6, Reason::Parked), holding("b2", "b", 7, Reason::Parked)]).await;
+    let rows = next(&world, 0).await;
+    assert_eq!(ids(&rows), ["a1", "a2", "a3", "a4"], "it goes with its key, the other waits");
+
+    let mut tx = begin(&world).await;
+    assert!(!tx.exhume("p", &rows[1]).await.unwrap(), "an earlier one is still there");
+    assert!(tx.exhume("p", &rows[0]).await.unwrap());
+    assert!(tx.exhume("p", &rows[1]).await.unwrap());
+    let again = Rejected {
+        kind: String::new(),
+        event_id: "a3".to_owned(),
+        pipeline: "persist".to_owned(),
+        reason: Reason::Refused,
+        message: "again".to_owned(),
+    };
+    assert!(tx.rebury("p", &rows[2], &again).await.unwrap());
+    tx.stop_key("p", &rows[2]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(next(&world, 0).await.is_empty(), "the key stops at the one that was rejected again");
+    let standing = store.request_standing(request).await.unwrap();
+    assert_eq!((standing.waiting.len(), standing.rejected, standing.stopped), (0, 1, 0), "a4 came by itself");
+    bury(&world, &[holding("a5", "a", 8, Reason::Parked)]).await;
+    assert!(next(&world, 0).await.is_empty());
+    let asked = store.request_release(&Release { keys_or_ids: None, ..release(&[]) }, request, None).await.unwrap();
+    assert_eq!(asked.asked, 5);
+    assert_eq!(ids(&next(&world, 0).await), ["a3", "b1", "a4", "b2", "a5"]);
+}
+
+pub(super) async fn an_event_that_waits_takes_the_place_of_a_rejected_copy(world: World) {
+    bury(&world, &[DeadRow { value: Some(b"bad".to_vec()), ..holding("x", "other", 1, Reason::Refused) }]).await;
+    bury(&world, &[DeadRow { value: Some(b"good".to_vec()), ..holding("x", "k", 2, Reason::Parked) }]).await;
+    bury(&world, &[DeadRow { value: Some(b"worse".to_vec()), ..holding("x", "k", 3, Reason::Refused) }]).await;
+    bury(&world, &[DeadRow { value: Some(b"later".to_vec()), ..holding("x", "k", 4, Reason::Parked) }]).await;
+    let kept = world.store.dead_rows(&all("p")).await.unwrap();
+    let [kept] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!((kept.value.as_deref(), kept.offset, kept.reason.as_str()), (Some(&b"good"[..]), 2, "parked"));
+    assert_eq!(world.store.parked_keys("p", "t", 0).await.unwrap(), [(b"k".to_vec(), 1)]);
+}
+
+pub(super) async fn one_event_is_found_with_its_row(world: World) {
+    let table = world.messages().await;
+    let mut tx = begin(&world).await;
+    tx.insert(&table, &["m"], &rows(&["m"])).await.unwrap();
+    tx.claim_seen("p", &[("new", "m"), ("edit", "m"), ("new", "n")]).await.unwrap();
+    tx.commit().await.unwrap();
+    let row = world.store.row_of(&table.key, "m").await.unwrap().unwrap();
+    assert!(row.contains("\"conversation\":\"a:b\"") && row.contains("1760000000000"), "{row}");
+    assert_eq!(world.store.row_of(&table.key, "n").await.unwrap(), None);
+    let number = IdKey { kind: KeyType::Int, ..table.key };
+    assert_eq!(world.store.row_of(&number, "no number").await.unwrap(), None);
+    let seen = world.store.seen_of("p", "m").await.unwrap();
+    assert_eq!(seen.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["edit", "new"]);
+    assert!(
+        seen.iter().all(|(_, at)| *at > 1_700_000_000_000) && world.store.seen_of("q", "m").await.unwrap().is_empty()
+    );
 }

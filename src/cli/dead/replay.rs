@@ -51,7 +51,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(in crate::cli) fn parse_rate(text: &str) -> Result<f64, String> {
+pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     let rate: Option<f64> = text.strip_suffix("/s").unwrap_or(text).parse().ok();
     rate.filter(|rate| (0.001..=1_000_000.0).contains(rate))
         .ok_or_else(|| format!("{text:?} is no rate: give events a second, such as 100/s"))
@@ -112,7 +112,9 @@ impl Outcome<'_> {
     }
 
     fn replayed(&self) -> u64 {
-        self.asked.asked.saturating_sub(self.waiting() + self.standing.rejected.cast_unsigned())
+        self.asked
+            .asked
+            .saturating_sub(self.waiting() + (self.standing.rejected + self.standing.stopped).cast_unsigned())
     }
 
     pub(super) fn json(&self) -> String {
@@ -125,6 +127,7 @@ impl Outcome<'_> {
             "holding": asked.holding,
             "replayed": self.replayed(),
             "rejected": standing.rejected,
+            "stopped": standing.stopped,
             "waiting": self.waiting(),
         })
         .to_string()
@@ -144,6 +147,9 @@ impl Outcome<'_> {
         }];
         if standing.rejected > 0 {
             lines.push("`weir dead list` shows why they were rejected again".to_owned());
+        }
+        if standing.stopped > 0 {
+            lines.push(format!("{} stopped behind one of their key", dead_rows(standing.stopped.cast_unsigned())));
         }
         if self.waiting() > 0 {
             let places = standing.waiting.iter().take(10).map(|(topic, partition, _)| format!("{topic}/{partition}"));
@@ -187,7 +193,7 @@ mod tests {
             pool: "p",
             request: Uuid::nil(),
             asked: Asked { asked: 5, before: 1, holding: 2 },
-            standing: RequestStanding { waiting: vec![("t".to_owned(), 3, 2)], rejected: 1 },
+            standing: RequestStanding { waiting: vec![("t".to_owned(), 3, 2)], rejected: 1, stopped: 0 },
         };
         let text = outcome.text(Duration::from_secs(60));
         assert!(text.contains("5 dead rows asked for: 2 replayed, 1 rejected again, 2 wait"), "{text}");

@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use super::memory::{Connection, Open};
 use crate::store::{
-    Asked, DeadFilter, DeadRows, Finds, IdKey, KeptDead, Move, Rejected, ReplayTx, RequestStanding, Result, Seeks,
+    Asked, DeadFilter, DeadRows, Finds, IdKey, KeptDead, Move, Rejected, Release, ReplayTx, RequestStanding, Result,
+    Seeks,
 };
 
 #[async_trait]
@@ -22,6 +23,10 @@ impl DeadRows for Connection {
         Ok(Asked::default())
     }
 
+    async fn request_release(&self, _: &Release, _: Uuid, _: Option<f64>) -> Result<Asked> {
+        Ok(Asked::default())
+    }
+
     async fn request_standing(&self, _: Uuid) -> Result<RequestStanding> {
         Ok(RequestStanding::default())
     }
@@ -31,6 +36,10 @@ impl DeadRows for Connection {
     }
 
     async fn next_replays(&self, _: &str, _: &str, _: i32, _: i64) -> Result<Vec<KeptDead>> {
+        Ok(Vec::new())
+    }
+
+    async fn parked_keys(&self, _: &str, _: &str, _: i32) -> Result<Vec<(Vec<u8>, i64)>> {
         Ok(Vec::new())
     }
 }
@@ -43,6 +52,10 @@ impl ReplayTx for Open {
 
     async fn rebury(&mut self, _: &str, _: &KeptDead, _: &Rejected) -> Result<bool> {
         Ok(false)
+    }
+
+    async fn stop_key(&mut self, _: &str, _: &KeptDead) -> Result<()> {
+        Ok(())
     }
 }
 

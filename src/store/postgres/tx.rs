@@ -130,9 +130,18 @@ impl Tx for OpenTx<Postgres> {
         for row in rows {
             let insert = sqlx::query(
                 "INSERT INTO weir_dead (pool, event_id, pipeline, reason, message, topic, topic_id, partition, \"offset\",
-                                        key, value, headers, attempts, type, record_ms, holds_key)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-                 ON CONFLICT (pool, type, event_id) DO NOTHING",
+                                        key, value, headers, attempts, type, record_ms, holds_key, replay_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+                         CASE WHEN $16 THEN (SELECT max(o.replay_at) FROM weir_dead o
+                              WHERE o.pool = $1 AND o.topic = $6 AND o.partition = $8 AND o.holds_key
+                                AND md5(o.key) = md5($10) AND o.key = $10) END)
+                 ON CONFLICT (pool, type, event_id) DO UPDATE
+                    SET pipeline = excluded.pipeline, reason = excluded.reason, message = excluded.message,
+                        topic = excluded.topic, topic_id = excluded.topic_id, partition = excluded.partition,
+                        \"offset\" = excluded.\"offset\", key = excluded.key, value = excluded.value,
+                        headers = excluded.headers, attempts = excluded.attempts, record_ms = excluded.record_ms,
+                        holds_key = excluded.holds_key, replay_at = excluded.replay_at, replay_request = NULL
+                  WHERE excluded.reason = 'parked' AND weir_dead.reason <> 'parked'",
             )
             .bind(pool)
             .bind(&row.event_id)

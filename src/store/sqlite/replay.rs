@@ -9,7 +9,7 @@ use uuid::fmt::Hyphenated;
 
 use super::{Sqlite, now_ms, rows};
 use crate::store::connection::{OpenTx, bounded};
-use crate::store::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, ReplayTx, RequestStanding, Result};
+use crate::store::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, Release, ReplayTx, RequestStanding, Result};
 
 const COLUMNS: &str =
     "type, event_id, pipeline, reason, message, topic, topic_id, partition, \"offset\", record_ms, key,
@@ -19,6 +19,12 @@ const COLUMNS: &str =
 const MATCHES: &str = "pool = ?1 AND (?2 IS NULL OR event_id IN (SELECT value FROM json_each(?2)))
     AND (?3 IS NULL OR pipeline = ?3) AND (?4 IS NULL OR reason = ?4) AND (?5 IS NULL OR key = ?5)
     AND (?6 IS NULL OR created_at >= ?6) AND (?7 IS NULL OR created_at < ?7)";
+
+/// The rows of keys that are named, or of the keys of events that are. Binds ?1 and ?2.
+const RELEASED: &str = "d.pool = ?1 AND d.holds_key
+    AND (?2 IS NULL OR d.key IN (SELECT CAST(value AS BLOB) FROM json_each(?2))
+         OR (d.topic, d.partition, d.key) IN (SELECT o.topic, o.partition, o.key FROM weir_dead AS o
+                WHERE o.pool = ?1 AND o.holds_key AND o.event_id IN (SELECT value FROM json_each(?2))))";
 
 const OLDEST_FIRST: &str = "created_at, topic, partition, \"offset\", event_id, type";
 
@@ -102,7 +108,7 @@ impl DeadRows for Sqlite {
         let read = |name| row.try_get::<i64, _>(name).map_err(|error| crate::store::fault::error(ACTION, &error));
         let (before, holding) = (read("before")?.cast_unsigned(), read("holding")?.cast_unsigned());
         let sql = format!(
-            "UPDATE weir_dead SET replay_at = ?9 + CAST(c.n * ?10 AS INTEGER), replay_request = ?11
+            "UPDATE weir_dead SET replay_at = ?9 + CAST(c.n * ?10 AS INTEGER), replay_request = ?11, replay_outcome = NULL
                FROM (SELECT rowid AS row, row_number() OVER (ORDER BY {OLDEST_FIRST}) - 1 AS n FROM weir_dead
                       WHERE {MATCHES} AND replay_at IS NULL AND NOT holds_key ORDER BY n LIMIT ?8) AS c
               WHERE weir_dead.rowid = c.row"
@@ -118,6 +124,42 @@ impl DeadRows for Sqlite {
         Ok(Asked { asked: done.rows_affected(), before, holding })
     }
 
+    async fn request_release(&self, release: &Release, request: Uuid, per_second: Option<f64>) -> Result<Asked> {
+        const ACTION: &str = "release keys";
+        let names = release.keys_or_ids.as_ref().map(rows::json);
+        let mut tx = self.write(ACTION).await?;
+        let before = sqlx::query_scalar::<_, i64>(AssertSqlSafe(format!(
+            "SELECT count(*) FROM weir_dead AS d WHERE {RELEASED} AND replay_at IS NOT NULL"
+        )));
+        let before = before.bind(&release.pool).bind(names.as_deref()).fetch_one(tx.connection());
+        let before = bounded(self.deadline, ACTION, before).await?;
+        let update = sqlx::query(AssertSqlSafe(format!(
+            "UPDATE weir_dead SET replay_at = ?3 + CAST(c.n * ?4 AS INTEGER), replay_request = ?5, replay_outcome = NULL
+               FROM (SELECT rowid AS row, row_number() OVER (ORDER BY topic, partition, \"offset\") - 1 AS n
+                       FROM weir_dead AS d WHERE {RELEASED} AND replay_at IS NULL) AS c
+              WHERE weir_dead.rowid = c.row"
+        )));
+        let ms_each = per_second.map_or(0.0, |rate| 1_000.0 / rate);
+        let update =
+            update.bind(&release.pool).bind(names.as_deref()).bind(now_ms()).bind(ms_each).bind(request.hyphenated());
+        let done = bounded(self.deadline, ACTION, update.execute(tx.connection())).await?;
+        tx.finish().await?;
+        Ok(Asked { asked: done.rows_affected(), before: before.cast_unsigned(), holding: 0 })
+    }
+
+    async fn parked_keys(&self, pool: &str, topic: &str, partition: i32) -> Result<Vec<(Vec<u8>, i64)>> {
+        const ACTION: &str = "read the keys that are held back";
+        let mut tx = self.read(ACTION).await?;
+        let select = sqlx::query_as(
+            "SELECT key, count(*) FROM weir_dead
+              WHERE pool = ?1 AND topic = ?2 AND partition = ?3 AND holds_key AND key IS NOT NULL GROUP BY key",
+        );
+        let keys = select.bind(pool).bind(topic).bind(partition).fetch_all(tx.connection());
+        let keys = bounded(self.deadline, ACTION, keys).await?;
+        tx.finish().await?;
+        Ok(keys)
+    }
+
     async fn request_standing(&self, request: Uuid) -> Result<RequestStanding> {
         const ACTION: &str = "look at a replay";
         let mut tx = self.read(ACTION).await?;
@@ -127,12 +169,14 @@ impl DeadRows for Sqlite {
         );
         let waiting = waiting.bind(request.hyphenated()).fetch_all(tx.connection());
         let waiting = bounded(self.deadline, ACTION, waiting).await?;
-        let rejected =
-            sqlx::query_scalar("SELECT count(*) FROM weir_dead WHERE replay_request = ?1 AND replay_at IS NULL");
-        let rejected = rejected.bind(request.hyphenated()).fetch_one(tx.connection());
-        let rejected = bounded(self.deadline, ACTION, rejected).await?;
+        let outcomes = sqlx::query_as::<_, (i64, i64)>(
+            "SELECT count(*) FILTER (WHERE replay_outcome = 'rejected'), count(*) FILTER (WHERE replay_outcome = 'stopped')
+               FROM weir_dead WHERE replay_request = ?1 AND replay_at IS NULL",
+        );
+        let outcomes = outcomes.bind(request.hyphenated()).fetch_one(tx.connection());
+        let (rejected, stopped) = bounded(self.deadline, ACTION, outcomes).await?;
         tx.finish().await?;
-        Ok(RequestStanding { waiting, rejected })
+        Ok(RequestStanding { waiting, rejected, stopped })
     }
 
     async fn due_replays(&self, pool: &str, partitions: &[(String, i32)]) -> Result<Vec<(String, i32)>> {
@@ -167,7 +211,10 @@ impl DeadRows for Sqlite {
 impl ReplayTx for OpenTx<sqlx::Sqlite> {
     async fn exhume(&mut self, pool: &str, row: &KeptDead) -> Result<bool> {
         let delete = sqlx::query(
-            "DELETE FROM weir_dead WHERE pool = ?1 AND type = ?2 AND event_id = ?3 AND replay_at IS NOT NULL",
+            "DELETE FROM weir_dead AS d WHERE pool = ?1 AND type = ?2 AND event_id = ?3 AND replay_at IS NOT NULL
+                AND NOT (holds_key AND EXISTS (SELECT 1 FROM weir_dead AS o
+                    WHERE o.pool = ?1 AND o.topic = d.topic AND o.partition = d.partition AND o.holds_key
+                      AND o.key = d.key AND o.\"offset\" < d.\"offset\"))",
         );
         let delete = delete.bind(pool).bind(&row.kind).bind(&row.event_id);
         let done = bounded(self.deadline, "take a dead row", delete.execute(self.connection())).await?;
@@ -179,7 +226,7 @@ impl ReplayTx for OpenTx<sqlx::Sqlite> {
         // Decoded in another way, it can have another id by now; where that one has a row already, one row is enough.
         let update = sqlx::query(
             "UPDATE weir_dead SET type = ?4, event_id = ?5, pipeline = ?6, reason = ?7, message = ?8,
-                    attempts = attempts + 1, replay_at = NULL
+                    attempts = attempts + 1, replay_at = NULL, replay_outcome = 'rejected'
               WHERE pool = ?1 AND type = ?2 AND event_id = ?3 AND replay_at IS NOT NULL
                 AND ((?2 = ?4 AND ?3 = ?5) OR NOT EXISTS
                     (SELECT 1 FROM weir_dead AS o WHERE o.pool = ?1 AND o.type = ?4 AND o.event_id = ?5))",
@@ -197,5 +244,15 @@ impl ReplayTx for OpenTx<sqlx::Sqlite> {
             return Ok(true);
         }
         self.exhume(pool, row).await
+    }
+
+    async fn stop_key(&mut self, pool: &str, row: &KeptDead) -> Result<()> {
+        let update = sqlx::query(
+            "UPDATE weir_dead SET replay_at = NULL, replay_outcome = 'stopped'
+              WHERE pool = ?1 AND topic = ?2 AND partition = ?3 AND holds_key AND key = ?4 AND replay_at IS NOT NULL",
+        );
+        let update = update.bind(pool).bind(&row.topic).bind(row.partition).bind(row.key.as_deref());
+        bounded(self.deadline, "stop a key", update.execute(self.connection())).await?;
+        Ok(())
     }
 }

@@ -123,9 +123,18 @@ impl Tx for OpenTx<Sqlite> {
         for row in rows {
             let insert = sqlx::query(
                 "INSERT INTO weir_dead (pool, type, event_id, pipeline, reason, message, topic, topic_id, partition,
-                                        \"offset\", key, value, headers, attempts, created_at, record_ms, holds_key)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
-                 ON CONFLICT (pool, type, event_id) DO NOTHING",
+                                        \"offset\", key, value, headers, attempts, created_at, record_ms, holds_key,
+                                        replay_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+                         CASE WHEN ?17 THEN (SELECT max(o.replay_at) FROM weir_dead AS o
+                              WHERE o.pool = ?1 AND o.topic = ?7 AND o.partition = ?9 AND o.holds_key AND o.key = ?11) END)
+                 ON CONFLICT (pool, type, event_id) DO UPDATE
+                    SET pipeline = excluded.pipeline, reason = excluded.reason, message = excluded.message,
+                        topic = excluded.topic, topic_id = excluded.topic_id, partition = excluded.partition,
+                        \"offset\" = excluded.\"offset\", key = excluded.key, value = excluded.value,
+                        headers = excluded.headers, attempts = excluded.attempts, record_ms = excluded.record_ms,
+                        holds_key = excluded.holds_key, replay_at = excluded.replay_at, replay_request = NULL
+                  WHERE excluded.reason = 'parked' AND weir_dead.reason <> 'parked'",
             )
             .bind(pool)
             .bind(&row.kind)
