@@ -65,6 +65,7 @@ struct Families {
     end_to_end: HistogramVec,
     loop_seconds: CounterVec,
     processed_set_lookups: IntCounterVec,
+    processed_set_unmarked: IntCounterVec,
     dead_events: IntCounterVec,
     dead_unpublished: IntGaugeVec,
     retries: IntCounterVec,
@@ -149,6 +150,12 @@ impl Families {
                 "Ids asked of the processed set, by result: hit, miss, unknown (no answer in time) or unverified \
                  (a hit that the database did not confirm).",
                 &["pool", "result"],
+            ),
+            processed_set_unmarked: counters(
+                r,
+                "weir_processed_set_unmarked_total",
+                "Ids of settled events that the processed set did not take: Redis was away, slow or full.",
+                &["pool"],
             ),
             dead_events: counters(
                 r,

@@ -78,6 +78,8 @@ pub struct Lookups {
     pub unknown: IntCounter,
     /// Hits that the database did not confirm.
     pub unverified: IntCounter,
+    /// Settled and not remembered.
+    pub unmarked: IntCounter,
 }
 
 impl PoolMetrics {
@@ -95,6 +97,7 @@ impl PoolMetrics {
                 miss: lookup("miss"),
                 unknown: lookup("unknown"),
                 unverified: lookup("unverified"),
+                unmarked: f.processed_set_unmarked.with_label_values(&by_pool),
             },
             dead: DEAD_REASONS.map(|reason| f.dead_events.with_label_values(&[pool, reason])),
             dead_unpublished: f.dead_unpublished.with_label_values(&by_pool),

@@ -138,6 +138,11 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
+    /// The load, to be stopped apart while another one goes on.
+    pub(crate) fn take_load(&mut self) -> Result<Load> {
+        self.load.take().context("the row has no load")
+    }
+
     pub(crate) async fn stop_load(&mut self) -> Result<()> {
         match self.load.take() {
             Some(load) => load.stop().await,
@@ -230,6 +235,13 @@ impl<'a> Case<'a> {
         self.fault_ends()
     }
 
+    /// Stops the load, and waits until all of it is settled.
+    pub(crate) async fn drain(&mut self) -> Result<()> {
+        self.stop_load().await?;
+        let ends = self.book().ends.clone();
+        self.reach(&ends, "the lag to be 0").await
+    }
+
     /// What follows every fault: it is caught up with, the load ends, and the lag is 0.
     pub(crate) async fn recover(&mut self) -> Result<()> {
         let ended = self.fault_ended.context("the row's fault never ended")?;
@@ -239,10 +251,8 @@ impl<'a> Case<'a> {
         reached?;
         if self.load.is_some() {
             self.sleep(TAIL).await;
-            self.stop_load().await?;
         }
-        let ends = self.book().ends.clone();
-        self.reach(&ends, "the lag to be 0").await
+        self.drain().await
     }
 
     async fn reach(&self, ends: &HashMap<i32, i64>, what: &str) -> Result<()> {

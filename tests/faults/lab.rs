@@ -28,7 +28,7 @@ pub(crate) struct Lab {
     dir: PathBuf,
     pub(crate) brokers: String,
     postgres: PgConnectOptions,
-    pub(crate) redis_url: String,
+    redis_url: String,
     pub(crate) slots: Vec<Slot>,
     /// Where logs of failed rows are kept.
     pub(crate) kept: PathBuf,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,6 +22,8 @@ use super::events::{Fate, Kind, Made, make};
 pub(crate) struct Mix {
     pub(crate) per_second: u64,
     pub(crate) keys: u64,
+    /// The first key; a key stays on its partition, however many there are later.
+    pub(crate) keys_from: u64,
     /// Of 1,000 events, how many are repeats of earlier ones, half of them on another partition.
     pub(crate) repeats_per_mille: u64,
     /// Of 1,000 events, how many are of one of these kinds.
@@ -34,6 +36,7 @@ impl Default for Mix {
         Self {
             per_second: 2_500,
             keys: 400,
+            keys_from: 0,
             repeats_per_mille: 50,
             odd_per_mille: 2,
             odd: vec![Kind::CutOffJson, Kind::NotJson, Kind::Nul, Kind::Overflow],
@@ -110,7 +113,7 @@ pub(crate) struct Load {
 }
 
 struct Shared {
-    mix: Mutex<Mix>,
+    mix: Mix,
     /// Events to be sent at once beside the steady ones.
     burst: AtomicU64,
     stop: AtomicBool,
@@ -129,24 +132,22 @@ impl Load {
         let mut client = client.clone();
         client.set("enable.idempotence", "true").set("linger.ms", "5").set("message.timeout.ms", "120000");
         client.set("reconnect.backoff.max.ms", "500").set("message.max.bytes", "3000000");
-        client.set("partitioner", "murmur2_random");
+        client.set("topic.metadata.refresh.interval.ms", "1000");
         let producer = client.create_with_context(Receipts { topic_id, book: Arc::clone(&book) })?;
-        let shared = Arc::new(Shared { mix: Mutex::new(mix), burst: AtomicU64::new(0), stop: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { mix, burst: AtomicU64::new(0), stop: AtomicBool::new(false) });
+        let first_sequence = book.lock().unwrap().records;
         let sender = Sender {
             topic: topic.to_owned(),
             partitions,
             shared: Arc::clone(&shared),
             producer,
             rng,
+            first_sequence,
             sequences: HashMap::new(),
             recent: Vec::new(),
             book,
         };
         Ok(Self { shared, publishing: tokio::spawn(sender.run()) })
-    }
-
-    pub(crate) fn mix(&self) -> MutexGuard<'_, Mix> {
-        self.shared.mix.lock().unwrap()
     }
 
     pub(crate) fn burst(&self, events: u64) {
@@ -164,14 +165,22 @@ impl Load {
     }
 }
 
+/// A usual event that may be sent again.
+struct Recent {
+    made: Made,
+    home: i32,
+}
+
 struct Sender {
     topic: String,
     partitions: i32,
     shared: Arc<Shared>,
     producer: ThreadedProducer<Receipts>,
     rng: Rng,
+    /// Above all that an earlier load of the same keys sent.
+    first_sequence: u64,
     sequences: HashMap<u64, u64>,
-    recent: Vec<Made>,
+    recent: Vec<Recent>,
     book: Arc<Mutex<Book>>,
 }
 
@@ -180,7 +189,7 @@ impl Sender {
         let (mut then, mut due) = (Instant::now(), 0.0);
         while !self.shared.stop.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            let mix = self.shared.mix.lock().unwrap().clone();
+            let mix = self.shared.mix.clone();
             // What a stall of this machine held up is not sent in one go.
             due += mix.per_second as f64 * then.elapsed().as_secs_f64().min(0.5);
             then = Instant::now();
@@ -199,19 +208,21 @@ impl Sender {
         let roll = self.rng.u64(0..1_000);
         if roll < mix.repeats_per_mille && !self.recent.is_empty() {
             let at = self.rng.usize(0..self.recent.len());
-            let made = self.recent.swap_remove(at);
-            let elsewhere = self.rng.bool().then(|| self.rng.i32(0..self.partitions));
-            self.note_repeat(&made.id, elsewhere.is_some());
-            return self.send(&made, elsewhere).await;
+            let Recent { made, home } = self.recent.swap_remove(at);
+            let to = if self.rng.bool() { self.rng.i32(0..self.partitions) } else { home };
+            self.note_repeat(&made.id, to != home);
+            return self.send(&made, to).await;
         }
         let is_odd = roll >= 1_000 - mix.odd_per_mille && !mix.odd.is_empty();
         let kind = if is_odd { mix.odd[self.rng.usize(0..mix.odd.len())] } else { Kind::Usual };
-        let key = self.rng.u64(0..mix.keys);
-        let sequence = self.sequences.entry(key).or_default();
+        let key = mix.keys_from + self.rng.u64(0..mix.keys);
+        let sequence = self.sequences.entry(key).or_insert(self.first_sequence);
         *sequence += 1;
         let sent_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         let made = make(&mut self.rng, kind, key, *sequence, sent_ms);
-        self.send(&made, None).await?;
+        let home = i32::try_from(key % self.partitions.unsigned_abs() as u64)?;
+        self.send(&made, home).await?;
+        let made = Recent { made, home };
         if kind == Kind::Usual && self.recent.len() < 2_000 {
             self.recent.push(made);
         } else if kind == Kind::Usual {
@@ -229,13 +240,13 @@ impl Sender {
         }
     }
 
-    async fn send(&self, made: &Made, partition: Option<i32>) -> Result<()> {
+    async fn send(&self, made: &Made, partition: i32) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut sent = Box::new(Sent { id: made.id.clone(), kind: made.kind });
         loop {
             let mut record = BaseRecord::<str, [u8], Box<Sent>>::with_opaque_to(&self.topic, sent).key(&made.key);
             record.payload = made.value.as_deref();
-            record.partition = partition;
+            record.partition = Some(partition);
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => sent = back.delivery_opaque,

@@ -91,6 +91,13 @@ impl Watch {
         self.lock().may_go_back = may;
     }
 
+    /// Forgets where the ledger was: it is another one now.
+    pub(crate) fn forget(&self) {
+        let mut seen = self.lock();
+        seen.ledger.clear();
+        seen.places.clear();
+    }
+
     /// The ledger's offsets as last seen.
     pub(crate) fn ledger(&self) -> HashMap<i32, i64> {
         self.lock().ledger.clone()

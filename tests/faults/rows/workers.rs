@@ -10,6 +10,8 @@ use crate::load::Mix;
 use crate::proxy::Weather;
 use crate::until;
 
+use super::database::freeze_when;
+
 /// Within what an heir must have moved every partition of a dead worker.
 const TAKEOVER_MAX: Duration = Duration::from_secs(SESSION_TIMEOUT.as_secs() + 5);
 /// As configured by default.
@@ -91,12 +93,13 @@ fn redelivered(case: &Case<'_>) -> Result<(f64, f64)> {
 /// The zombie does not know that it is one: the broker is held from it while it wakes, and the database is not.
 pub(crate) async fn frozen(case: &mut Case<'_>) -> Result<()> {
     case.begin(3, Mix::default()).await?;
-    case.load()?.burst(40_000);
-    case.sleep(Duration::from_millis(300)).await;
-    let (at, slot) = (0, case.workers[0].slot);
+    case.load()?.burst(60_000);
+    let at = case.rng.usize(0..case.workers.len());
+    let slot = case.workers[at].slot;
     case.fault_begins()?;
+    // With work in hand and in no transaction: what it does next begins with the fence.
+    freeze_when(case, at, false).await?;
     let claims = case.workers[at].claims();
-    case.workers[at].signal("STOP")?;
     let frozen_at = Instant::now();
     until("others to have claimed its partitions", TAKEOVER_MAX, async || {
         let rows = case.world.ledger().await?;
@@ -124,4 +127,28 @@ pub(crate) async fn frozen(case: &mut Case<'_>) -> Result<()> {
         Ok(case.workers[at].metric("weir_partitions_assigned", "")? > 0.0)
     })
     .await
+}
+
+/// A member joins and leaves, over and over: no partition is stranded, and the rate holds.
+pub(super) async fn come_and_go(case: &mut Case<'_>) -> Result<()> {
+    case.begin(2, Mix::default()).await?;
+    let settled = |case: &Case<'_>| case.watch().map(|watch| watch.ledger().values().sum::<i64>());
+    let (then, published) = (settled(case)?, case.book().records);
+    let end = Instant::now() + Duration::from_secs(60).mul_f64(case.scale);
+    let mut visits = 0;
+    while Instant::now() < end {
+        case.start_worker(2).await?;
+        case.sleep(Duration::from_secs(2)).await;
+        let mut visitor = case.workers.pop().context("the visitor")?;
+        let (status, took) = visitor.terminate().await?;
+        case.check(status.success(), || format!("visit {visits} ended with {status} after {took:.1?}"));
+        case.sleep(Duration::from_secs(2)).await;
+        visits += 1;
+    }
+    let (settled, published) = ((settled(case)? - then) as f64, (case.book().records - published) as f64);
+    case.check(settled >= 0.2 * published, || format!("{settled} events settled while {published} were published"));
+    case.fault_ends()?;
+    case.recover().await?;
+    case.note(format!("{visits} visits; {settled} events settled while {published} were published"));
+    Ok(())
 }
