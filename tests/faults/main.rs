@@ -105,7 +105,7 @@ async fn run_rows(options: &Options, rows: &[Row], scale: f64) -> Result<Vec<Out
     report::print_head();
     for round in 0..options.loops {
         for row in rows {
-            let outcome = run_row(&lab, row, first + u64::from(round), scale).await;
+            let outcome = Box::pin(run_row(&lab, row, first + u64::from(round), scale)).await;
             report::print(&outcome);
             outcomes.push(outcome);
         }
@@ -135,5 +135,5 @@ async fn run_row(lab: &Lab, row: &Row, seed: u64, scale: f64) -> Outcome {
             case.findings.push(format!("{error:#}"));
         }
     }
-    case.finish(row, seed, ran, begun).await
+    Box::pin(case.finish(row, seed, ran, begun)).await
 }

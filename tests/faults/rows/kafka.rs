@@ -144,16 +144,20 @@ pub(super) async fn log_truncated(case: &mut Case<'_>) -> Result<()> {
         let sql = format!("UPDATE weir_ledger SET next_offset = {to} WHERE partition = {partition}");
         case.world.sql(&sql).await?;
     }
+    let accepted = accept_loss(case, &cuts);
+    case.note(format!("{} partitions held; {accepted} ids of deleted records accepted as lost", cuts.len()));
+    case.fault_ends()?;
+    case.recover().await
+}
+
+/// Strikes the ids of deleted records from the book; says how many.
+fn accept_loss(case: &Case<'_>, cuts: &HashMap<i32, (i64, i64)>) -> usize {
     let is_gone = |at: &(i32, i64)| cuts.get(&at.0).is_some_and(|(from, to)| (*from..*to).contains(&at.1));
     let mut book = case.book();
     let before = book.live.len() + book.dead.len();
     book.live.retain(|_, acked| !acked.at.iter().all(is_gone));
     book.dead.retain(|_, acked| !acked.at.iter().all(is_gone));
-    let accepted = before - book.live.len() - book.dead.len();
-    drop(book);
-    case.note(format!("{} partitions held; {accepted} ids of deleted records accepted as lost", cuts.len()));
-    case.fault_ends()?;
-    case.recover().await
+    before - book.live.len() - book.dead.len()
 }
 
 /// Deletes records of a seeded half of the partitions up to beyond the ledger's offsets; from and to by partition.
