@@ -26,8 +26,12 @@ pub(crate) enum Kind {
     CutOffJson,
     NotJson,
     NotUtf8,
-    /// Nested 10,000 deep.
+    /// Nested 10,000 deep in a field that nobody asks for, which is no fault.
     Deep,
+    /// Nested 10,000 deep where a text belongs.
+    DeepContent,
+    /// Nothing but 10,000 brackets.
+    DeepOnly,
     /// A value of no bytes.
     Empty,
     /// No value at all.
@@ -54,11 +58,14 @@ pub(crate) const REFUSED_TEXT: &str = "only the database refuses";
 impl Kind {
     pub(crate) fn fate(self) -> Fate {
         match self {
-            Self::Usual | Self::Large | Self::NewSchema => Fate::Live,
-            Self::CutOffJson | Self::NotJson | Self::NotUtf8 | Self::Deep | Self::Empty => Fate::DeadByPosition,
-            Self::Nul | Self::Overflow | Self::OnlyTheDatabaseRefuses | Self::LargeAndRefused | Self::BrokenSchema => {
-                Fate::Dead
-            }
+            Self::Usual | Self::Large | Self::NewSchema | Self::Deep => Fate::Live,
+            Self::CutOffJson | Self::NotJson | Self::NotUtf8 | Self::DeepOnly | Self::Empty => Fate::DeadByPosition,
+            Self::Nul
+            | Self::Overflow
+            | Self::OnlyTheDatabaseRefuses
+            | Self::LargeAndRefused
+            | Self::BrokenSchema
+            | Self::DeepContent => Fate::Dead,
             Self::Tombstone => Fate::Passed,
         }
     }
@@ -107,10 +114,9 @@ pub(crate) fn make(rng: &mut Rng, kind: Kind, key: u64, sequence: u64, sent_ms: 
         }),
         Kind::NotJson => Some(b"hello \x01 world".to_vec()),
         Kind::NotUtf8 => Some(usual().replace("number", "\u{1}\u{1}").into_bytes().iter().map(|b| if *b == 1 { 0xff } else { *b }).collect()),
-        Kind::Deep => {
-            let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
-            Some(usual().replacen(r#"{"type""#, &format!(r#"{{"deep":{deep},"type""#), 1).into_bytes())
-        }
+        Kind::Deep => Some(usual().replacen(r#"{"type""#, &format!(r#"{{"deep":{},"type""#, deep()), 1).into_bytes()),
+        Kind::DeepContent => Some(usual().replace(&format!("\"{text}\""), &deep()).into_bytes()),
+        Kind::DeepOnly => Some(deep().into_bytes()),
         Kind::Empty => Some(Vec::new()),
         Kind::Tombstone => None,
         Kind::NewSchema => Some(
@@ -123,4 +129,9 @@ pub(crate) fn make(rng: &mut Rng, kind: Kind, key: u64, sequence: u64, sent_ms: 
         _ => Some(usual().into_bytes()),
     };
     Made { id, kind, key: weir::payload::conversation_of_two(&key.to_string(), &to.to_string()), value }
+}
+
+/// Lists in lists.
+fn deep() -> String {
+    format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000))
 }

@@ -78,7 +78,9 @@ fn letters(case: &Case<'_>) -> Result<(usize, usize)> {
 
 /// Nothing panics, every reason is named, tombstones are counted.
 pub(super) async fn malformed(case: &mut Case<'_>) -> Result<()> {
-    let odd = vec![Kind::CutOffJson, Kind::NotJson, Kind::NotUtf8, Kind::Deep, Kind::Empty, Kind::Tombstone];
+    let deep = [Kind::Deep, Kind::DeepContent, Kind::DeepOnly];
+    let odd = [Kind::CutOffJson, Kind::NotJson, Kind::NotUtf8, Kind::Empty, Kind::Tombstone];
+    let odd = odd.into_iter().chain(deep).collect();
     case.begin(2, Mix { odd_per_mille: 30, odd, ..Mix::default() }).await?;
     case.sleep(FAULT).await;
     case.fault_ends()?;
