@@ -147,13 +147,17 @@ impl Seen {
     fn look(&mut self, rows: &[LedgerRow], committed: Option<&HashMap<i32, i64>>, ends: &HashMap<i32, i64>) {
         let now = Instant::now();
         self.samples += 1;
-        for row in rows {
-            let LedgerRow { partition, epoch, next_offset, .. } = *row;
+        // A partition that nobody has begun stands at its beginning.
+        let is_begun = |partition: &i32| rows.iter().any(|row| row.partition == *partition);
+        let begun_by_nobody = ends.keys().filter(|partition| !is_begun(partition));
+        let absent = begun_by_nobody.map(|p| LedgerRow { partition: *p, owner: None, epoch: 0, next_offset: 0 });
+        for row in rows.iter().copied().chain(absent).collect::<Vec<_>>() {
+            let LedgerRow { partition, epoch, next_offset, .. } = row;
             self.ledger.insert(partition, next_offset);
             let fresh = Place { epoch, next_offset, committed: -1, still_since: now, went_back: None, is_told: false };
             let mut place = self.places.get(&partition).copied().unwrap_or(fresh);
             if let Some(committed) = committed.and_then(|committed| committed.get(&partition)) {
-                self.compare_committed(&mut place, row, *committed);
+                self.compare_committed(&mut place, &row, *committed);
             }
             if next_offset < place.next_offset && !self.may_go_back {
                 self.tell(format!(

@@ -155,6 +155,10 @@ fn accept_loss(case: &Case<'_>, cuts: &HashMap<i32, (i64, i64)>) -> usize {
     let is_gone = |at: &(i32, i64)| cuts.get(&at.0).is_some_and(|(from, to)| (*from..*to).contains(&at.1));
     let mut book = case.book();
     let before = book.live.len() + book.dead.len();
+    // One whose first copy is gone comes with a later one, after its key's next events.
+    let later: Vec<String> =
+        book.live.iter().filter(|(_, acked)| acked.at.iter().any(is_gone)).map(|(id, _)| id.clone()).collect();
+    book.elsewhere.extend(later);
     book.live.retain(|_, acked| !acked.at.iter().all(is_gone));
     book.dead.retain(|_, acked| !acked.at.iter().all(is_gone));
     before - book.live.len() - book.dead.len()
