@@ -45,11 +45,11 @@ pub(super) async fn rates(
     case.pool_lines = POOL_LINES.to_owned();
     // A backlog of minutes is not a fault's.
     case.recovery_max = RECOVERY_MAX * 4;
-    case.begin_watch()?;
     case.start_load(Mix { per_second: 0, ..Mix::default() })?;
     case.load()?.burst(BACKLOG);
     until("the backlog to be published", RECOVERY_MAX * 2, async || Ok(case.load()?.burst_left() == 0)).await?;
     case.stop_load().await?;
+    case.begin_watch()?;
     for slot in 0..3 {
         case.start_worker(slot).await?;
     }
