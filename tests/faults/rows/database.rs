@@ -17,6 +17,8 @@ use super::rates::rates;
 /// As configured by default, and a little for looking.
 const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(5 + 3);
 const RATE_MIN: f64 = 0.7;
+/// What a dump does first.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM weir_ledger";
 
 /// A second session takes the same locks in the opposite order, and weir is the victim.
 pub(super) async fn deadlocked(case: &mut Case<'_>) -> Result<()> {
@@ -191,20 +193,25 @@ pub(super) async fn long_snapshot(case: &mut Case<'_>) -> Result<()> {
     let mut session = pool.acquire().await?.detach();
     let rates = rates(case, async |_, on| {
         if on {
-            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM weir_ledger").await?;
+            session.execute(SNAPSHOT).await?;
         } else {
             session.execute("ROLLBACK").await?;
         }
         Ok(())
     })
     .await?;
-    let bytes = case.world.count("SELECT pg_relation_size('weir_ledger')").await?;
     case.check(rates.ratio() >= RATE_MIN, || format!("the rate fell to {rates}"));
-    let told = until("the workers to see and to tell the ledger's bloat", RECOVERY_MAX, async || {
+    session.execute(SNAPSHOT).await?;
+    case.start_load(Mix::default())?;
+    case.load()?.burst(300_000);
+    let told = until("the workers to see and to tell the ledger's bloat", RECOVERY_MAX * 2, async || {
         let is_told = case.workers.iter().all(|worker| worker.log().contains("weir_ledger grows"));
         Ok(is_told && case.workers.iter().all(|worker| worker.metric("weir_ledger_bytes", "").is_ok_and(|b| b > 1e6)))
     })
     .await;
+    let bytes = case.world.count("SELECT pg_relation_size('weir_ledger')").await?;
+    session.execute("ROLLBACK").await?;
+    case.fault_ends()?;
     if let Err(error) = told {
         case.findings.push(format!("{error:#}"));
     }
