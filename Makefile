@@ -3,7 +3,7 @@ SHELL := /bin/bash
 services := scripts/services.sh
 shell_files := $(wildcard scripts/*.sh scripts/services/*.sh) .ci/run
 
-.PHONY: help demo demo-real build test lint fmt up down clean-services test-services preflight
+.PHONY: help demo demo-real build test faults soak lint fmt up down clean-services test-services preflight
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -27,6 +27,14 @@ test: ## every test, against real services started here
 	@scripts/require.sh build services
 	@$(services) up
 	set -a; . .services/env; set +a; cargo test --release --locked --workspace
+
+faults: ## every fault of the matrix against services of its own, once (docs/reliability.md); FAULTS='--only 3 --seed 7'
+	@scripts/require.sh build services faults
+	cargo test --release --locked --test faults -- --all $(FAULTS)
+
+soak: ## the matrix ten times, each time with another seed
+	@scripts/require.sh build services faults
+	cargo test --release --locked --test faults -- --all --loops 10 $(FAULTS)
 
 lint: preflight ## formatting, clippy, scripts
 	cargo fmt --all --check

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that this machine has what a purpose needs:   require.sh build | services | build services
+# Makes sure that this machine has what a purpose needs:   require.sh build | services | faults, or several
 # As root on Debian it installs what is missing; elsewhere it names all of it in one message and fails.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -37,7 +37,9 @@ look() {
         need "Python 3" python3 python3 has python3
         need setpriv util-linux util-linux has setpriv
         need flock util-linux util-linux-core has flock ;;
-      *) echo "usage: require.sh build | services" >&2; exit 2 ;;
+      faults)
+        need faketime faketime libfaketime has faketime ;;
+      *) echo "usage: require.sh build | services | faults" >&2; exit 2 ;;
     esac
   done
 }

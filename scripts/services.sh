@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Real services for development and tests: in .services/ of this clone, on free ports of 127.0.0.1.
-#   services.sh up | down | clean | status | start NAME | stop NAME | kill NAME | topic TOPIC
+#   services.sh up | down | clean | status | start NAME | stop NAME | kill NAME | topic TOPIC | deny TOPIC | allow TOPIC
 # NAME: kafka postgres redis. Each service's file gives start_NAME, answers_NAME and data_NAME.
+# WEIR_SERVICES_DIR names another folder for a second set of them beside the first.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-dir=$root/.services
+dir=${WEIR_SERVICES_DIR:-$root/.services}
+kafka_libs=$root/.services/kafka-libs
 names=(kafka postgres redis)
 ready_seconds=60
 stop_seconds=30
@@ -125,7 +127,7 @@ stop_signal() { if [ "$1" = postgres ]; then echo INT; else echo TERM; fi; }
 # Kafka's own tool, so that a first run needs nothing else; 8 partitions, as the documentation's examples have it.
 make_topic() {
   running kafka || fail "Kafka does not run; start it by: make up"
-  java -Xmx256m -cp "$dir/kafka-libs/*" org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$(port_of kafka)" \
+  java -Xmx256m -cp "$kafka_libs/*" org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$(port_of kafka)" \
     --create --if-not-exists --topic "$1" --partitions 8 2>> "$dir/kafka.log"
 }
 
@@ -149,5 +151,6 @@ case "${1:-}" in
   kill) known "${2:-}"; end "$2" KILL ;;
   status) status ;;
   topic) make_topic "${2:?a topic}" ;;
-  *) fail "usage: services.sh up | down | clean | status | start NAME | stop NAME | kill NAME | topic NAME" ;;
+  deny|allow) access_kafka "$1" "${2:?a topic}" ;;
+  *) fail "usage: services.sh up | down | clean | status | start NAME | stop NAME | kill NAME | topic NAME | deny NAME | allow NAME" ;;
 esac

@@ -6,6 +6,7 @@
 //! What breaks it: a handler that blocks its thread.
 
 mod batch_size;
+mod bloat;
 mod build;
 mod forget;
 mod gate;
@@ -26,6 +27,7 @@ mod watch;
 pub use build::{BuildError, PoolBuilder, Process};
 pub use progress::{PartitionStanding, Phase, Standings};
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -126,6 +128,8 @@ struct Shared<T> {
     gate: Arc<Gate>,
     /// Topics that were not there at the start and are still waited for.
     missing: Mutex<Vec<String>>,
+    /// It was said that the ledger's table is too large.
+    ledger_is_large: AtomicBool,
     metrics: PoolMetrics,
 }
 
@@ -285,6 +289,7 @@ impl<T: Payload> Pool<T> {
             begin: tokio::sync::Mutex::new(()),
             gate,
             missing,
+            ledger_is_large: AtomicBool::new(false),
             metrics: self.metrics,
         };
         Ok((source, Arc::new(shared)))

@@ -296,6 +296,11 @@ pub trait Store: DeadRows + Seeks + Finds + 'static {
     /// All of a group's ledger rows, by topic id and partition.
     async fn ledger_of_group(&self, group: &str) -> Result<HashMap<(Uuid, i32), LedgerRow>>;
 
+    /// The size of the ledger's table in bytes, where the database tells it.
+    async fn ledger_bytes(&self) -> Result<Option<i64>> {
+        Ok(None)
+    }
+
     /// Whether the group has any row for a topic of this name.
     async fn knows_topic(&self, group: &str, topic: &str) -> Result<bool>;
 

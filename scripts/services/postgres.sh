@@ -4,7 +4,7 @@
 # PostgreSQL refuses to run as root, and its own user may not be able to enter the clone: then its data live elsewhere.
 data_postgres() {
   if [ "$(id -u)" = 0 ]; then
-    echo "/var/lib/weir-services/$(echo -n "$root" | md5sum | cut -c1-12)"
+    echo "/var/lib/weir-services/$(echo -n "${WEIR_SERVICES_DIR:-$root}" | md5sum | cut -c1-12)"
   else
     echo "$dir/postgres"
   fi

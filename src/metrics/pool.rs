@@ -61,6 +61,7 @@ struct Series {
     batch_limit: IntGauge,
     holds: IntGauge,
     fences: IntCounter,
+    ledger_bytes: IntGauge,
     claims: IntCounter,
     rebalances: IntCounter,
     partitions_assigned: IntGauge,
@@ -80,6 +81,8 @@ pub struct Lookups {
     pub unknown: IntCounter,
     /// Hits that the database did not confirm.
     pub unverified: IntCounter,
+    /// Settled and not remembered.
+    pub unmarked: IntCounter,
 }
 
 /// What became of replayed dead rows.
@@ -109,6 +112,7 @@ impl PoolMetrics {
                 miss: lookup("miss"),
                 unknown: lookup("unknown"),
                 unverified: lookup("unverified"),
+                unmarked: f.processed_set_unmarked.with_label_values(&by_pool),
             },
             dead: DEAD_REASONS.map(|reason| f.dead_events.with_label_values(&[pool, reason])),
             dead_unpublished: f.dead_unpublished.with_label_values(&by_pool),
@@ -121,6 +125,7 @@ impl PoolMetrics {
             batch_limit: f.batch_limit.with_label_values(&by_pool),
             holds: f.holds.with_label_values(&by_pool),
             fences: f.fences.with_label_values(&by_pool),
+            ledger_bytes: f.ledger_bytes.with_label_values(&by_pool),
             claims: f.claims.with_label_values(&by_pool),
             rebalances: f.rebalances.with_label_values(&by_pool),
             partitions_assigned: f.partitions_assigned.with_label_values(&by_pool),
@@ -252,6 +257,11 @@ impl PoolMetrics {
             Commit::Ok => self.0.commits_ok.inc(),
             Commit::Error => self.0.commits_failed.inc(),
         }
+    }
+
+    /// The size of the ledger's table.
+    pub fn set_ledger_bytes(&self, bytes: i64) {
+        self.0.ledger_bytes.set(bytes);
     }
 
     /// Records without a value were met.

@@ -145,7 +145,10 @@ impl ProcessedSet {
             pipeline
         };
         // `None` has been logged where it was noticed; a mark that is not made costs a hit.
-        let _: Option<()> = self.send("mark", &self.0.marks_refused, commands).await;
+        let marked: Option<()> = self.send("mark", &self.0.marks_refused, commands).await;
+        if marked.is_none() {
+            self.0.metrics.lookups().unmarked.inc_by(ids.len() as u64);
+        }
     }
 
     /// Sends a pipeline unless Redis is left alone. `None`: no answer in time, or a refusal.

@@ -229,6 +229,7 @@ impl World {
             source: SourceHandle::simulated(Arc::new(client)),
             begin: tokio::sync::Mutex::new(()),
             missing: std::sync::Mutex::default(),
+            ledger_is_large: std::sync::atomic::AtomicBool::default(),
             metrics,
         })
     }

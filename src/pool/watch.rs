@@ -94,6 +94,9 @@ impl<T: Payload> Tasks<T> {
         tokio::spawn(async move {
             // A database that is away is told by the tasks.
             let Ok(rows) = shared.pipelines.store.ledger_of_group(&shared.group).await else { return };
+            if let Ok(Some(bytes)) = shared.pipelines.store.ledger_bytes().await {
+                shared.note_ledger_bytes(bytes, rows.len());
+            }
             for (partition, expected, progress, nudge) in tasks {
                 let Some(topic_id) = progress.lock().owned else { continue };
                 let row = rows.get(&(topic_id, partition)).and_then(|row| Some((row.owner?, row.next_offset)));

@@ -150,6 +150,15 @@ impl Store for Postgres {
         Ok(answer)
     }
 
+    async fn ledger_bytes(&self) -> Result<Option<i64>> {
+        const ACTION: &str = "read the ledger's size";
+        let mut tx = self.open(ACTION).await?;
+        let size = sqlx::query_scalar("SELECT pg_relation_size('weir_ledger')").fetch_one(tx.connection());
+        let bytes = bounded(self.deadline, ACTION, size).await?;
+        tx.finish().await?;
+        Ok(Some(bytes))
+    }
+
     async fn knows_topic(&self, group: &str, topic: &str) -> Result<bool> {
         let mut tx = self.open("read the ledger").await?;
         let answer =

@@ -1,0 +1,102 @@
+//! Holds the database against the book of what was acknowledged.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Result;
+
+use super::events::Fate;
+use super::load::{Acked, Book};
+use super::world::World;
+
+/// Ids that a finding names.
+const NAMED_MAX: usize = 3;
+
+/// What is wrong, counted, and each kind in words.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    pub(crate) events: u64,
+    pub(crate) lost: u64,
+    pub(crate) repeated: u64,
+    pub(crate) out_of_order: u64,
+    pub(crate) findings: Vec<String>,
+}
+
+impl Audit {
+    fn tell<'a>(&mut self, what: &str, ids: impl Iterator<Item = &'a str>) -> u64 {
+        let ids: Vec<&str> = ids.collect();
+        if !ids.is_empty() {
+            let named = ids.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+            self.findings.push(format!("{}: {what}, such as {named}", ids.len()));
+        }
+        ids.len() as u64
+    }
+}
+
+fn missing<'a>(book: &'a HashMap<String, Acked>, there: &'a HashSet<&str>) -> impl Iterator<Item = &'a str> {
+    book.keys().map(String::as_str).filter(|id| !there.contains(id))
+}
+
+/// G1, G2 and G3.
+pub(crate) async fn audit(world: &World, book: &Book) -> Result<Audit> {
+    let rows: Vec<String> = sqlx::query_scalar("SELECT message_id FROM messages").fetch_all(&world.db).await?;
+    let dead: Vec<(String, String, String)> =
+        sqlx::query_as("SELECT event_id, reason, message FROM weir_dead").fetch_all(&world.db).await?;
+    let live: HashSet<&str> = rows.iter().map(String::as_str).collect();
+    let set_aside: HashSet<&str> = dead.iter().map(|(id, ..)| id.as_str()).collect();
+    let mut audit = Audit { events: book.records, ..Audit::default() };
+
+    audit.lost += audit.tell("acknowledged, and without a row", missing(&book.live, &live));
+    audit.lost +=
+        audit.tell("acknowledged, can never succeed, and without a dead row", missing(&book.dead, &set_aside));
+    let both = live.intersection(&set_aside).copied();
+    audit.repeated += audit.tell("both live and dead", both);
+    let unsure = |id: &&str| !book.unsure.contains(*id);
+    let strangers = live.iter().copied().filter(|id| !book.live.contains_key(*id)).filter(unsure);
+    audit.repeated += audit.tell("rows of nothing that was sent", strangers);
+    let strangers = set_aside.iter().copied().filter(|id| !book.dead.contains_key(*id)).filter(unsure);
+    audit.repeated += audit.tell("dead rows of what is no poison", strangers);
+    let unnamed = dead.iter().filter(|(id, reason, message)| {
+        let expected = book.dead.get(id).map(|acked| acked.kind.reason());
+        message.is_empty() || expected.is_some_and(|expected| expected != reason)
+    });
+    audit.tell("dead rows with a wrong reason or none", unnamed.map(|(id, ..)| id.as_str()));
+    debug_assert!(book.live.values().all(|acked| acked.kind.fate() == Fate::Live));
+
+    let wrong = world.count(COUNTERS).await?;
+    if wrong > 0 {
+        audit.repeated += wrong.unsigned_abs();
+        audit.findings.push(format!("{wrong} counters differ from a recount of distinct ids"));
+    }
+    audit.out_of_order = order(world, book).await?;
+    if audit.out_of_order > 0 {
+        audit.findings.push(format!("{} events took effect before their key's earlier ones", audit.out_of_order));
+    }
+    Ok(audit)
+}
+
+/// Counters that differ from what a recount of the rows gives, in every dimension.
+const COUNTERS: &str =
+    "WITH minutes AS (SELECT to_timestamp((timestamp / 60000) * 60) AS minute, sender FROM messages),
+          recount AS (
+        SELECT minute, 'type' AS dimension, 'new_message' AS member, count(*) FROM minutes GROUP BY minute
+        UNION ALL SELECT minute, 'user', sender, count(*) FROM minutes GROUP BY minute, sender
+        UNION ALL SELECT minute, 'active_users', '', count(DISTINCT sender) FROM minutes GROUP BY minute)
+     SELECT count(*) FROM recount FULL JOIN message_stats s USING (minute, dimension, member)
+      WHERE recount.count IS DISTINCT FROM s.count";
+
+/// Events whose transaction began before that of an earlier event of their conversation. A repeat on another partition
+/// may come first and takes its row along, so these ids are left out.
+async fn order(world: &World, book: &Book) -> Result<u64> {
+    let elsewhere: Vec<&String> = book.elsewhere.iter().collect();
+    let overtaken: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT received_at < lag(received_at) OVER (PARTITION BY conversation ORDER BY timestamp)
+                                      AS overtaken
+                                 FROM messages LEFT JOIN unnest($1::text[]) AS e(id) ON e.id = message_id
+                                WHERE e.id IS NULL) x
+          WHERE overtaken",
+    )
+    .bind(elsewhere)
+    .fetch_one(&world.db)
+    .await?;
+    Ok(overtaken.unsigned_abs())
+}

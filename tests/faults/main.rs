@@ -1,0 +1,139 @@
+//! The fault matrix: real services, the real binary, faults from a seed, and the promises held against what is found
+//! from outside after each. `make faults` runs every row, `cargo test` a short loop of a few; docs/reliability.md.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its report")]
+
+mod audit;
+mod case;
+mod events;
+mod lab;
+mod load;
+mod options;
+mod proxy;
+mod report;
+mod rows;
+mod watch;
+mod worker;
+mod world;
+
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use futures_util::FutureExt as _;
+
+use self::case::Case;
+use self::lab::Lab;
+use self::options::Options;
+use self::report::Outcome;
+use self::rows::{Row, Run};
+
+/// Short, so that takeovers are quick.
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long one row may take before it is given up.
+const ROW_MAX: Duration = Duration::from_secs(240);
+/// The part of the usual waits in the short loop.
+const SHORT: f64 = 0.4;
+
+/// Waits until something is so.
+pub(crate) async fn until(what: &str, patience: Duration, mut look: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let looked = look().await;
+        if matches!(looked, Ok(true)) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(looked
+                .err()
+                .unwrap_or_else(|| anyhow!("it is not"))
+                .context(format!("waited for {what}: not within {patience:.0?}")));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("faults: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let options = Options::parse(std::env::args().skip(1))?;
+    if options.list {
+        for row in rows::all() {
+            println!("{:>3}  {}", row.number, row.fault);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.filtered_out {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen = choose(&options)?;
+    let scale = if options.all || !options.only.is_empty() { 1.0 } else { SHORT };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcomes = runtime.block_on(run_rows(&options, &chosen, scale))?;
+    println!("{}", report::summary(&outcomes));
+    if let Some(file) = &options.json {
+        std::fs::write(file, format!("{:#}\n", report::json(&outcomes)))?;
+    }
+    Ok(if outcomes.iter().all(Outcome::is_passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn choose(options: &Options) -> Result<Vec<Row>> {
+    let mut rows = rows::all();
+    for number in &options.only {
+        ensure!(rows.iter().any(|row| row.number == *number), "there is no row {number}; --list tells");
+    }
+    if options.only.is_empty() {
+        rows.retain(|row| options.all || row.is_quick);
+    } else {
+        rows.retain(|row| options.only.contains(&row.number));
+    }
+    Ok(rows)
+}
+
+async fn run_rows(options: &Options, rows: &[Row], scale: f64) -> Result<Vec<Outcome>> {
+    let lab = Lab::start().await?;
+    let first = options.seed.unwrap_or_else(|| if scale < 1.0 { 1 } else { fastrand::u64(1..10_000_000) });
+    let mut outcomes = Vec::new();
+    report::print_head();
+    for round in 0..options.loops {
+        for row in rows {
+            let outcome = Box::pin(run_row(&lab, row, first + u64::from(round), scale)).await;
+            report::print(&outcome);
+            outcomes.push(outcome);
+        }
+    }
+    Ok(outcomes)
+}
+
+async fn run_row(lab: &Lab, row: &Row, seed: u64, scale: f64) -> Outcome {
+    let begun = Instant::now();
+    if let Some(why) = row.prevented.and_then(|prevented| prevented()) {
+        return Outcome::not_run(row.number, row.fault, seed, why);
+    }
+    let mut case = match Case::new(lab, row, seed, scale).await {
+        Ok(case) => case,
+        Err(error) => return Outcome::not_run(row.number, row.fault, seed, format!("{error:#}")),
+    };
+    let run: Run = row.run;
+    let ran = AssertUnwindSafe(tokio::time::timeout(ROW_MAX, run(&mut case))).catch_unwind().await;
+    let ran = match ran {
+        Ok(Ok(ran)) => ran,
+        Ok(Err(_)) => Err(anyhow!("it was given up after {ROW_MAX:?}")),
+        Err(_) => Err(anyhow!("the harness panicked; see above")),
+    };
+    // A row that failed may have left a service down.
+    for name in ["kafka", "postgres", "redis"] {
+        if let Err(error) = lab.service("start", name).await {
+            case.findings.push(format!("{error:#}"));
+        }
+    }
+    Box::pin(case.finish(row, seed, ran, begun)).await
+}

@@ -1,0 +1,49 @@
+//! What the command line asks for.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+
+/// What to run.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// Rows by number; none: what the mode has.
+    pub(crate) only: Vec<u32>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) loops: u32,
+    pub(crate) json: Option<PathBuf>,
+    pub(crate) list: bool,
+    /// All rows at their full length, not the short loop.
+    pub(crate) all: bool,
+    /// The runner of other tests filtered by a name that is not ours.
+    pub(crate) filtered_out: bool,
+}
+
+impl Options {
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = Self { loops: 1, ..Self::default() };
+        while let Some(arg) = args.next() {
+            let mut value = |name: &str| args.next().with_context(|| format!("{name} needs a value"));
+            match arg.as_str() {
+                "--all" => options.all = true,
+                "--list" => options.list = true,
+                "--only" => {
+                    for number in value("--only")?.split(',') {
+                        options.only.push(number.trim().parse().with_context(|| format!("--only: {number:?}"))?);
+                    }
+                }
+                "--seed" => options.seed = Some(value("--seed")?.parse().context("--seed is a number")?),
+                "--loops" => options.loops = value("--loops")?.parse().context("--loops is a number")?,
+                "--json" => options.json = Some(value("--json")?.into()),
+                // What `cargo test` passes on to every test program.
+                "--nocapture" | "--no-capture" | "--include-ignored" | "--quiet" | "-q" => {}
+                "--test-threads" | "--format" | "--color" | "--skip" => drop(value(&arg)?),
+                filter if !filter.starts_with('-') => options.filtered_out |= !"faults".contains(filter),
+                other => {
+                    bail!("unknown argument {other}; known: --all --only N,M --seed S --loops N --json FILE --list")
+                }
+            }
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,216 @@
+//! A TCP proxy between a worker and a service, whose weather the harness makes.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// Below the range of outgoing connections: a client that tries a free port of that range may connect to itself.
+const PORTS: std::ops::Range<u16> = 10_240..32_000;
+
+/// PostgreSQL's message for a transaction's end, as the driver sends it: a simple query.
+const COMMIT: &[u8] = b"Q\x00\x00\x00\x0bCOMMIT\x00";
+
+/// What becomes of what goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// It passes.
+    Clear,
+    /// Every answer comes so much later.
+    Slow(Duration),
+    /// Nothing passes in either direction; what was held arrives later, as after a network's partition.
+    Held,
+    /// It is accepted and swallowed; the connections it was lost on are reset afterwards.
+    BlackHole,
+    /// Connections are reset, old and new.
+    Cut,
+    /// Every n-th COMMIT's connection is reset, before the COMMIT reaches the database or before its answer comes back.
+    CutAtCommit { before: bool, every: u64 },
+}
+
+/// Listens on a port of its own until it is dropped.
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    shared: Arc<Shared>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+struct Shared {
+    weather: watch::Sender<Weather>,
+    to: std::sync::Mutex<u16>,
+    commits: AtomicU64,
+    cuts: AtomicU64,
+}
+
+/// How a connection ends.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    Closed,
+    Reset,
+}
+
+impl Proxy {
+    /// Begins to listen; where it leads to is said by [`Proxy::lead_to`].
+    pub(crate) async fn listen() -> io::Result<Self> {
+        let mut last = io::Error::other("no port was tried");
+        for _ in 0..100 {
+            match TcpListener::bind(("127.0.0.1", fastrand::u16(PORTS))).await {
+                Ok(listener) => return Self::accept(listener),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn accept(listener: TcpListener) -> io::Result<Self> {
+        let port = listener.local_addr()?.port();
+        let shared = Arc::new(Shared {
+            weather: watch::Sender::new(Weather::Clear),
+            to: std::sync::Mutex::new(0),
+            commits: AtomicU64::new(0),
+            cuts: AtomicU64::new(0),
+        });
+        let accepted = Arc::clone(&shared);
+        let accepting = tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((client, _)) => drop(tokio::spawn(serve(client, Arc::clone(&accepted)))),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        });
+        Ok(Self { port, shared, accepting })
+    }
+
+    pub(crate) fn lead_to(&self, port: u16) {
+        *self.shared.to.lock().unwrap() = port;
+    }
+
+    pub(crate) fn set(&self, weather: Weather) {
+        self.shared.weather.send_replace(weather);
+    }
+
+    /// How many connections were cut at a COMMIT so far.
+    pub(crate) fn cuts(&self) -> u64 {
+        self.shared.cuts.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
+    if *shared.weather.borrow() == Weather::Cut {
+        client.set_zero_linger().ok();
+        return;
+    }
+    let to = *shared.to.lock().unwrap();
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", to)).await else {
+        client.set_zero_linger().ok();
+        return;
+    };
+    client.set_nodelay(true).ok();
+    server.set_nodelay(true).ok();
+    let ending = {
+        let (from_client, to_client) = client.split();
+        let (from_server, to_server) = server.split();
+        let is_answer_lost = AtomicBool::new(false);
+        let pump = |answers| Pump {
+            shared: &shared,
+            weather: shared.weather.subscribe(),
+            answers,
+            is_answer_lost: &is_answer_lost,
+        };
+        let (mut requests, mut answers) = (pump(false), pump(true));
+        tokio::select! {
+            ending = requests.run(from_client, to_server) => ending,
+            ending = answers.run(from_server, to_client) => ending,
+        }
+    };
+    if ending == Ending::Reset {
+        client.set_zero_linger().ok();
+        server.set_zero_linger().ok();
+    }
+}
+
+/// One direction of a connection.
+struct Pump<'a> {
+    shared: &'a Shared,
+    weather: watch::Receiver<Weather>,
+    answers: bool,
+    /// The next answer must not arrive.
+    is_answer_lost: &'a AtomicBool,
+}
+
+impl Pump<'_> {
+    async fn run(&mut self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> Ending {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let now = *self.weather.borrow_and_update();
+            if now == Weather::Cut {
+                return Ending::Reset;
+            }
+            let read = tokio::select! {
+                read = from.read(&mut buffer) => read,
+                changed = self.weather.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return Ending::Reset,
+                },
+            };
+            let Ok(read @ 1..) = read else { return Ending::Closed };
+            if let Err(ending) = self.pass(&buffer[..read], &mut to).await {
+                return ending;
+            }
+        }
+    }
+
+    async fn pass(&mut self, bytes: &[u8], to: &mut WriteHalf<'_>) -> Result<(), Ending> {
+        let now = *self.weather.borrow();
+        match now {
+            Weather::Clear => {}
+            Weather::Slow(delay) if self.answers => tokio::time::sleep(delay).await,
+            Weather::Slow(_) => {}
+            Weather::Held => {
+                let after = self.weather.wait_for(|weather| *weather != Weather::Held).await;
+                if after.is_err() || after.is_ok_and(|after| *after == Weather::Cut) {
+                    return Err(Ending::Reset);
+                }
+            }
+            Weather::BlackHole => {
+                drop(self.weather.wait_for(|weather| *weather != Weather::BlackHole).await);
+                return Err(Ending::Reset);
+            }
+            Weather::Cut => return Err(Ending::Reset),
+            Weather::CutAtCommit { before, every } => self.at_commit(bytes, before, every)?,
+        }
+        if self.answers && self.is_answer_lost.load(Ordering::Relaxed) {
+            self.shared.cuts.fetch_add(1, Ordering::Relaxed);
+            return Err(Ending::Reset);
+        }
+        to.write_all(bytes).await.map_err(|_| Ending::Closed)
+    }
+
+    /// A COMMIT is a write of its own, since the driver waits for the answers before it.
+    fn at_commit(&self, bytes: &[u8], before: bool, every: u64) -> Result<(), Ending> {
+        if self.answers || !bytes.windows(COMMIT.len()).any(|window| window == COMMIT) {
+            return Ok(());
+        }
+        if self.shared.commits.fetch_add(1, Ordering::Relaxed) % every != every - 1 {
+            return Ok(());
+        }
+        if before {
+            self.shared.cuts.fetch_add(1, Ordering::Relaxed);
+            return Err(Ending::Reset);
+        }
+        self.is_answer_lost.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! Workers that die, stop, freeze, come and go.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::SESSION_TIMEOUT;
+use crate::case::Case;
+use crate::load::Mix;
+use crate::proxy::Weather;
+use crate::until;
+
+use super::database::freeze_when;
+
+/// Within what an heir must have moved every partition of a dead worker.
+const TAKEOVER_MAX: Duration = Duration::from_secs(SESSION_TIMEOUT.as_secs() + 5);
+/// As configured by default.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+const BATCH_MAX: f64 = 500.0;
+
+/// Takeover in time; at most one batch a partition handled again, with the processed set off.
+pub(crate) async fn killed(case: &mut Case<'_>) -> Result<()> {
+    case.pool_lines = "processed_set = \"off\"\n".to_owned();
+    case.begin(3, Mix::default()).await?;
+    let kills = if case.scale < 1.0 { 1 } else { 3 };
+    let (mut slowest, mut duplicates) = (Duration::ZERO, 0.0);
+    for _ in 0..kills {
+        case.shared().await?;
+        let pause = Duration::from_millis(case.rng.u64(0..1_500));
+        case.sleep(pause).await;
+        let at = case.rng.usize(0..case.workers.len());
+        duplicates += case.workers[at].metric("weir_events_settled_total", "outcome=\"duplicate\"")?;
+        case.fault_begins()?;
+        case.workers[at].kill()?;
+        let killed_at = Instant::now();
+        let mut then = case.world.ledger().await?.iter().map(|row| (row.partition, row.next_offset)).collect();
+        case.advanced(&mut then, TAKEOVER_MAX).await.context("takeover")?;
+        slowest = slowest.max(killed_at.elapsed());
+        case.fault_ends_after_session(killed_at).await?;
+        let slot = case.workers.remove(at).slot;
+        case.start_worker(slot).await?;
+    }
+    case.recover().await?;
+    duplicates += case.metric("weir_events_settled_total", "outcome=\"duplicate\"");
+    // Two pipelines count each duplicate.
+    let (repeats, batches) = (case.book().repeats as f64, f64::from(kills) * f64::from(case.world.partitions));
+    let again = duplicates / 2.0 - repeats;
+    case.check(again <= BATCH_MAX * batches, || format!("{again} events were handled again after {kills} kills"));
+    case.note(format!("{kills} kills; slowest takeover {:.1} s", slowest.as_secs_f64()));
+    Ok(())
+}
+
+/// Exit 0 within the drain deadline; what it had handled nobody gets again: Kafka's offsets reach the ledger's.
+pub(crate) async fn terminated(case: &mut Case<'_>) -> Result<()> {
+    case.begin(3, Mix::default()).await?;
+    case.load()?.burst(30_000);
+    case.sleep(Duration::from_millis(500)).await;
+    let at = case.rng.usize(0..3);
+    let claims = case.workers[at].claims();
+    case.fault_begins()?;
+    let (status, took) = case.workers[at].terminate().await?;
+    case.fault_ends()?;
+    case.check(status.success(), || format!("it ended with {status}"));
+    case.check(took < DRAIN_DEADLINE, || format!("it took {took:.1?}"));
+    let log = case.workers[at].log();
+    let owned = claims.len();
+    case.check(!log.contains("fenced"), || {
+        "a fence was met: somebody took a partition over that was not given up".to_owned()
+    });
+    case.workers.remove(at);
+    case.recover().await?;
+    // An event that is fetched again although it is settled is below the heir's ledger offset, or a duplicate.
+    let (consumed, settled) = redelivered(case)?;
+    case.note(format!(
+        "drained in {:.1} s, {owned} claims; heirs took {consumed}, settled {settled}",
+        took.as_secs_f64()
+    ));
+    case.check(consumed == settled, || format!("heirs were given {consumed} events and settled {settled} anew"));
+    Ok(())
+}
+
+/// Events taken by the workers that live, and those that they settled, by one pipeline's count.
+fn redelivered(case: &Case<'_>) -> Result<(f64, f64)> {
+    let (mut consumed, mut settled) = (0.0, 0.0);
+    for worker in &case.workers {
+        consumed += worker.metric("weir_events_consumed_total", "")?;
+        settled += worker.metric("weir_events_settled_total", "pipeline=\"persist\"")?;
+        settled += worker.metric("weir_dead_events_total", "reason=\"malformed\"")?;
+    }
+    Ok((consumed, settled))
+}
+
+/// The zombie does not know that it is one: the broker is held from it while it wakes, and the database is not.
+pub(crate) async fn frozen(case: &mut Case<'_>) -> Result<()> {
+    case.begin(3, Mix::default()).await?;
+    case.load()?.burst(60_000);
+    let at = case.rng.usize(0..case.workers.len());
+    let slot = case.workers[at].slot;
+    case.fault_begins()?;
+    // With work in hand and in no transaction: what it does next begins with the fence.
+    freeze_when(case, at, false).await?;
+    let claims = case.workers[at].claims();
+    let frozen_at = Instant::now();
+    until("others to have claimed its partitions", TAKEOVER_MAX, async || {
+        let rows = case.world.ledger().await?;
+        Ok(rows.iter().all(|row| row.owner.is_some_and(|owner| !claims.contains(&owner))))
+    })
+    .await?;
+    let takeover = frozen_at.elapsed();
+    let frozen_for = Duration::from_secs(12).saturating_sub(takeover);
+    case.sleep(frozen_for).await;
+    let pid = case.workers[at].pid();
+    let by_it = format!("SELECT count(*) FROM messages WHERE writer = 'weir/{pid}'");
+    let before = case.world.count(&by_it).await?;
+    case.lab.slots[slot].kafka.set(Weather::Held);
+    case.workers[at].signal("CONT")?;
+    case.sleep(Duration::from_secs(4)).await;
+    let after = case.world.count(&by_it).await?;
+    case.check(after == before, || format!("the zombie wrote {} rows", after - before));
+    case.lab.slots[slot].kafka.set(Weather::Clear);
+    case.fault_ends()?;
+    case.recover().await?;
+    let fences = case.workers[at].metric("weir_fences_total", "")?;
+    case.check(fences >= 1.0, || "the zombie's fencing is not counted".to_owned());
+    case.note(format!("takeover {:.1} s; fenced {fences} times", takeover.as_secs_f64()));
+    until("the zombie to own partitions again", Duration::from_secs(30), async || {
+        Ok(case.workers[at].metric("weir_partitions_assigned", "")? > 0.0)
+    })
+    .await
+}
+
+/// A member joins and leaves, over and over: no partition is stranded, and the rate holds.
+pub(super) async fn come_and_go(case: &mut Case<'_>) -> Result<()> {
+    case.begin(2, Mix::default()).await?;
+    let settled = |case: &Case<'_>| case.watch().map(|watch| watch.ledger().values().sum::<i64>());
+    let (then, published) = (settled(case)?, case.book().records);
+    let end = Instant::now() + Duration::from_secs(60).mul_f64(case.scale);
+    let mut visits = 0;
+    while Instant::now() < end {
+        case.start_worker(2).await?;
+        case.sleep(Duration::from_secs(2)).await;
+        let mut visitor = case.workers.pop().context("the visitor")?;
+        let (status, took) = visitor.terminate().await?;
+        case.check(status.success(), || format!("visit {visits} ended with {status} after {took:.1?}"));
+        case.sleep(Duration::from_secs(2)).await;
+        visits += 1;
+    }
+    let (settled, published) = ((settled(case)? - then) as f64, (case.book().records - published) as f64);
+    case.check(settled >= 0.2 * published, || format!("{settled} events settled while {published} were published"));
+    case.fault_ends()?;
+    case.recover().await?;
+    case.note(format!("{visits} visits; {settled} events settled while {published} were published"));
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! A topic, a database and a group of one row.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use sqlx::{AssertSqlSafe, PgPool};
+use uuid::Uuid;
+
+use super::lab::Lab;
+use super::{SESSION_TIMEOUT, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct World {
+    /// The pool's and the group's name.
+    pub(crate) pool: String,
+    pub(crate) topic: String,
+    pub(crate) topic_id: Uuid,
+    pub(crate) partitions: i32,
+    pub(crate) database: String,
+    pub(crate) db: PgPool,
+    pub(crate) dir: PathBuf,
+}
+
+impl World {
+    pub(crate) async fn new(lab: &Lab, name: &str, partitions: i32) -> Result<Self> {
+        let id = format!("{name}-{}", &Uuid::new_v4().simple().to_string()[..8]);
+        let database = format!("faults_{}", id.replace('-', "_"));
+        lab.server_sql(&format!("CREATE DATABASE {database}")).await?;
+        let dir = lab.kept.join(&id);
+        std::fs::create_dir_all(&dir)?;
+        let db = lab.open(&database, 4).await?;
+        let mut world =
+            Self { topic: format!("faults-{id}"), topic_id: Uuid::nil(), pool: id, partitions, database, db, dir };
+        world.make_topic(lab).await?;
+        world.migrate(lab).await?;
+        Ok(world)
+    }
+
+    async fn migrate(&self, lab: &Lab) -> Result<()> {
+        let file = self.dir.join("migrate.toml");
+        std::fs::write(&file, self.config(lab, 0, "weir", ""))?;
+        let mut weir = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
+        let migrated = weir.arg("migrate").arg("--config").arg(file).output()?;
+        ensure!(migrated.status.success(), "weir migrate: {}", String::from_utf8_lossy(&migrated.stderr));
+        // Says of each row which process wrote it.
+        self.sql("ALTER TABLE messages ADD COLUMN writer text DEFAULT current_setting('application_name')").await
+    }
+
+    pub(crate) async fn make_topic(&mut self, lab: &Lab) -> Result<()> {
+        let topic = NewTopic::new(&self.topic, self.partitions, TopicReplication::Fixed(1));
+        let topic = topic.set("max.message.bytes", "3000000");
+        for made in lab.admin()?.create_topics([&topic], &AdminOptions::new()).await? {
+            made.map_err(|(topic, code)| anyhow::anyhow!("make topic {topic}: {code}"))?;
+        }
+        self.topic_id = self.look_up_topic_id(lab).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn look_up_topic_id(&self, lab: &Lab) -> Result<Uuid> {
+        let consumer: BaseConsumer = lab.kafka().create()?;
+        let mut found = None;
+        until("the topic's id", PATIENCE, async || {
+            found = weir::source::topic_id(consumer.client(), &self.topic, PATIENCE).ok();
+            Ok(found.is_some())
+        })
+        .await?;
+        found.context("the topic's id")
+    }
+
+    pub(crate) async fn delete_topic(&self, lab: &Lab, topic: &str) -> Result<()> {
+        for gone in lab.admin()?.delete_topics(&[topic], &AdminOptions::new()).await? {
+            gone.map_err(|(topic, code)| anyhow::anyhow!("delete topic {topic}: {code}"))?;
+        }
+        let consumer: BaseConsumer = lab.kafka().create()?;
+        until("the topic to be gone", PATIENCE, async || {
+            let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+            Ok(metadata.topics()[0].partitions().is_empty())
+        })
+        .await
+    }
+
+    pub(crate) async fn add_partitions(&mut self, lab: &Lab, total: i32) -> Result<()> {
+        let more = NewPartitions::new(&self.topic, usize::try_from(total)?);
+        for made in lab.admin()?.create_partitions([&more], &AdminOptions::new()).await? {
+            made.map_err(|(topic, code)| anyhow::anyhow!("add partitions to {topic}: {code}"))?;
+        }
+        self.partitions = total;
+        Ok(())
+    }
+
+    /// The configuration of a worker in a slot: its services are behind the slot's proxies.
+    pub(crate) fn config(&self, lab: &Lab, slot: usize, user: &str, pool_lines: &str) -> String {
+        let Self { pool, topic, database, .. } = self;
+        let of = &lab.slots[slot];
+        format!(
+            "[kafka]\nbrokers = [\"127.0.0.1:{}\"]\nsession_timeout_ms = {}\nmetadata_refresh_ms = 2000\n\
+             [store]\nurl = \"{}\"\n[redis]\nurl = \"redis://127.0.0.1:{}\"\n[health]\nlisten = \"127.0.0.1:0\"\n\
+             [log]\nlevel = \"info,weir::pool=debug\"\n\
+             [pools.{pool}]\ngroup = \"{pool}\"\ntopics = [\"{topic}\"]\nstart = \"beginning\"\n{pool_lines}\n\
+             [[pools.{pool}.pipelines]]\nname = \"persist\"\nhandler = \"persist\"\n\
+             [[pools.{pool}.pipelines]]\nname = \"stats\"\nhandler = \"analyze\"\ndimensions = [\"type\", \"user\", \"active_users\"]\n",
+            of.kafka.port,
+            SESSION_TIMEOUT.as_millis(),
+            lab.postgres_url(slot, database, user),
+            of.redis.port,
+        )
+    }
+
+    /// The topic of its dead letters.
+    pub(crate) fn mirror(&self) -> String {
+        format!("{}.{}.dead", self.topic, self.pool)
+    }
+
+    pub(crate) async fn count(&self, sql: &str) -> Result<i64> {
+        let counted = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&self.db).await;
+        counted.with_context(|| sql.to_owned())
+    }
+
+    pub(crate) async fn sql(&self, sql: &str) -> Result<()> {
+        let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.db).await;
+        done.with_context(|| sql.to_owned()).map(drop)
+    }
+
+    /// The ledger's rows for the topic's present id: partition, owner, epoch, next offset.
+    pub(crate) async fn ledger(&self) -> Result<Vec<LedgerRow>> {
+        ledger(&self.db, &self.pool, self.topic_id).await
+    }
+
+    pub(crate) async fn close(&self, lab: &Lab) {
+        self.db.close().await;
+        // Either may be gone by the row's own doing.
+        if let Ok(admin) = lab.admin() {
+            admin.delete_topics(&[&self.topic, &self.mirror()], &AdminOptions::new()).await.ok();
+        }
+        lab.server_sql(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.database)).await.ok();
+    }
+}
+
+/// A partition's place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LedgerRow {
+    pub(crate) partition: i32,
+    pub(crate) owner: Option<Uuid>,
+    pub(crate) epoch: i64,
+    pub(crate) next_offset: i64,
+}
+
+pub(crate) async fn ledger(db: &PgPool, group: &str, topic_id: Uuid) -> Result<Vec<LedgerRow>> {
+    let rows: Vec<(i32, Option<Uuid>, i64, i64)> = sqlx::query_as(
+        "SELECT partition, owner, epoch, next_offset FROM weir_ledger WHERE group_name = $1 AND topic_id = $2 ORDER BY 1",
+    )
+    .bind(group)
+    .bind(topic_id)
+    .fetch_all(db)
+    .await
+    .context("read the ledger")?;
+    let row = |(partition, owner, epoch, next_offset)| LedgerRow { partition, owner, epoch, next_offset };
+    Ok(rows.into_iter().map(row).collect())
+}
