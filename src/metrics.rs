@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn every_metric_follows_the_conventions() {
-        let base_units = ["_seconds", "_events", "_unpublished", "_holds", "_assigned", "_keys"];
+        let base_units = ["_seconds", "_bytes", "_events", "_unpublished", "_holds", "_assigned", "_keys"];
         for family in filled().0.registry.gather() {
             let name = family.name();
             assert!(name.starts_with("weir_"), "{name}");

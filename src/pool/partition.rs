@@ -25,6 +25,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 const HOLD_PROBE: Duration = Duration::from_secs(5);
 /// How long a seek is tried before the fetcher is started anew.
 const SEEK_PATIENCE: Duration = Duration::from_millis(500);
+/// After how many sightings of a hole seeking is not believed any more, and the fetcher is started anew.
+const SEEKS_MAX: u32 = 2;
 /// How often a seek is tried while the partition's fetcher starts.
 const SEEK_RETRY: Duration = Duration::from_millis(50);
 
@@ -148,12 +150,17 @@ impl<T: Payload> Task<T> {
         }
     }
 
-    /// Brings the fetch position to the ledger's. The first record may lie above it only where the log has a hole; a
-    /// hole is believed when a second seek shows it again, since records fetched before the first seek look the same.
+    /// Brings the fetch position to the ledger's. The first record may lie above it only where the log has a hole. What
+    /// was fetched before a seek looks the same, and so may what an earlier position's request brings after it: so a hole
+    /// is believed only when it is still there after a second seek and after the fetcher was started anew.
     async fn start_at(&mut self, held: &Held, fetching: &mut Fetching) -> Result<Vec<Record>, Halt> {
-        let mut hole_at = None;
+        let (mut hole_at, mut sightings) = (None, 0);
         loop {
-            self.seek(held).await?;
+            if sightings < SEEKS_MAX {
+                self.seek(held).await?;
+            } else {
+                self.restart(held).await?;
+            }
             *fetching = Fetching::default();
             loop {
                 self.progress.enter(Phase::Polling);
@@ -165,18 +172,33 @@ impl<T: Payload> Task<T> {
                     }
                     Fetched::Records(records) => {
                         let records = unsettled(records, held.next_offset);
-                        match records.first().map(|record| record.offset) {
-                            None => {}
-                            Some(offset) if offset == held.next_offset || hole_at == Some(offset) => {
-                                return Ok(records);
-                            }
-                            Some(offset) => {
-                                hole_at = Some(offset);
-                                break;
-                            }
+                        let Some(offset) = records.first().map(|record| record.offset) else { continue };
+                        if offset == held.next_offset {
+                            return Ok(records);
                         }
+                        sightings = if hole_at == Some(offset) { sightings + 1 } else { 1 };
+                        hole_at = Some(offset);
+                        let (place, from) = (&held.place, held.next_offset);
+                        if sightings > SEEKS_MAX {
+                            tracing::warn!(%place, from, to = offset, "the log has no records between these offsets");
+                            return Ok(records);
+                        }
+                        tracing::debug!(%place, from, to = offset, sightings, "records are missing; fetching again");
+                        break;
                     }
                 }
+            }
+        }
+    }
+
+    /// Starts the partition's fetcher anew at the ledger's offset.
+    async fn restart(&mut self, held: &Held) -> Result<(), Halt> {
+        let restarted = self.shared.source.client.restart(&self.topic, self.partition, held.next_offset).await;
+        match restarted {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.wait_for(&format!("the partition to be fetched: {error}")).await?;
+                Err(Halt::Retake)
             }
         }
     }
@@ -190,14 +212,7 @@ impl<T: Payload> Task<T> {
                 Err(_) if begun.elapsed() < SEEK_PATIENCE => self.sleep(SEEK_RETRY).await?,
                 Err(error) => {
                     tracing::debug!(topic = &*self.topic, partition = self.partition, %error, "cannot seek; fetching anew");
-                    let offset = held.next_offset;
-                    return match self.shared.source.client.restart(&self.topic, self.partition, offset).await {
-                        Ok(()) => Ok(()),
-                        Err(error) => {
-                            self.wait_for(&format!("the partition to be fetched: {error}")).await?;
-                            Err(Halt::Retake)
-                        }
-                    };
+                    return self.restart(held).await;
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Holds the database against the book of what was acknowledged.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::Result;
 
@@ -36,6 +36,19 @@ fn missing<'a>(book: &'a HashMap<String, Acked>, there: &'a HashSet<&str>) -> im
     book.keys().map(String::as_str).filter(|id| !there.contains(id))
 }
 
+/// Where the missing ids stand in the log: from, to and how many, by partition.
+fn places(book: &Book, there: &HashSet<&str>) -> String {
+    let mut places: BTreeMap<i32, (i64, i64, u64)> = BTreeMap::new();
+    for id in missing(&book.live, there) {
+        for (partition, offset) in &book.live[id].at {
+            let place = places.entry(*partition).or_insert((*offset, *offset, 0));
+            *place = (place.0.min(*offset), place.1.max(*offset), place.2 + 1);
+        }
+    }
+    let told = places.iter().map(|(partition, (from, to, count))| format!("{partition}: {count} of {from} to {to}"));
+    told.collect::<Vec<_>>().join("; ")
+}
+
 /// G1, G2 and G3.
 pub(crate) async fn audit(world: &World, book: &Book) -> Result<Audit> {
     let rows: Vec<String> = sqlx::query_scalar("SELECT message_id FROM messages").fetch_all(&world.db).await?;
@@ -46,6 +59,9 @@ pub(crate) async fn audit(world: &World, book: &Book) -> Result<Audit> {
     let mut audit = Audit { events: book.records, ..Audit::default() };
 
     audit.lost += audit.tell("acknowledged, and without a row", missing(&book.live, &live));
+    if audit.lost > 0 {
+        audit.findings.push(format!("they stand in the log at partition {}", places(book, &live)));
+    }
     audit.lost +=
         audit.tell("acknowledged, can never succeed, and without a dead row", missing(&book.dead, &set_aside));
     let both = live.intersection(&set_aside).copied();

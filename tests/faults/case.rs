@@ -323,6 +323,15 @@ impl<'a> Case<'a> {
                 let last = log.lines().last().unwrap_or_default();
                 self.findings.push(format!("worker {} ended by itself, {status}: {last}", worker.pid()));
             }
+            for (what, told) in [
+                ("holes in the log were seen, and not believed at once", "records are missing; fetching again"),
+                ("holes in the log were believed", "the log has no records between"),
+            ] {
+                let lines: Vec<&str> = log.lines().filter(|line| line.contains(told)).collect();
+                if let Some(last) = lines.last() {
+                    self.notes.push(format!("{} {what}: {last}", lines.len()));
+                }
+            }
             if let Some(line) = log.lines().find(|line| line.contains("panicked")) {
                 self.findings.push(format!("worker {} panicked: {line}", worker.pid()));
             }
