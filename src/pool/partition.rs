@@ -27,6 +27,8 @@ const HOLD_PROBE: Duration = Duration::from_secs(5);
 const SEEK_PATIENCE: Duration = Duration::from_millis(500);
 /// After how many sightings of a hole seeking is not believed any more, and the fetcher is started anew.
 const SEEKS_MAX: u32 = 2;
+/// The pause after a sighting. Holes are rare: only compaction and transactions make them.
+const HOLE_PAUSE: Duration = Duration::from_millis(500);
 /// How often a seek is tried while the partition's fetcher starts.
 const SEEK_RETRY: Duration = Duration::from_millis(50);
 
@@ -184,6 +186,8 @@ impl<T: Payload> Task<T> {
                             return Ok(records);
                         }
                         tracing::debug!(%place, from, to = offset, sightings, "records are missing; fetching again");
+                        // Answers to what was asked before arrive in the meantime, not after the next seek.
+                        self.sleep(HOLE_PAUSE).await?;
                         break;
                     }
                 }

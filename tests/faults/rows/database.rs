@@ -161,6 +161,15 @@ pub(super) async fn is_inside_transaction(case: &Case<'_>, worker: &Worker) -> R
     Ok(case.world.count(&sql).await? > 0)
 }
 
+/// Whether one of the process's connections has begun a transaction: the database will end it while the process is frozen.
+async fn has_begun(case: &Case<'_>, worker: &Worker) -> Result<bool> {
+    let pid = worker.pid();
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'weir/{pid}' AND xact_start IS NOT NULL"
+    );
+    Ok(case.world.count(&sql).await? > 0)
+}
+
 /// Freezes a worker at a moment when it has work in hand, and is inside a transaction or not.
 pub(super) async fn freeze_when(case: &mut Case<'_>, at: usize, inside: bool) -> Result<()> {
     let deadline = Instant::now() + RECOVERY_MAX;
@@ -177,7 +186,11 @@ pub(super) async fn freeze_when(case: &mut Case<'_>, at: usize, inside: bool) ->
         if !behind && case.load()?.burst_left() == 0 {
             case.load()?.burst(40_000);
         }
-        if behind && is_inside_transaction(case, &case.workers[at]).await? == inside {
+        let is_there = match inside {
+            true => is_inside_transaction(case, &case.workers[at]).await?,
+            false => !has_begun(case, &case.workers[at]).await?,
+        };
+        if behind && is_there {
             return Ok(());
         }
         case.workers[at].signal("CONT")?;
