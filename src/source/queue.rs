@@ -35,7 +35,10 @@ impl Records {
         match self {
             Self::Split(queue) => Some(queue.poll(Duration::ZERO)?.map(|message| buffer.push(&message))),
             #[cfg(test)]
-            Self::Simulated(next) => Some(Ok(buffer.push_record(&next()?))),
+            Self::Simulated(next) => {
+                buffer.push_record(&next()?);
+                Some(Ok(()))
+            }
         }
     }
 }
