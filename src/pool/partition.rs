@@ -71,6 +71,8 @@ pub(super) struct Task<T> {
     pub(super) marking: Option<tokio::task::JoinHandle<()>>,
     /// What it is held for, so that it is said once.
     pub(super) held_for: Option<String>,
+    /// Whether the fetcher has found the log's end, where it was assigned.
+    pub(super) has_begun_fetching: bool,
     /// Whether it replayed dead rows last: then records that are there come first.
     pub(super) replayed_last: bool,
     /// The keys that are held back.
@@ -152,11 +154,28 @@ impl<T: Payload> Task<T> {
         }
     }
 
+    /// Waits for the fetcher's first word. Assigned at the log's end, librdkafka asks a broker where that is; sought
+    /// before the answer is there, it takes the late answer for a reason to ask anew, and half a second later jumps to the
+    /// end over everything in between (`rd_kafka_toppar_handle_Offset`: an outdated answer is retried).
+    async fn begin_fetching(&mut self, held: &Held, fetching: &mut Fetching) -> Result<(), Halt> {
+        if self.has_begun_fetching {
+            return Ok(());
+        }
+        self.progress.enter(Phase::Polling);
+        let first = self.fetch(fetching).await?;
+        self.has_begun_fetching = true;
+        match first {
+            Fetched::Error(error) => self.recover(&error, held).await,
+            Fetched::Records(_) | Fetched::End => Ok(()),
+        }
+    }
+
     /// Brings the fetch position to the ledger's. The first record may lie above it only where the log has a hole. What
-    /// was fetched before a seek looks the same, and so may what an earlier position's request brings after it: so a hole
-    /// is believed only when it is still there after a second seek and after the fetcher was started anew.
+    /// was fetched before a seek looks the same: so a hole is believed only when it is still there after a second seek and
+    /// after the fetcher was started anew.
     async fn start_at(&mut self, held: &Held, fetching: &mut Fetching) -> Result<Vec<Record>, Halt> {
         let (mut hole_at, mut sightings) = (None, 0);
+        self.begin_fetching(held, fetching).await?;
         loop {
             if sightings < SEEKS_MAX {
                 self.seek(held).await?;

@@ -151,10 +151,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Runs a schedule; says which promise it breaks.
-fn run(steps: &[Step], bug: Option<Bug>, probes: bool) -> Result<(), String> {
+fn run(steps: &[Step], bug: Option<Bug>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let mut world = World::new(bug, probes);
+        let mut world = World::new(bug);
         for (at, step) in steps.iter().enumerate() {
             world.take(step).await;
             world.check().map_err(|broken| format!("after step {at}, {step:?}: {broken}"))?;
@@ -163,11 +163,11 @@ fn run(steps: &[Step], bug: Option<Bug>, probes: bool) -> Result<(), String> {
     })
 }
 
-fn search(cases: u32, bug: Option<Bug>, probes: bool) -> Result<(), String> {
+fn search(cases: u32, bug: Option<Bug>) -> Result<(), String> {
     let config = Search { cases, failure_persistence: None, max_shrink_iters: 3_000, ..Search::default() };
     let schedule = proptest::collection::vec(step(), 10..80);
     TestRunner::new(config)
-        .run(&schedule, |steps| run(&steps, bug, probes).map_err(TestCaseError::fail))
+        .run(&schedule, |steps| run(&steps, bug).map_err(TestCaseError::fail))
         .map_err(|found| found.to_string())
 }
 
@@ -175,25 +175,20 @@ fn search(cases: u32, bug: Option<Bug>, probes: bool) -> Result<(), String> {
 #[test]
 fn no_schedule_of_faults_breaks_a_promise() {
     let cases = std::env::var("SIMULATION_CASES").map_or(2_000, |cases| cases.parse().unwrap());
-    search(cases, None, true).unwrap_or_else(|found| panic!("{found}"));
+    search(cases, None).unwrap_or_else(|found| panic!("{found}"));
 }
 
 #[test]
 fn the_search_finds_a_store_without_a_fence() {
-    assert!(search(2_000, Some(Bug::NoFence), true).is_err());
+    assert!(search(2_000, Some(Bug::NoFence)).is_err());
 }
 
 #[test]
 fn the_search_finds_effects_outside_the_transaction() {
-    assert!(search(2_000, Some(Bug::NoTransaction), true).is_err());
+    assert!(search(2_000, Some(Bug::NoTransaction)).is_err());
 }
 
 #[test]
 fn the_search_finds_a_claim_that_does_not_look_at_what_was_read() {
-    assert!(search(2_000, Some(Bug::BlindClaim), true).is_err());
-}
-
-#[test]
-fn the_search_finds_a_takeover_that_does_not_ask_the_group() {
-    assert!(search(2_000, None, false).is_err());
+    assert!(search(2_000, Some(Bug::BlindClaim)).is_err());
 }

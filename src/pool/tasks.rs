@@ -104,6 +104,7 @@ impl<T: Payload> Tasks<T> {
                 backoff: backoff(),
                 marking: None,
                 held_for: None,
+                has_begun_fetching: false,
                 replayed_last: false,
                 parked: ParkedKeys::new(),
             };

@@ -26,7 +26,7 @@ pub(crate) struct Queue {
 enum Records {
     Split(PartitionQueue<Context>),
     #[cfg(test)]
-    Simulated(Box<dyn Fn() -> Option<Record> + Send + Sync>),
+    Simulated(Box<dyn Fn() -> Option<Result<Record, KafkaError>> + Send + Sync>),
 }
 
 impl Records {
@@ -35,10 +35,7 @@ impl Records {
         match self {
             Self::Split(queue) => Some(queue.poll(Duration::ZERO)?.map(|message| buffer.push(&message))),
             #[cfg(test)]
-            Self::Simulated(next) => {
-                buffer.push_record(&next()?);
-                Some(Ok(()))
-            }
+            Self::Simulated(next) => Some(next()?.map(|record| buffer.push_record(&record))),
         }
     }
 }
@@ -80,7 +77,7 @@ impl Queue {
     }
 
     #[cfg(test)]
-    pub(crate) fn simulated(next: impl Fn() -> Option<Record> + Send + Sync + 'static) -> Self {
+    pub(crate) fn simulated(next: impl Fn() -> Option<Result<Record, KafkaError>> + Send + Sync + 'static) -> Self {
         Self { records: Records::Simulated(Box::new(next)), nonempty: Arc::default() }
     }
 

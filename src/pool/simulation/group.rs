@@ -23,9 +23,20 @@ pub(super) struct State {
     pub(super) owners: BTreeMap<i32, Member>,
     pub(super) members: BTreeSet<Member>,
     pub(super) committed: BTreeMap<i32, i64>,
-    /// Where each member's fetcher stands; none while it idles at the log's end.
-    positions: BTreeMap<(Member, i32), i64>,
+    fetchers: BTreeMap<(Member, i32), Fetcher>,
 }
+
+/// A member's fetcher, with librdkafka's ways: assigned at the log's end, it asks where that is, and jumps there when the
+/// answer comes after a seek.
+#[derive(Debug)]
+struct Fetcher {
+    /// Whether it has been told where the log's end is; until then, how often it was polled.
+    asked: Option<u32>,
+    position: Option<i64>,
+}
+
+/// After how many polls the answer is there.
+const ANSWERED_AFTER: u32 = 2;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Group(Arc<Mutex<State>>);
@@ -45,19 +56,27 @@ impl Group {
         Ok(())
     }
 
-    /// A fetcher begins idle.
+    /// A fetcher begins by asking for the log's end.
     pub(super) fn split(&self, member: Member, partition: i32) {
-        self.lock().positions.remove(&(member, partition));
+        self.lock().fetchers.insert((member, partition), Fetcher { asked: Some(0), position: None });
     }
 
-    /// The next record of a member's queue.
-    pub(super) fn next(&self, member: Member, partition: i32) -> Option<Record> {
+    /// The next record of a member's queue, or the word that the log's end is reached.
+    pub(super) fn next(&self, member: Member, partition: i32) -> Option<Result<Record, KafkaError>> {
         let mut state = self.lock();
-        let State { log, positions, .. } = &mut *state;
-        let position = positions.get_mut(&(member, partition))?;
-        let record = log.get(&partition)?.get(usize::try_from(*position).unwrap())?.clone();
+        let State { log, fetchers, .. } = &mut *state;
+        let (fetcher, log) = (fetchers.get_mut(&(member, partition))?, log.get(&partition)?);
+        if let Some(polls) = &mut fetcher.asked {
+            *polls += 1;
+            if *polls > ANSWERED_AFTER {
+                (fetcher.asked, fetcher.position) = (None, Some(log.len() as i64));
+                return Some(Err(KafkaError::PartitionEOF(partition)));
+            }
+        }
+        let position = fetcher.position.as_mut()?;
+        let record = log.get(usize::try_from(*position).unwrap())?.clone();
         *position += 1;
-        Some(record)
+        Some(Ok(record))
     }
 }
 
@@ -66,8 +85,6 @@ pub(super) struct Consumer {
     pub(super) group: Group,
     pub(super) member: Member,
     pub(super) frozen: Frozen,
-    /// A deliberate bug: nobody asks the group.
-    pub(super) probes: bool,
 }
 
 impl Consumer {
@@ -81,10 +98,6 @@ impl Consumer {
 impl Client for Consumer {
     async fn probe(&self, _: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
         self.exchange().await;
-        if !self.probes {
-            self.group.lock().committed.insert(partition, offset);
-            return Ok(());
-        }
         let answer = self.group.commit(self.member, partition, offset);
         // The answer may take its time, and all may have changed meanwhile.
         self.exchange().await;
@@ -93,7 +106,9 @@ impl Client for Consumer {
 
     async fn seek(&self, _: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
         self.exchange().await;
-        self.group.lock().positions.insert((self.member, partition), offset);
+        if let Some(fetcher) = self.group.lock().fetchers.get_mut(&(self.member, partition)) {
+            fetcher.position = Some(offset);
+        }
         Ok(())
     }
 

@@ -31,7 +31,6 @@ pub(super) struct World {
     metrics: Metrics,
     workers: Vec<Option<Worker>>,
     members: usize,
-    probes: bool,
     backup: Option<Data>,
     /// Partitions that were not claimed since the store went back: Kafka may be ahead of it.
     restored: HashMap<i32, i64>,
@@ -40,7 +39,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(bug: Option<Bug>, probes: bool) -> Self {
+    pub(super) fn new(bug: Option<Bug>) -> Self {
         let group = Group::default();
         for partition in 0..PARTITIONS {
             group.lock().log.insert(partition, Vec::new());
@@ -51,7 +50,6 @@ impl World {
             metrics: Metrics::new(),
             workers: (0..WORKERS).map(|_| None).collect(),
             members: 0,
-            probes,
             backup: None,
             restored: HashMap::new(),
             last: BTreeMap::new(),
@@ -66,7 +64,7 @@ impl World {
         let store = Arc::clone(&connection) as Arc<dyn store::Store>;
         let pipelines = Pipelines::new(Arc::clone(&pool), store, PIPELINES.iter().map(pipeline).collect()).unwrap();
         let metrics = self.metrics.pool("p");
-        let client = Consumer { group: self.group.clone(), member, frozen: frozen.clone(), probes: self.probes };
+        let client = Consumer { group: self.group.clone(), member, frozen: frozen.clone() };
         let config = config::Pool {
             topics: vec![TOPIC.to_owned()],
             max_poll_records: 5,
