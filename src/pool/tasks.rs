@@ -98,6 +98,7 @@ impl<T: Payload> Tasks<T> {
                 consumed,
                 backoff: backoff(),
                 marking: None,
+                is_fetcher_found: false,
                 held_for: None,
             };
             let (failures, of) = (self.failures.clone(), name.clone());
