@@ -69,8 +69,6 @@ pub(super) struct Task<T> {
     pub(super) backoff: ExponentialBackoff,
     /// The last batch's ids on their way into the processed set.
     pub(super) marking: Option<tokio::task::JoinHandle<()>>,
-    /// The fetcher has found the log's end, at which an assignment begins.
-    pub(super) is_fetcher_found: bool,
     /// What it is held for, so that it is said once.
     pub(super) held_for: Option<String>,
     /// Whether the fetcher has found the log's end, where it was assigned.
@@ -176,7 +174,6 @@ impl<T: Payload> Task<T> {
     /// was fetched before a seek looks the same: so a hole is believed only when it is still there after a second seek and
     /// after the fetcher was started anew.
     async fn start_at(&mut self, held: &Held, fetching: &mut Fetching) -> Result<Vec<Record>, Halt> {
-        self.await_fetcher(held, fetching).await?;
         let (mut hole_at, mut sightings) = (None, 0);
         self.begin_fetching(held, fetching).await?;
         loop {
@@ -214,24 +211,6 @@ impl<T: Payload> Task<T> {
                     }
                 }
             }
-        }
-    }
-
-    /// Waits once after an assignment until its fetcher has found the log's end, at which it begins. A seek before that
-    /// overtakes librdkafka's look-up of the end, which then asks once more, 500 ms later (`rd_kafka_toppar_handle_Offset`,
-    /// "outdated offset response"), and moves the fetcher to that end in the middle of the records it brings: those in
-    /// between are never given. The end, a record or an error shows that nothing is asked any more.
-    async fn await_fetcher(&mut self, held: &Held, fetching: &mut Fetching) -> Result<(), Halt> {
-        if self.is_fetcher_found {
-            return Ok(());
-        }
-        self.progress.enter(Phase::Waiting("the fetcher to find the log's end".to_owned()));
-        let fetched = self.fetch(fetching).await?;
-        self.is_fetcher_found = true;
-        match fetched {
-            Fetched::Error(error) => self.recover(&error, held).await,
-            // Whatever it brought is fetched again from the ledger's offset on.
-            Fetched::End | Fetched::Records(_) => Ok(()),
         }
     }
 

@@ -103,7 +103,6 @@ impl<T: Payload> Tasks<T> {
                 consumed,
                 backoff: backoff(),
                 marking: None,
-                is_fetcher_found: false,
                 held_for: None,
                 has_begun_fetching: false,
                 replayed_last: false,
