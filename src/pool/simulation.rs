@@ -187,8 +187,3 @@ fn the_search_finds_a_store_without_a_fence() {
 fn the_search_finds_effects_outside_the_transaction() {
     assert!(search(2_000, Some(Bug::NoTransaction)).is_err());
 }
-
-#[test]
-fn the_search_finds_a_claim_that_does_not_look_at_what_was_read() {
-    assert!(search(2_000, Some(Bug::BlindClaim)).is_err());
-}

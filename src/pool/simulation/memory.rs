@@ -46,8 +46,6 @@ pub(super) enum Bug {
     NoFence,
     /// Effects are durable before the commit.
     NoTransaction,
-    /// A claim does not look at what was read.
-    BlindClaim,
 }
 
 #[derive(Debug, Default)]
@@ -304,15 +302,12 @@ impl Store for Connection {
     async fn claim(&self, place: &Place, read: LedgerRow, _: Claimant<'_>, token: Uuid) -> Result<Claim> {
         let mut tx = self.open().await?;
         tx.statement().await?;
-        let is_blind = self.memory.bug == Some(Bug::BlindClaim);
         let row = tx.data.ledger.get_mut(&place.origin.partition);
-        let Some(row) = row
-            .filter(|row| is_blind || **row == read || (row.epoch, row.next_offset) == (read.epoch, read.next_offset))
-        else {
+        let Some(row) = row.filter(|row| (row.epoch, row.next_offset) == (read.epoch, read.next_offset)) else {
             return Ok(Claim::Moved);
         };
         *row = LedgerRow { owner: Some(token), epoch: row.epoch + 1, next_offset: row.next_offset };
-        let next_offset = if is_blind { read.next_offset } else { row.next_offset };
+        let next_offset = row.next_offset;
         Box::new(tx).commit().await?;
         Ok(Claim::Taken(Held { place: place.clone(), token, next_offset }))
     }
