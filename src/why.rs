@@ -19,7 +19,7 @@ use crate::event::FieldsError;
 use crate::metrics::Metrics;
 use crate::once::ProcessedSet;
 use crate::source::LogError;
-use crate::store::{self, ColumnType, DeadFilter, IdKey, KeptDead, KeyType, Store};
+use crate::store::{self, ColumnType, DeadFilter, IdKey, KeptDead, KeyType, Reason, Store};
 
 /// Dead rows looked at: an id has one a type.
 const DEAD_MAX: i64 = 100;
@@ -209,20 +209,23 @@ async fn places(group: &str, store: &dyn Store, found: Vec<Found>, dead: &[KeptD
         })
         .collect();
     for row in dead {
-        let is_there = |place: &&Place| {
+        let is_there = |place: &&mut Place| {
             (place.topic_id, place.partition, place.offset) == (row.topic_id, row.partition, row.offset)
         };
-        if places.iter().find(is_there).is_none() {
-            places.push(Place {
+        // The pool reads more of a payload than its id, and may have met what does not decode only there.
+        let malformed = (row.reason == Reason::Malformed.as_str()).then(|| row.message.clone());
+        match places.iter_mut().find(is_there) {
+            Some(place) => place.malformed = place.malformed.take().or(malformed),
+            None => places.push(Place {
                 topic: row.topic.clone(),
                 topic_id: row.topic_id,
                 partition: row.partition,
                 offset: row.offset,
                 record_ms: row.record_ms,
                 in_kafka: false,
-                malformed: None,
+                malformed,
                 next_offset: next(row.topic_id, row.partition),
-            });
+            }),
         }
     }
     Ok(places)
