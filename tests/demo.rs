@@ -173,10 +173,13 @@ struct Typed {
 impl Typed {
     fn start(folder: &Path, after: &str) -> Self {
         let weir = env!("CARGO_BIN_EXE_weir");
-        let line = format!("stty cols 100 rows 30; sh -c 'echo pid=$$; exec {weir} demo --for 10min'; {after}");
+        // Ctrl-C reaches the shell too; one that lets it pass still says how the demo ended.
+        let line =
+            format!("trap : INT; stty cols 100 rows 30; sh -c 'echo pid=$$; exec {weir} demo --for 10min'; {after}");
         let mut script = Command::new("script")
             .args(["-qefc", &line, "/dev/null"])
             .env("TMPDIR", folder)
+            .env("SHELL", "/bin/sh")
             .env("TERM", "xterm-256color")
             .env_remove("RUST_LOG")
             .stdin(Stdio::piped())
