@@ -19,7 +19,7 @@ use crate::event::FieldsError;
 use crate::metrics::Metrics;
 use crate::once::ProcessedSet;
 use crate::source::LogError;
-use crate::store::{self, ColumnType, DeadFilter, IdKey, KeptDead, KeyType, Reason, Store};
+use crate::store::{self, DeadFilter, IdKey, KeptDead, KeyType, Reason, Store};
 
 /// Dead rows looked at: an id has one a type.
 const DEAD_MAX: i64 = 100;
@@ -143,7 +143,7 @@ pub async fn tell(config: &Config, pool: &str, store: &dyn Store, id: &str, boun
     let request = Request::new(config, settings, &id, keys.first().map(|(_, key)| key.kind), bounds)?;
     let searching = tokio::task::spawn_blocking(move || request.search()).await;
     let (found, searched) = searching.map_err(|error| Error::Kafka(format!("the search was cut off: {error}")))??;
-    let places = places(settings.group.as_deref().unwrap_or(pool), store, found, &dead).await?;
+    let places = places(settings.group_of(pool), store, found, &dead).await?;
     let processed_set = ask_processed_set(config, settings, pool, &id).await;
     let is_known = !places.is_empty()
         || !dead.is_empty()
@@ -157,17 +157,13 @@ pub async fn tell(config: &Config, pool: &str, store: &dyn Store, id: &str, boun
 async fn keys(settings: &config::Pool, store: &dyn Store) -> Result<Vec<(String, IdKey)>, Error> {
     let mut keys = Vec::new();
     for pipeline in settings.pipelines.iter().filter(|pipeline| pipeline.handler == "persist") {
-        let table = pipeline.table.as_deref().unwrap_or("messages");
-        let column = pipeline.key.as_deref().unwrap_or("message_id");
+        let table = pipeline.persist_table();
+        let column = pipeline.persist_key();
         let described = store.describe(table).await?;
-        let kind = match described.iter().find(|known| known.name == column).map(|known| &known.kind) {
-            Some(ColumnType::Uuid) => KeyType::Uuid,
-            Some(ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8) => KeyType::Int,
-            Some(_) => KeyType::Text,
-            None => {
-                return Err(Error::Usage(format!("table {table} has no column {column}: correct the pipeline's key")));
-            }
+        let Some(known) = described.iter().find(|known| known.name == column) else {
+            return Err(Error::Usage(format!("table {table} has no column {column}: correct the pipeline's key")));
         };
+        let kind = KeyType::of(&known.kind).unwrap_or(KeyType::Text);
         let key = IdKey { table: table.to_owned(), column: column.to_owned(), kind };
         keys.push((pipeline.name.clone(), key));
     }

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use super::Usage;
 use crate::config::Config;
-use crate::store;
 
 /// Lets partitions go to workers without a pipeline that has begun on them
 ///
@@ -24,12 +23,8 @@ pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> 
     let Args { pool, pipeline } = args;
     super::pool_names(std::slice::from_ref(&pool), &config)?;
     let settings = &config.pools[&pool];
-    let Some(store) = config.store.as_ref() else {
-        return Err(Usage("`store.url` is not set: say which database holds the pool".to_owned()).into());
-    };
-    let store = store::open(store)?;
-    store::await_answer(&*store, config.startup_timeout).await?;
-    let group = settings.group.as_deref().unwrap_or(&pool);
+    let store = super::open_store(&config).await?;
+    let group = settings.group_of(&pool);
     let begun = store.pipelines(group).await?;
     let listed = if begun.is_empty() { "none".to_owned() } else { begun.join(", ") };
     let Some(pipeline) = pipeline else {

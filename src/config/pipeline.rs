@@ -32,6 +32,23 @@ pub struct Pipeline {
     pub columns: Option<BTreeMap<String, String>>,
 }
 
+/// The table that `persist` writes where none is named: that of `weir migrate --messages`.
+pub(super) const MESSAGES: &str = "messages";
+
+impl Pipeline {
+    /// The table that `persist` writes.
+    #[must_use]
+    pub fn persist_table(&self) -> &str {
+        self.table.as_deref().unwrap_or(MESSAGES)
+    }
+
+    /// The column of that table with the event's id.
+    #[must_use]
+    pub fn persist_key(&self) -> &str {
+        self.key.as_deref().unwrap_or("message_id")
+    }
+}
+
 /// What becomes of an event whose id the table holds already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -56,6 +56,14 @@ pub struct Pool {
     pub pipelines: Vec<Pipeline>,
 }
 
+impl Pool {
+    /// The consumer group of the pool of this name.
+    #[must_use]
+    pub fn group_of<'a>(&'a self, name: &'a str) -> &'a str {
+        self.group.as_deref().unwrap_or(name)
+    }
+}
+
 impl Default for Pool {
     fn default() -> Self {
         Self {

@@ -6,7 +6,7 @@ mod pipeline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Budget, Config, Kafka, Pool, Redis, Store};
+use super::{Budget, Config, Kafka, Pipeline, Pool, Redis, Store};
 
 /// The most events that a batch may have.
 const RECORDS_MAX: usize = 100_000;
@@ -178,7 +178,7 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
 
 /// A row that a newer event replaces does not depend on order, and one dead row an id could not keep several versions.
 fn check_park(at: &str, pool: &Pool, problems: &mut Vec<String>) {
-    let updates = |pipeline: &&super::Pipeline| pipeline.on_duplicate == Some(super::OnDuplicate::Update);
+    let updates = |pipeline: &&Pipeline| pipeline.on_duplicate == Some(super::OnDuplicate::Update);
     if pool.on_reject == super::OnReject::Park
         && let Some(pipeline) = pool.pipelines.iter().find(updates)
     {
@@ -226,13 +226,13 @@ fn check_together(pools: &BTreeMap<String, Pool>, problems: &mut Vec<String>) {
     let mut tables = BTreeMap::new();
     let mut analyzing = None;
     for (name, pool) in pools {
-        let group = pool.group.as_deref().unwrap_or(name);
+        let group = pool.group_of(name);
         if let Some(other) = groups.insert(group, name) {
             problems
                 .push(format!("pools {other:?} and {name:?} are both of group {group:?}: give each its own `group`"));
         }
         let persisting = pool.pipelines.iter().filter(|pipeline| pipeline.handler == "persist");
-        let own: BTreeSet<&str> = persisting.map(pipeline::table_of).collect();
+        let own: BTreeSet<&str> = persisting.map(Pipeline::persist_table).collect();
         for table in own {
             if let Some(other) = tables.insert(table, name) {
                 problems.push(format!(

@@ -56,13 +56,12 @@ pub struct Persist {
 
 impl Persist {
     pub(super) async fn set_up(setup: Setup<'_>) -> Result<Self, PersistError> {
-        let config::Pipeline { table, key, columns, .. } = setup.pipeline;
-        let table = table.as_deref().unwrap_or("messages");
+        let table = setup.pipeline.persist_table();
         let default: BTreeMap<String, String> =
             MESSAGES.iter().map(|(column, source)| ((*column).to_owned(), (*source).to_owned())).collect();
-        let mapping = columns.as_ref().unwrap_or(&default);
+        let mapping = setup.pipeline.columns.as_ref().unwrap_or(&default);
         let described = setup.store.describe(table).await?;
-        let key = key.as_deref().unwrap_or("message_id");
+        let key = setup.pipeline.persist_key();
         let problem = |column: &str, problem: &str| PersistError::Column {
             table: table.to_owned(),
             column: column.to_owned(),
@@ -95,12 +94,8 @@ impl Persist {
         if !columns[at].unique {
             return Err(problem(key, "it needs a unique key of its own, which is what makes an effect happen once"));
         }
-        let kind = match columns[at].kind {
-            ColumnType::Text { .. } => KeyType::Text,
-            ColumnType::Uuid => KeyType::Uuid,
-            ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 => KeyType::Int,
-            _ => return Err(problem(key, "a key of events is text, a UUID or a whole number")),
-        };
+        let kind = KeyType::of(&columns[at].kind)
+            .ok_or_else(|| problem(key, "a key of events is text, a UUID or a whole number"))?;
         let (on_duplicate, newer_by) = on_duplicate(setup.pipeline, &columns);
         let key = IdKey { table: table.to_owned(), column: key.to_owned(), kind };
         Ok(Self { table: Table { key, columns, on_duplicate }, sources, newer_by })

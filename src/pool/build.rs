@@ -211,7 +211,7 @@ impl Pool<Document> {
             list.push(pipeline_of(name, pipeline, &settings, &mut fields, &store).await?);
         }
         let pool: Arc<str> = Arc::from(name);
-        let group = settings.group.clone().unwrap_or_else(|| name.to_owned());
+        let group = settings.group_of(name).to_owned();
         let pipelines = Pipelines::new(Arc::clone(&pool), store, list)?;
         Ok(assemble(config, settings, &pool, &group, Box::new(fields), pipelines, process))
     }

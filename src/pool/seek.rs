@@ -109,7 +109,7 @@ pub async fn plan(
     let (kafka, patience, partitions) = (config.kafka.clone(), config.startup_timeout, partitions.to_vec());
     let found = tokio::task::spawn_blocking(move || look(&kafka, &topics, &partitions, to, patience)).await;
     let found = found.map_err(|error| SeekError::Kafka(format!("looking at Kafka was cut off: {error}")))??;
-    let group: Arc<str> = Arc::from(settings.group.as_deref().unwrap_or(pool));
+    let group: Arc<str> = Arc::from(settings.group_of(pool));
     let ledger = store.ledger_of_group(&group).await?;
     let (mut steps, mut unbegun) = (Vec::with_capacity(found.len()), Vec::new());
     for (origin, log, to) in found {

@@ -72,6 +72,17 @@ pub enum KeyType {
 }
 
 impl KeyType {
+    /// What a column of this type holds as a key; `None`: no event ids.
+    #[must_use]
+    pub fn of(column: &ColumnType) -> Option<Self> {
+        match column {
+            ColumnType::Text { .. } => Some(Self::Text),
+            ColumnType::Uuid => Some(Self::Uuid),
+            ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 => Some(Self::Int),
+            _ => None,
+        }
+    }
+
     /// An id as the key's type prints it, so that two spellings of one UUID are one id. `None`: the type cannot hold it.
     pub(crate) fn spelt(self, id: &str) -> Option<Cow<'_, str>> {
         match self {

@@ -57,7 +57,7 @@ impl<'a> Audit<'a> {
     pub(super) fn run(mut self) -> Result<PoolReport, Error> {
         let mut occurrences = self.read(&self.log.whole())?;
         self.runtime.block_on(self.database.hold_still())?;
-        let group = self.pool.group.as_deref().unwrap_or(self.name);
+        let group = self.pool.group_of(self.name);
         let (ledger, topics) = self.runtime.block_on(self.database.ledger(group))?;
         let skipped = self.runtime.block_on(self.database.skipped(group))?;
         let newer = self.read_on(&ledger);

@@ -97,8 +97,8 @@ impl Database {
     pub(crate) async fn tables(&mut self, pool: &config::Pool) -> Result<Vec<Table>, Error> {
         let mut tables = Vec::new();
         for pipeline in pool.pipelines.iter().filter(|pipeline| pipeline.handler == "persist") {
-            let name = pipeline.table.as_deref().unwrap_or("messages");
-            let key = pipeline.key.as_deref().unwrap_or("message_id");
+            let name = pipeline.persist_table();
+            let key = pipeline.persist_key();
             tables.push(self.table(&pipeline.name, name, key).await?);
         }
         match tables.len() {

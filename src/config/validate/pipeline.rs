@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::is_name;
+use crate::config::pipeline::MESSAGES;
 use crate::config::{OnDuplicate, Pipeline, Pool};
 
 const HANDLERS: [&str; 2] = ["persist", "analyze"];
@@ -10,15 +11,9 @@ const DIMENSIONS: [&str; 4] = ["type", "user", "conversation", "active_users"];
 /// Sources of a column beside JSON pointers.
 const SOURCES: [&str; 8] =
     ["$id", "$key", "$topic", "$partition", "$offset", "$kafka_timestamp", "$type", "$conversation"];
-/// Where `persist` writes to when nothing else is configured, and the columns it fills there.
-const MESSAGES: &str = "messages";
+/// The columns that `persist` fills where none are configured.
 const MESSAGES_COLUMNS: [&str; 7] =
     ["message_id", "conversation", "sender", "recipient", "content", "message_type", "timestamp"];
-
-/// The table that a `persist` pipeline writes to.
-pub(super) fn table_of(pipeline: &Pipeline) -> &str {
-    pipeline.table.as_deref().unwrap_or(MESSAGES)
-}
 
 pub(super) fn check_all(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) {
     let (mut names, mut tables) = (BTreeSet::new(), BTreeSet::new());
@@ -32,8 +27,8 @@ pub(super) fn check_all(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) 
         }
         match pipeline.handler.as_str() {
             "persist" => {
-                if !tables.insert(table_of(pipeline)) {
-                    problems.push(format!("`{at}` persists into table {:?}, as another does", table_of(pipeline)));
+                if !tables.insert(pipeline.persist_table()) {
+                    problems.push(format!("`{at}` persists into table {:?}, as another does", pipeline.persist_table()));
                 }
                 Persist { at: &at, pipeline, id_pointer: &pool.event.id, problems }.check();
             }
@@ -129,7 +124,7 @@ impl Persist<'_> {
     }
 
     fn key(&mut self) {
-        let key = self.pipeline.key.as_deref().unwrap_or("message_id");
+        let key = self.pipeline.persist_key();
         if !self.has_column(key) {
             return self.say("key", &format!("is {key:?}, which is not one of the columns: map \"$id\" to it"));
         }
