@@ -28,7 +28,8 @@ pub(super) fn check_all(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) 
         match pipeline.handler.as_str() {
             "persist" => {
                 if !tables.insert(pipeline.persist_table()) {
-                    problems.push(format!("`{at}` persists into table {:?}, as another does", pipeline.persist_table()));
+                    problems
+                        .push(format!("`{at}` persists into table {:?}, as another does", pipeline.persist_table()));
                 }
                 Persist { at: &at, pipeline, id_pointer: &pool.event.id, problems }.check();
             }
