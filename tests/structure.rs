@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 9] = [
     &["handler"],
     &["once", "store"],
     &["event", "payload", "publish", "admin"],
-    &["config", "kafka", "metrics", "telemetry"],
+    &["config", "kafka", "metrics", "sabotage", "telemetry"],
 ];
 
 /// Crates and the modules that may use them.

@@ -2,6 +2,7 @@
 
 mod clock;
 mod database;
+mod deploys;
 mod events;
 mod kafka;
 mod outages;
@@ -50,7 +51,7 @@ pub(crate) fn all() -> Vec<Row> {
     vec![
         row!(1, "kill -9 of workers, in a loop", workers::killed).quick(),
         row!(2, "SIGTERM under load", workers::terminated),
-        row!(3, "a worker frozen, then awake", workers::frozen),
+        row!(3, "a worker suspended, then awake", workers::suspended).unless(clock::no_fake_clock),
         row!(4, "broker restart", kafka::restarted),
         row!(5, "broker down", kafka::down),
         row!(6, "database down", outages::database_down),
@@ -77,5 +78,6 @@ pub(crate) fn all() -> Vec<Row> {
         row!(27, "table missing, INSERT revoked", database::table_missing),
         row!(28, "frozen inside a transaction", database::frozen_inside_transaction),
         row!(29, "a long-open snapshot", database::long_snapshot),
+        row!(30, "a deploy that adds a pipeline, to and fro", deploys::pipeline_added),
     ]
 }

@@ -27,17 +27,12 @@ pub(super) fn no_fake_clock() -> Option<String> {
 
 /// An hour forward and an hour back, each with the database away for a while: retries go by a clock that does not jump.
 pub(super) async fn jumped(case: &mut Case<'_>) -> Result<()> {
-    let library = library().context("libfaketime")?;
     let file = case.world.dir.join("clock");
     set(&file, 0)?;
-    let env = [
-        ("LD_PRELOAD", library.display().to_string()),
-        ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
-        ("FAKETIME_CACHE_DURATION", "1".to_owned()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ("DONT_FAKE_MONOTONIC", "1".to_owned()),
-    ];
-    case.worker_env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
+    case.worker_env.extend(faked(&file)?);
+    // Of its clocks the one that tells the time of day.
+    let only = ["FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC"];
+    case.worker_env.extend(only.map(|name| (name.to_owned(), "1".to_owned())));
     case.begin(2, Mix::default()).await?;
     let mut told = Vec::new();
     for offset_s in [HOUR_S, -HOUR_S] {
@@ -67,7 +62,18 @@ pub(super) async fn jumped(case: &mut Case<'_>) -> Result<()> {
     Ok(())
 }
 
-fn set(file: &Path, offset_s: i64) -> Result<()> {
+/// The environment of a process whose clocks go as the file says.
+pub(super) fn faked(file: &Path) -> Result<Vec<(String, String)>> {
+    let library = library().context("libfaketime")?;
+    let env = [
+        ("LD_PRELOAD", library.display().to_string()),
+        ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
+        ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+    ];
+    Ok(env.map(|(name, value)| (name.to_owned(), value)).to_vec())
+}
+
+pub(super) fn set(file: &Path, offset_s: i64) -> Result<()> {
     std::fs::write(file, format!("{offset_s:+}s\n")).context("set the clock")
 }
 

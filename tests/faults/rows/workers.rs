@@ -10,6 +10,7 @@ use crate::load::Mix;
 use crate::proxy::Weather;
 use crate::until;
 
+use super::clock;
 use super::database::freeze_when;
 
 /// Within what an heir must have moved every partition of a dead worker.
@@ -17,6 +18,10 @@ const TAKEOVER_MAX: Duration = Duration::from_secs(SESSION_TIMEOUT.as_secs() + 5
 /// As configured by default.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 const BATCH_MAX: f64 = 500.0;
+/// As rare as the session time-out allows.
+const HEARTBEAT: Duration = Duration::from_millis(SESSION_TIMEOUT.as_millis() as u64 / 3 - 1);
+/// How much later the heirs of a suspended worker hear from the broker.
+const HEIRS_LATE: Duration = Duration::from_millis(1_500);
 
 /// Takeover in time; at most one batch a partition handled again, with the processed set off.
 pub(crate) async fn killed(case: &mut Case<'_>) -> Result<()> {
@@ -90,12 +95,21 @@ fn redelivered(case: &Case<'_>) -> Result<(f64, f64)> {
     Ok((consumed, settled))
 }
 
-/// The zombie does not know that it is one: the broker is held from it while it wakes, and the database is not.
-pub(crate) async fn frozen(case: &mut Case<'_>) -> Result<()> {
-    case.begin(3, Mix::default()).await?;
+/// Suspended as a virtual machine is: its clocks stand still, so that it awakes as the owner of its partitions, with work
+/// in hand, and only a heartbeat's answer tells it otherwise. Until then the fence does. Its heirs' broker answers late
+/// meanwhile: so they have left it something to write, and it cannot be a member again so soon.
+pub(crate) async fn suspended(case: &mut Case<'_>) -> Result<()> {
+    case.kafka_lines = format!("heartbeat_interval_ms = {}\n", HEARTBEAT.as_millis());
+    case.begin(2, Mix::default()).await?;
+    let clock = case.world.dir.join("clock");
+    clock::set(&clock, 0)?;
+    let env = case.worker_env.clone();
+    case.worker_env.extend(clock::faked(&clock)?);
+    let at = case.workers.len();
+    case.start_worker(at).await?;
+    case.worker_env = env;
+    case.shared().await?;
     case.load()?.burst(60_000);
-    let at = case.rng.usize(0..case.workers.len());
-    let slot = case.workers[at].slot;
     case.fault_begins()?;
     // With work in hand and in no transaction: what it does next begins with the fence.
     freeze_when(case, at, false).await?;
@@ -107,17 +121,20 @@ pub(crate) async fn frozen(case: &mut Case<'_>) -> Result<()> {
     })
     .await?;
     let takeover = frozen_at.elapsed();
-    let frozen_for = Duration::from_secs(12).saturating_sub(takeover);
-    case.sleep(frozen_for).await;
+    let heirs: Vec<usize> = case.workers[..at].iter().map(|worker| worker.slot).collect();
+    heirs.iter().for_each(|slot| case.lab.slots[*slot].kafka.set(Weather::Slow(HEIRS_LATE)));
     let pid = case.workers[at].pid();
     let by_it = format!("SELECT count(*) FROM messages WHERE writer = 'weir/{pid}'");
     let before = case.world.count(&by_it).await?;
-    case.lab.slots[slot].kafka.set(Weather::Held);
+    clock::set(&clock, -i64::try_from(frozen_at.elapsed().as_secs())?)?;
     case.workers[at].signal("CONT")?;
-    case.sleep(Duration::from_secs(4)).await;
-    let after = case.world.count(&by_it).await?;
+    tokio::time::sleep(HEIRS_LATE).await;
+    let (after, rows) = (case.world.count(&by_it).await?, case.world.ledger().await?);
+    let own = case.workers[at].claims();
+    let taken = rows.iter().filter(|row| row.owner.is_some_and(|owner| own.contains(&owner))).count();
     case.check(after == before, || format!("the zombie wrote {} rows", after - before));
-    case.lab.slots[slot].kafka.set(Weather::Clear);
+    case.check(taken == 0, || format!("the zombie claimed {taken} partitions that others owned"));
+    heirs.iter().for_each(|slot| case.lab.slots[*slot].kafka.set(Weather::Clear));
     case.fault_ends()?;
     case.recover().await?;
     let fences = case.workers[at].metric("weir_fences_total", "")?;
@@ -135,20 +152,26 @@ pub(super) async fn come_and_go(case: &mut Case<'_>) -> Result<()> {
     let settled = |case: &Case<'_>| case.watch().map(|watch| watch.ledger().values().sum::<i64>());
     let (then, published) = (settled(case)?, case.book().records);
     let end = Instant::now() + Duration::from_secs(60).mul_f64(case.scale);
-    let mut visits = 0;
+    let (mut visits, mut visitors_fenced) = (0, 0.0);
     while Instant::now() < end {
         case.start_worker(2).await?;
         case.sleep(Duration::from_secs(2)).await;
         let mut visitor = case.workers.pop().context("the visitor")?;
         let (status, took) = visitor.terminate().await?;
         case.check(status.success(), || format!("visit {visits} ended with {status} after {took:.1?}"));
+        visitors_fenced += visitor.log().lines().filter(|line| line.contains("fenced: ")).count() as f64;
         case.sleep(Duration::from_secs(2)).await;
         visits += 1;
     }
+    case.fault_ends()?;
     let (settled, published) = ((settled(case)? - then) as f64, (case.book().records - published) as f64);
     case.check(settled >= 0.2 * published, || format!("{settled} events settled while {published} were published"));
-    case.fault_ends()?;
     case.recover().await?;
+    // Whoever gives a partition up has ended its task.
+    let fences = visitors_fenced + case.metric("weir_fences_total", "");
+    case.check(fences == 0.0, || {
+        format!("{fences} fences were met, and every partition was given up before it was taken")
+    });
     case.note(format!("{visits} visits; {settled} events settled while {published} were published"));
     Ok(())
 }
