@@ -5,6 +5,7 @@
 mod audit;
 mod case;
 mod events;
+mod group;
 mod lab;
 mod load;
 mod options;

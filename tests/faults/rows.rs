@@ -51,7 +51,7 @@ pub(crate) fn all() -> Vec<Row> {
     vec![
         row!(1, "kill -9 of workers, in a loop", workers::killed).quick(),
         row!(2, "SIGTERM under load", workers::terminated),
-        row!(3, "a worker suspended, then awake", workers::suspended).unless(clock::no_fake_clock),
+        row!(3, "a worker frozen, then awake", workers::frozen),
         row!(4, "broker restart", kafka::restarted),
         row!(5, "broker down", kafka::down),
         row!(6, "database down", outages::database_down),

@@ -29,10 +29,15 @@ pub(super) fn no_fake_clock() -> Option<String> {
 pub(super) async fn jumped(case: &mut Case<'_>) -> Result<()> {
     let file = case.world.dir.join("clock");
     set(&file, 0)?;
-    case.worker_env.extend(faked(&file)?);
-    // Of its clocks the one that tells the time of day.
-    let only = ["FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC"];
-    case.worker_env.extend(only.map(|name| (name.to_owned(), "1".to_owned())));
+    let library = library().context("libfaketime")?;
+    let env = [
+        ("LD_PRELOAD", library.display().to_string()),
+        ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
+        ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+    ];
+    case.worker_env.extend(env.map(|(name, value)| (name.to_owned(), value)));
     case.begin(2, Mix::default()).await?;
     let mut told = Vec::new();
     for offset_s in [HOUR_S, -HOUR_S] {
@@ -62,18 +67,7 @@ pub(super) async fn jumped(case: &mut Case<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The environment of a process whose clocks go as the file says.
-pub(super) fn faked(file: &Path) -> Result<Vec<(String, String)>> {
-    let library = library().context("libfaketime")?;
-    let env = [
-        ("LD_PRELOAD", library.display().to_string()),
-        ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
-        ("FAKETIME_CACHE_DURATION", "1".to_owned()),
-    ];
-    Ok(env.map(|(name, value)| (name.to_owned(), value)).to_vec())
-}
-
-pub(super) fn set(file: &Path, offset_s: i64) -> Result<()> {
+fn set(file: &Path, offset_s: i64) -> Result<()> {
     std::fs::write(file, format!("{offset_s:+}s\n")).context("set the clock")
 }
 
