@@ -80,8 +80,9 @@ fn run() -> Result<ExitCode> {
     let scale = if options.all || !options.only.is_empty() { 1.0 } else { SHORT };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     if options.selftest {
-        let sound =
-            runtime.block_on(async { selftest::run(&Lab::start().await?, options.seed.unwrap_or(1), SHORT).await });
+        let sound = runtime.block_on(async {
+            selftest::run(&Lab::start().await?, &options.only, options.seed.unwrap_or(1), SHORT).await
+        });
         return Ok(if sound? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let outcomes = runtime.block_on(run_rows(&options, &chosen, scale))?;
