@@ -5,6 +5,7 @@
 //! hold is found in `prepare`, so that no sender can make the database refuse a batch.
 
 mod cell;
+mod json;
 
 use std::collections::BTreeMap;
 

@@ -10,8 +10,8 @@ use super::world::{World, kafka};
 
 const TABLE: &str = "CREATE TABLE wide (
     id text PRIMARY KEY, a_text text, a_short varchar(5), a_small smallint, an_int integer, a_big bigint, a_float double precision,
-    a_numeric numeric, a_bool boolean, a_uuid uuid, a_time timestamptz, a_plain_time timestamp, a_jsonb jsonb, a_json json)";
-const COLUMNS: [&str; 13] = [
+    a_numeric numeric, a_bool boolean, a_uuid uuid, a_time timestamptz, a_jsonb jsonb, a_json json)";
+const COLUMNS: [&str; 12] = [
     "a_text",
     "a_short",
     "a_small",
@@ -22,7 +22,6 @@ const COLUMNS: [&str; 13] = [
     "a_bool",
     "a_uuid",
     "a_time",
-    "a_plain_time",
     "a_jsonb",
     "a_json",
 ];

@@ -5,6 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use uuid::Uuid;
 
+use super::json;
 use crate::event::{Document, Event, Fields, Payload as _, Slot, Value};
 use crate::store::{Column, ColumnData, ColumnType};
 
@@ -107,8 +108,8 @@ impl<'a> Cell<'a> {
                 self.as_timestamp_ms().map(drop).ok_or_else(|| why.into())
             }
             (_, ColumnType::Json) => match self.as_json() {
-                Some(json) if !holds_nul_escape(&json) => Ok(()),
-                _ => Err("the JSON contains an escaped NUL, which the database refuses".into()),
+                Some(json) => json::check(&json).map_err(Cow::Borrowed),
+                None => Err("expected JSON".into()),
             },
             // A number's text has no NUL and can only be too long.
             (Self::Int(_) | Self::Uint(_), ColumnType::Text { chars_max: None }) => Ok(()),
@@ -222,12 +223,6 @@ fn fits_text(text: &str, chars_max: Option<usize>) -> Result<(), Cow<'static, st
         Some(max) if text.chars().count() > max => Err(format!("longer than {max} characters").into()),
         _ => Ok(()),
     }
-}
-
-/// Whether a JSON text has the escape of NUL: a backslash that is not itself escaped, then `u0000`.
-fn holds_nul_escape(json: &str) -> bool {
-    json.match_indices("\\u0000")
-        .any(|(at, _)| json[..at].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 0)
 }
 
 /// The cells of one column, which were checked before, in the form the store takes.
