@@ -1,5 +1,9 @@
 //! Whether a cluster answers, and if not, why not in one line: librdkafka tells every failed attempt of every
-//! connection.
+//! connection. And what it is asked before a group is joined.
+
+mod session;
+
+pub(crate) use session::session_timeout;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
