@@ -10,6 +10,7 @@
 mod client;
 mod commit;
 mod context;
+mod joining;
 mod log;
 mod member;
 mod native;
@@ -19,8 +20,8 @@ mod watermarks;
 pub(crate) use client::Client;
 use commit::{Committer, Committing};
 use context::Context;
-use member::Member;
 pub(crate) use log::{LogError, LogReader, PartitionLog, Span};
+use member::Member;
 pub use native::{TopicIdError, topic_id};
 pub(crate) use queue::{Fetched, Fetching, Limits, Queue};
 pub use watermarks::Watermarks;

@@ -26,6 +26,9 @@ pub enum Error {
 /// The most bytes of a log that is held back; what comes after them is counted and left out.
 const HELD_MAX: usize = 64 * 1024;
 
+/// A client that cannot go on cannot be closed in order either, which rdkafka tells apart from the reason.
+const UNSAID: &str = "rdkafka::consumer::base_consumer=off";
+
 /// A log that is held back while something else has the terminal. Clones hold the same one.
 #[derive(Debug, Clone, Default)]
 pub struct HeldLog(Arc<Mutex<Held>>);
@@ -73,7 +76,9 @@ pub fn init(log: &Log, held: Option<HeldLog>) -> Result<(), Error> {
         Ok(filter) if !filter.is_empty() => ("the variable RUST_LOG", filter),
         _ => ("`log.level`", log.level.clone()),
     };
-    let Ok(filter) = EnvFilter::try_new(&filter) else { return Err(Error::Filter { place, filter }) };
+    let Ok(filter) = EnvFilter::try_new(format!("{filter},{UNSAID}")) else {
+        return Err(Error::Filter { place, filter });
+    };
     let ansi = held.is_none() && wants_colours();
     let writer = move || -> Box<dyn Write> {
         match &held {

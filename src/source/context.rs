@@ -73,8 +73,6 @@ impl Context {
             RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::PartitionEOF => {}
             // It follows on the errors of the single brokers.
             RDKafkaErrorCode::AllBrokersDown => {}
-            // The poll loop asks for the reason, and ends the pool with it.
-            RDKafkaErrorCode::Fatal => {}
             // Told twice; only once with the topic's name.
             RDKafkaErrorCode::UnknownTopicOrPartition => {
                 if !reason.is_empty() {
@@ -84,15 +82,25 @@ impl Context {
                 }
             }
             code => match self.member.refusal(code) {
-                Some(why) => {
-                    *lock(&self.refused) = Some(why.clone());
-                    self.tell(format!("{code:?}"), || tracing::error!("{why}; trying on"));
-                }
+                Some(_) => self.note_refusal(code),
                 None => self.tell(format!("{code:?}"), || {
                     tracing::warn!(%error, reason, "the Kafka client reports an error and goes on trying");
                 }),
             },
         }
+    }
+
+    /// The group does not take this worker, which tries on.
+    pub(super) fn note_refusal(&self, code: RDKafkaErrorCode) {
+        let Some(why) = self.member.refusal(code) else { return };
+        *lock(&self.refused) = Some(why.clone());
+        self.tell(format!("{code:?}"), || tracing::error!("{why}; trying on"));
+    }
+
+    /// The group takes this worker.
+    pub(super) fn taken(&self) {
+        self.noted.clear();
+        *lock(&self.refused) = None;
     }
 
     /// Why the client cannot go on.
@@ -105,7 +113,9 @@ impl Context {
     pub(super) fn give_back(&self, consumer: &BaseConsumer<Self>) {
         match consumer.assignment() {
             Ok(assigned) => self.revoke(consumer, &assigned),
-            Err(error) => tracing::error!(%error, "cannot tell the assignment; its partitions are given back by closing"),
+            Err(error) => {
+                tracing::error!(%error, "cannot tell the assignment; its partitions are given back by closing")
+            }
         }
         self.given_back.store(true, Ordering::Release);
     }
@@ -202,6 +212,11 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // One that the client cannot go on from is told by the poll loop, which ends the pool with it.
+        let consumer = self.consumer.get().and_then(Weak::upgrade);
+        if consumer.is_some_and(|consumer| consumer.client().fatal_error().is_some()) {
+            return;
+        }
         self.note_error(&error, plain(reason));
     }
 }
@@ -210,8 +225,7 @@ impl ConsumerContext for Context {
     /// Replaces the default, which discards the errors of incremental assignments.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, tpl: &mut TopicPartitionList) {
         self.metrics.rebalanced();
-        self.noted.clear();
-        *lock(&self.refused) = None;
+        self.taken();
         if self.given_back.load(Ordering::Acquire) {
             return self.give_up(consumer, tpl);
         }

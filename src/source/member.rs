@@ -53,9 +53,7 @@ impl Member {
                 "has members with the classic protocol, and the brokers let none of the consumer protocol join them: \
                  stop them, set kafka.group_protocol to \"classic\", or give the pool another `group`"
             }
-            RDKafkaErrorCode::GroupAuthorizationFailed => {
-                "is not allowed to weir's user: grant it READ on the group"
-            }
+            RDKafkaErrorCode::GroupAuthorizationFailed => "is not allowed to weir's user: grant it READ on the group",
             RDKafkaErrorCode::TopicAuthorizationFailed => {
                 "cannot read a topic: grant weir's user READ and DESCRIBE on the pool's topics"
             }
@@ -132,7 +130,9 @@ mod tests {
     #[test]
     fn what_ends_a_membership_names_the_id_and_what_to_do() {
         let ended = |code| member(GroupProtocol::Consumer).end(code, "why");
-        assert!(ended(RDKafkaErrorCode::FencedInstanceId).contains("\"w-0\", and this one's partitions are its own now"));
+        assert!(
+            ended(RDKafkaErrorCode::FencedInstanceId).contains("\"w-0\", and this one's partitions are its own now")
+        );
         assert!(ended(RDKafkaErrorCode::UnreleasedInstanceId).contains("\"w-0\" already: give each process"));
         assert!(ended(RDKafkaErrorCode::UnsupportedVersion).contains("since 4.0): leave it out"));
         assert_eq!(ended(RDKafkaErrorCode::InvalidRequest), "the Kafka client cannot go on: why");

@@ -15,6 +15,7 @@ mod lag;
 mod library;
 mod load;
 mod mapping;
+mod membership;
 mod outages;
 mod park;
 mod promises;

@@ -6,8 +6,8 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 
 use super::{at_most, positive};
-use crate::config::{GroupProtocol, Kafka};
 use crate::config::secret::{HIDDEN, is_secret_name};
+use crate::config::{GroupProtocol, Kafka};
 use crate::kafka::Listener;
 
 /// Settings of librdkafka that weir governs, and what to use instead.
@@ -36,12 +36,18 @@ const GOVERNED: [(&str, &str); 20] = [
 
 /// What only the classic protocol has, and where the consumer protocol has it.
 const OF_CLASSIC: [(&str, &str); 3] = [
-    ("session_timeout_ms", "leave it out, and set consumer.session.timeout.ms of the group, or the brokers' group.consumer.session.timeout.ms"),
+    (
+        "session_timeout_ms",
+        "leave it out, and set consumer.session.timeout.ms of the group, or the brokers' group.consumer.session.timeout.ms",
+    ),
     (
         "heartbeat_interval_ms",
         "leave it out, and set consumer.heartbeat.interval.ms of the group, or the brokers' group.consumer.heartbeat.interval.ms",
     ),
-    ("partition_assignment_strategy", "leave it out; the brokers share the partitions out, by group.consumer.assignors"),
+    (
+        "partition_assignment_strategy",
+        "leave it out; the brokers share the partitions out, by group.consumer.assignors",
+    ),
 ];
 /// The longest instance id that brokers take.
 const INSTANCE_ID_MAX: usize = 249;
@@ -121,7 +127,8 @@ fn refuse_classic(kafka: &Kafka, problems: &mut Vec<String>) {
 /// Brokers take an id of the characters that a topic's name may have.
 fn check_instance_id(id: Option<&str>, problems: &mut Vec<String>) {
     let is_of = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let is_id = |id: &str| (1..=INSTANCE_ID_MAX).contains(&id.len()) && id.bytes().all(is_of) && id != "." && id != "..";
+    let is_id =
+        |id: &str| (1..=INSTANCE_ID_MAX).contains(&id.len()) && id.bytes().all(is_of) && id != "." && id != "..";
     if let Some(id) = id.filter(|id| !is_id(id)) {
         problems.push(format!(
             "`kafka.group_instance_id`: found {id:?}, expected up to {INSTANCE_ID_MAX} letters, digits, '.', '_' and '-', \

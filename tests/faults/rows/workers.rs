@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::SESSION_TIMEOUT;
 use crate::case::Case;
 use crate::load::Mix;
+use crate::protocol::Protocol;
 use crate::proxy::Weather;
 use crate::until;
 
@@ -59,7 +60,15 @@ pub(crate) async fn terminated(case: &mut Case<'_>) -> Result<()> {
     let claims = case.workers[at].claims();
     case.fault_begins()?;
     let (status, took) = case.workers[at].terminate().await?;
-    case.fault_ends()?;
+    // A static member's partitions wait for its return until its session is over.
+    if case.world.protocol == Protocol::Static {
+        let ended_at = Instant::now();
+        let mut then = case.world.ledger().await?.iter().map(|row| (row.partition, row.next_offset)).collect();
+        case.advanced(&mut then, TAKEOVER_MAX).await.context("takeover")?;
+        case.fault_ends_after_session(ended_at).await?;
+    } else {
+        case.fault_ends()?;
+    }
     case.check(status.success(), || format!("it ended with {status}"));
     case.check(took < DRAIN_DEADLINE, || format!("it took {took:.1?}"));
     let log = case.workers[at].log();
