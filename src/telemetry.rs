@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
+use crate::kafka::UNSAID;
 
 /// A log that cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +26,6 @@ pub enum Error {
 
 /// The most bytes of a log that is held back; what comes after them is counted and left out.
 const HELD_MAX: usize = 64 * 1024;
-
-/// A client that cannot go on cannot be closed in order either, which rdkafka tells apart from the reason.
-const UNSAID: &str = "rdkafka::consumer::base_consumer=off";
 
 /// A log that is held back while something else has the terminal. Clones hold the same one.
 #[derive(Debug, Clone, Default)]

@@ -114,7 +114,7 @@ impl Context {
         match consumer.assignment() {
             Ok(assigned) => self.revoke(consumer, &assigned),
             Err(error) => {
-                tracing::error!(%error, "cannot tell the assignment; its partitions are given back by closing")
+                tracing::error!(%error, "cannot tell the assignment; its partitions are given back by closing");
             }
         }
         self.given_back.store(true, Ordering::Release);

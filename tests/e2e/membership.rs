@@ -112,7 +112,8 @@ async fn start_again(protocol: Protocol, signal: &str) {
     let (published, ()) = tokio::join!(publish(&world, plan), async {
         shared(&world, [&mover, &stayer]).await;
         let its = partitions_of(&world, &mover).await;
-        let seen = |worker: &Worker| (worker.metric("weir_rebalances_total", ""), worker.metric("weir_claims_total", ""));
+        let seen =
+            |worker: &Worker| (worker.metric("weir_rebalances_total", ""), worker.metric("weir_claims_total", ""));
         let then = seen(&stayer);
         match signal {
             "KILL" => mover.kill(),
@@ -125,7 +126,10 @@ async fn start_again(protocol: Protocol, signal: &str) {
             (now == its, now)
         })
         .await;
-        assert!(self::epochs(&world, &its).await.iter().zip(&epochs).all(|(now, then)| *now == then + 1), "claimed anew");
+        assert!(
+            self::epochs(&world, &its).await.iter().zip(&epochs).all(|(now, then)| *now == then + 1),
+            "claimed anew"
+        );
         until("these partitions to go on", PATIENCE, async || {
             let (now, ends) = (world.ledger().await, world.ends());
             let is_on = |at: &i32| now[*at as usize] > left[*at as usize] || now[*at as usize] == ends[*at as usize];
