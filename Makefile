@@ -3,7 +3,7 @@ SHELL := /bin/bash
 services := scripts/services.sh
 shell_files := $(wildcard scripts/*.sh scripts/services/*.sh) .ci/run
 
-.PHONY: help demo demo-real build test faults soak lint fmt up down clean-services test-services preflight
+.PHONY: help demo demo-real build test faults faults-selftest soak lint fmt up down clean-services test-services preflight
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -32,13 +32,17 @@ faults: ## every fault of the matrix against services of its own, once (docs/rel
 	@scripts/require.sh build services faults
 	cargo test --release --locked --test faults -- --all $(FAULTS)
 
+faults-selftest: ## whether the matrix finds eight deliberate bugs, which only this build has
+	@scripts/require.sh build services faults
+	cargo test --release --locked --features sabotage --test faults -- --selftest $(FAULTS)
+
 soak: ## the matrix ten times, each time with another seed
 	@scripts/require.sh build services faults
 	cargo test --release --locked --test faults -- --all --loops 10 $(FAULTS)
 
 lint: preflight ## formatting, clippy, scripts
 	cargo fmt --all --check
-	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	cargo clippy --release --workspace --all-targets --all-features --locked -- -D warnings
 	cargo clippy --release --lib --bins --locked --no-default-features --features postgres -- -D warnings
 	cargo clippy --release --lib --bins --locked --no-default-features --features sqlite -- -D warnings
 	for file in $(shell_files); do bash -n $$file || exit 1; done

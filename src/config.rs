@@ -8,6 +8,8 @@ mod conform;
 mod duration;
 mod error;
 mod files;
+#[cfg(test)]
+mod fuzz;
 mod kafka;
 mod layers;
 mod pipeline;

@@ -5,6 +5,8 @@
 //! three survive a producer's retry at another offset.
 
 mod document;
+#[cfg(test)]
+mod fuzz;
 mod record;
 
 pub use document::{Document, Fields, FieldsError, Slot, Value};

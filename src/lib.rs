@@ -24,6 +24,7 @@
 //! | [`admin`] | health and metrics over HTTP |
 //! | [`demo`] | everything in one process |
 //! | [`cli`] | one file a subcommand |
+//! | [`sabotage`] | deliberate bugs for the fault matrix; none in an ordinary build |
 
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
 compile_error!("weir needs a database: enable feature postgres or sqlite");
@@ -43,6 +44,7 @@ pub mod payload;
 pub mod pipeline;
 pub mod pool;
 pub mod publish;
+pub mod sabotage;
 pub mod source;
 pub mod store;
 pub mod telemetry;

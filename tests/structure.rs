@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 9] = [
     &["handler"],
     &["once", "store"],
     &["event", "payload", "publish", "admin"],
-    &["config", "kafka", "metrics", "telemetry"],
+    &["config", "kafka", "metrics", "sabotage", "telemetry"],
 ];
 
 /// Crates and the modules that may use them.
@@ -45,7 +45,7 @@ fn modules() -> Vec<(String, PathBuf, String)> {
             let below = path.strip_prefix(&root).unwrap();
             let first = below.iter().next().unwrap().to_string_lossy();
             let text = fs::read_to_string(&path).unwrap();
-            let code = text.split("#[cfg(test)]").next().unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
             let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
             (first.trim_end_matches(".rs").to_owned(), path.clone(), code.join("\n"))
         })

@@ -8,6 +8,7 @@ use super::progress::Phase;
 use crate::event::{Payload, Record};
 use crate::metrics;
 use crate::pipeline::{Attempt, Batch, Counts, Failure};
+use crate::sabotage::{self, Bug};
 use crate::store::{Fault, Held};
 
 impl<T: Payload> Task<T> {
@@ -24,6 +25,7 @@ impl<T: Payload> Task<T> {
         shared.metrics.spent(metrics::Phase::Dedupe, decoded.elapsed());
         worked += begun.elapsed();
 
+        self.sabotage(&batch).await;
         let mut counts = Counts::default();
         let mut prepared = false;
         loop {
@@ -207,6 +209,20 @@ impl<T: Payload> Task<T> {
             self.marking = Some(tokio::spawn(async move { processed.mark(&batch.settled_ids()).await }));
         }
         shared.metrics.spent(metrics::Phase::Commit, begun.elapsed());
+    }
+}
+
+impl<T: Payload> Task<T> {
+    /// Says that a batch is done before it is, where that is the deliberate bug.
+    async fn sabotage(&self, batch: &Batch<T>) {
+        if sabotage::has(Bug::CommitBeforeWork) {
+            self.shared.source.watermarks.advance(&self.topic, self.partition, batch.next_offset);
+        }
+        if sabotage::has(Bug::MarkBeforeCommit)
+            && let Some(processed) = self.shared.processed_set()
+        {
+            processed.mark(&batch.settled_ids()).await;
+        }
     }
 }
 

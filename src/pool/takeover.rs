@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::partition::{Halt, Task};
 use crate::config::Start;
 use crate::event::{Origin, Payload};
+use crate::sabotage::{self, Bug};
 use crate::source::TopicIdError;
-use crate::store::{Claim, Claimant, Fault, Held, LedgerRow, Place};
+use crate::store::{Claim, Claimant, Fault, Held, LedgerRow, Move, Place};
 
 impl<T: Payload> Task<T> {
     /// Tries until the partition is claimed or the task is told to stop.
@@ -28,11 +29,28 @@ impl<T: Payload> Task<T> {
                 self.begin_ledger(&place).await?;
                 continue;
             };
+            let row = if sabotage::has(Bug::KafkaOverLedger) { self.moved_to_commit(&place, row).await? } else { row };
             if let Some(held) = self.claim(&place, row).await? {
                 self.shared.metrics.claimed();
                 return Ok(held);
             }
         }
+    }
+
+    /// The ledger after the deliberate bug that Kafka's commit overrules it.
+    async fn moved_to_commit(&mut self, place: &Place, row: LedgerRow) -> Result<LedgerRow, Halt> {
+        let asked = self.shared.source.client.start_offsets(&self.topic, &Start::Committed, Some(self.partition));
+        let Ok(Some(offsets)) = self.unless_stopped(asked).await? else { return Ok(row) };
+        let Some((_, to)) = offsets.into_iter().find(|(partition, _)| *partition == self.partition) else {
+            return Ok(row);
+        };
+        let moves = [Move { place: place.clone(), to }];
+        let moved = self.shared.pipelines.store.seek(&moves, "sabotage").await;
+        let read = match self.unless_failed(moved).await? {
+            Some(_) => self.shared.pipelines.store.ledger(place).await,
+            None => return Ok(row),
+        };
+        Ok(self.unless_failed(read).await?.flatten().unwrap_or(row))
     }
 
     /// The partition with its topic's present id.
@@ -49,14 +67,25 @@ impl<T: Payload> Task<T> {
         }
     }
 
-    async fn claim(&mut self, place: &Place, row: LedgerRow) -> Result<Option<Held>, Halt> {
-        let Origin { topic, partition, .. } = &*place.origin;
+    /// Whether the group takes this process for the partition's owner; if not, it has waited.
+    async fn is_confirmed(&mut self, origin: &Origin, next_offset: i64) -> Result<bool, Halt> {
+        let Origin { topic, partition, .. } = origin;
         // The ledger may have gone back, and then no commit of before may follow the probe's.
         self.shared.source.watermarks.give_up(&[(topic.to_string(), *partition)]);
-        let probe = self.shared.source.client.probe(topic, *partition, row.next_offset);
+        if sabotage::has(Bug::NoCommitProbe) {
+            return Ok(true);
+        }
+        let probe = self.shared.source.client.probe(topic, *partition, next_offset);
         if let Err(error) = self.unless_stopped(probe).await? {
             tracing::debug!(topic = &**topic, partition, %error, "the group does not confirm the assignment yet");
             self.wait_for("the group to confirm the assignment").await?;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    async fn claim(&mut self, place: &Place, row: LedgerRow) -> Result<Option<Held>, Halt> {
+        if !self.is_confirmed(&place.origin, row.next_offset).await? {
             return Ok(None);
         }
         let shared = Arc::clone(&self.shared);

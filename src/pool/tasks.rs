@@ -18,6 +18,7 @@ use super::{Error, Shared};
 use crate::dead_letter::Owned;
 use crate::event::Payload;
 use crate::pipeline::ParkedKeys;
+use crate::sabotage::{self, Bug};
 use crate::source::Assigned;
 
 pub(super) type Name = (String, i32);
@@ -130,6 +131,9 @@ impl<T: Payload> Tasks<T> {
     pub(super) async fn join(&mut self, names: &[Name]) -> usize {
         let mut running: Vec<(Name, Running)> =
             names.iter().filter_map(|name| self.running.remove_entry(name)).collect();
+        if sabotage::has(Bug::UnjoinedSplit) {
+            return 0;
+        }
         for (_, task) in &running {
             task.stop.cancel();
         }

@@ -11,6 +11,7 @@ mod batches;
 mod dead;
 mod fence;
 mod first_start;
+mod fuzz;
 mod lag;
 mod library;
 mod load;

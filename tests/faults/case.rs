@@ -33,11 +33,16 @@ pub(crate) struct Case<'a> {
     pub(crate) book: Arc<Mutex<Book>>,
     load: Option<Load>,
     watch: Option<Watch>,
-    /// Lines in the pool's section of every worker's configuration.
+    /// Lines in the sections of Kafka and of the pool of every worker's configuration.
+    pub(crate) kafka_lines: String,
     pub(crate) pool_lines: String,
     /// The database's user.
     pub(crate) user: String,
     pub(crate) worker_env: Vec<(String, String)>,
+    /// Workers that are started have the release before: without the counting pipeline.
+    pub(crate) is_old_release: bool,
+    /// The processed set may know more than the database: that one went back.
+    pub(crate) set_may_lead: bool,
     pub(crate) findings: Vec<String>,
     pub(crate) notes: Vec<String>,
     /// The part of the usual length that waits have.
@@ -61,9 +66,12 @@ impl<'a> Case<'a> {
             book: Arc::default(),
             load: None,
             watch: None,
+            kafka_lines: String::new(),
             pool_lines: String::new(),
             user: "weir".to_owned(),
             worker_env: Vec::new(),
+            is_old_release: false,
+            set_may_lead: false,
             findings: Vec::new(),
             notes: Vec::new(),
             scale,
@@ -100,7 +108,10 @@ impl<'a> Case<'a> {
     // ---- workers and load ----------------------------------------------------------------------------------------
 
     pub(crate) async fn start_worker(&mut self, slot: usize) -> Result<()> {
-        let config = self.world.config(self.lab, slot, &self.user, &self.pool_lines);
+        let mut config = self.world.config(self.lab, slot, &self.user, (&self.kafka_lines, &self.pool_lines));
+        if self.is_old_release {
+            config.truncate(config.rfind("[[pools").context("the last pipeline")?);
+        }
         let worker = Worker::start(slot, &self.world.dir, &config, &self.worker_env).await?;
         self.workers.push(worker);
         Ok(())
@@ -280,6 +291,11 @@ impl<'a> Case<'a> {
             self.findings.push(format!("{error:#}"));
         }
         let peak_memory = self.peak_memory();
+        let unverified = self.metric("weir_processed_set_lookups_total", "result=\"unverified\"");
+        let may_lead = self.set_may_lead;
+        self.check(may_lead || unverified == 0.0, || {
+            format!("the processed set knew what the database did not have, {unverified} times")
+        });
         self.end_workers();
         let (samples, longest_gap) = self.watch.as_ref().map_or((0, Duration::ZERO), |watch| {
             let seen = watch.seen.lock().unwrap();

@@ -5,6 +5,7 @@
 mod audit;
 mod case;
 mod events;
+mod group;
 mod lab;
 mod load;
 mod options;
@@ -12,6 +13,7 @@ mod protocol;
 mod proxy;
 mod report;
 mod rows;
+mod selftest;
 mod watch;
 mod worker;
 mod world;
@@ -79,6 +81,12 @@ fn run() -> Result<ExitCode> {
     let chosen = choose(&options)?;
     let scale = if options.all || !options.only.is_empty() { 1.0 } else { SHORT };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if options.selftest {
+        let sound = runtime.block_on(async {
+            selftest::run(&Lab::start().await?, &options.only, options.seed.unwrap_or(1), SHORT).await
+        });
+        return Ok(if sound? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let outcomes = runtime.block_on(run_rows(&options, &chosen, scale))?;
     println!("{}", report::summary(&outcomes));
     if let Some(file) = &options.json {
@@ -121,7 +129,7 @@ async fn run_rows(options: &Options, rows: &[(Row, Protocol)], scale: f64) -> Re
     report::print_head();
     for round in 0..options.loops {
         for (row, protocol) in rows {
-            let outcome = Box::pin(run_row(&lab, row, *protocol, first + u64::from(round), scale)).await;
+            let outcome = Box::pin(run_row(&lab, (row, *protocol), first + u64::from(round), scale, &[])).await;
             report::print(&outcome);
             outcomes.push(outcome);
         }
@@ -129,7 +137,14 @@ async fn run_rows(options: &Options, rows: &[(Row, Protocol)], scale: f64) -> Re
     Ok(outcomes)
 }
 
-async fn run_row(lab: &Lab, row: &Row, protocol: Protocol, seed: u64, scale: f64) -> Outcome {
+/// One run of one row under a protocol; the workers have this in their environment.
+async fn run_row(
+    lab: &Lab,
+    (row, protocol): (&Row, Protocol),
+    seed: u64,
+    scale: f64,
+    env: &[(String, String)],
+) -> Outcome {
     let begun = Instant::now();
     if let Some(why) = row.prevented.and_then(|prevented| prevented()) {
         return Outcome::not_run((row.number, protocol), row.fault, seed, why);
@@ -138,6 +153,7 @@ async fn run_row(lab: &Lab, row: &Row, protocol: Protocol, seed: u64, scale: f64
         Ok(case) => case,
         Err(error) => return Outcome::not_run((row.number, protocol), row.fault, seed, format!("{error:#}")),
     };
+    case.worker_env.extend_from_slice(env);
     let run: Run = row.run;
     let ran = AssertUnwindSafe(tokio::time::timeout(ROW_MAX, run(&mut case))).catch_unwind().await;
     let ran = match ran {

@@ -19,6 +19,8 @@ pub(crate) struct Options {
     pub(crate) list: bool,
     /// All rows at their full length, not the short loop.
     pub(crate) all: bool,
+    /// Whether the deliberate bugs are found.
+    pub(crate) selftest: bool,
     /// The runner of other tests filtered by a name that is not ours.
     pub(crate) filtered_out: bool,
 }
@@ -30,6 +32,7 @@ impl Options {
             let mut value = |name: &str| args.next().with_context(|| format!("{name} needs a value"));
             match arg.as_str() {
                 "--all" => options.all = true,
+                "--selftest" => options.selftest = true,
                 "--list" => options.list = true,
                 "--only" => {
                     for number in value("--only")?.split(',') {
@@ -46,7 +49,8 @@ impl Options {
                 filter if !filter.starts_with('-') => options.filtered_out |= !"faults".contains(filter),
                 other => {
                     bail!(
-                        "unknown argument {other}; known: --all --only N,M --protocol P --seed S --loops N --json FILE --list"
+                        "unknown argument {other}; known: --all --selftest --only N,M --protocol P --seed S --loops N \
+                         --json FILE --list"
                     )
                 }
             }

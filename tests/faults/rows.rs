@@ -2,6 +2,7 @@
 
 mod clock;
 mod database;
+mod deploys;
 mod events;
 mod kafka;
 mod outages;
@@ -91,5 +92,6 @@ pub(crate) fn all() -> Vec<Row> {
         row!(27, "table missing, INSERT revoked", database::table_missing),
         row!(28, "frozen inside a transaction", database::frozen_inside_transaction),
         row!(29, "a long-open snapshot", database::long_snapshot),
+        row!(30, "a deploy that adds a pipeline, to and fro", deploys::pipeline_added),
     ]
 }

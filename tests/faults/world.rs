@@ -53,7 +53,7 @@ impl World {
 
     async fn migrate(&self, lab: &Lab) -> Result<()> {
         let file = self.dir.join("migrate.toml");
-        std::fs::write(&file, self.config(lab, 0, "weir", ""))?;
+        std::fs::write(&file, self.config(lab, 0, "weir", ("", "")))?;
         let mut weir = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
         let migrated = weir.arg("migrate").arg("--config").arg(file).output()?;
         ensure!(migrated.status.success(), "weir migrate: {}", String::from_utf8_lossy(&migrated.stderr));
@@ -104,11 +104,11 @@ impl World {
     }
 
     /// The configuration of a worker in a slot: its services are behind the slot's proxies.
-    pub(crate) fn config(&self, lab: &Lab, slot: usize, user: &str, pool_lines: &str) -> String {
+    pub(crate) fn config(&self, lab: &Lab, slot: usize, user: &str, (kafka_lines, pool_lines): (&str, &str)) -> String {
         let Self { pool, topic, database, .. } = self;
         let of = &lab.slots[slot];
         format!(
-            "[kafka]\nbrokers = [\"127.0.0.1:{}\"]\n{}metadata_refresh_ms = 2000\n\
+            "[kafka]\nbrokers = [\"127.0.0.1:{}\"]\n{}metadata_refresh_ms = 2000\n{kafka_lines}\
              [store]\nurl = \"{}\"\n[redis]\nurl = \"redis://127.0.0.1:{}\"\n[health]\nlisten = \"127.0.0.1:0\"\n\
              [log]\nlevel = \"info,weir::pool=debug\"\n\
              [pools.{pool}]\ngroup = \"{pool}\"\ntopics = [\"{topic}\"]\nstart = \"beginning\"\n{pool_lines}\n\

@@ -27,9 +27,9 @@ pub(super) fn no_fake_clock() -> Option<String> {
 
 /// An hour forward and an hour back, each with the database away for a while: retries go by a clock that does not jump.
 pub(super) async fn jumped(case: &mut Case<'_>) -> Result<()> {
-    let library = library().context("libfaketime")?;
     let file = case.world.dir.join("clock");
     set(&file, 0)?;
+    let library = library().context("libfaketime")?;
     let env = [
         ("LD_PRELOAD", library.display().to_string()),
         ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
@@ -37,7 +37,7 @@ pub(super) async fn jumped(case: &mut Case<'_>) -> Result<()> {
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ("DONT_FAKE_MONOTONIC", "1".to_owned()),
     ];
-    case.worker_env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
+    case.worker_env.extend(env.map(|(name, value)| (name.to_owned(), value)));
     case.begin(2, Mix::default()).await?;
     let mut told = Vec::new();
     for offset_s in [HOUR_S, -HOUR_S] {

@@ -68,6 +68,7 @@ pub(super) async fn restored(case: &mut Case<'_>) -> Result<()> {
     let rows = case.world.count("SELECT count(*) FROM messages").await?;
     case.fault_begins()?;
     case.watch()?.may_go_back(true);
+    case.set_may_lead = true;
     lab.server_sql(&format!("DROP DATABASE {database} WITH (FORCE)")).await?;
     lab.server_sql(&format!("CREATE DATABASE {database}")).await?;
     run(lab.postgres_tool("pg_restore").args(["-d", &database, &file])).await?;

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::SESSION_TIMEOUT;
 use crate::case::Case;
+use crate::group;
 use crate::load::Mix;
 use crate::protocol::Protocol;
 use crate::proxy::Weather;
@@ -18,6 +19,12 @@ const TAKEOVER_MAX: Duration = Duration::from_secs(SESSION_TIMEOUT.as_secs() + 5
 /// As configured by default.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 const BATCH_MAX: f64 = 500.0;
+/// How often a frozen worker is put out of the group, which its heartbeat may tell it before it has done anything.
+const EVICTIONS_MAX: usize = 6;
+/// As rare as the session time-out allows.
+const HEARTBEAT: Duration = Duration::from_millis(SESSION_TIMEOUT.as_millis() as u64 / 3 - 1);
+/// How much later the heirs of a suspended worker hear from the broker.
+const HEIRS_LATE: Duration = Duration::from_millis(1_500);
 
 /// Takeover in time; at most one batch a partition handled again, with the processed set off.
 pub(crate) async fn killed(case: &mut Case<'_>) -> Result<()> {
@@ -99,43 +106,81 @@ fn redelivered(case: &Case<'_>) -> Result<(f64, f64)> {
     Ok((consumed, settled))
 }
 
-/// The zombie does not know that it is one: the broker is held from it while it wakes, and the database is not.
+/// Frozen with work in hand, once until its session is over, which its own clock tells it when it awakes; and then, until
+/// it was fenced, shorter while the coordinator puts it out of the group, of which it learns by its next heartbeat. Its
+/// heirs' broker answers late when it awakes: so they have left it something to write, and it cannot be a member again so
+/// soon.
 pub(crate) async fn frozen(case: &mut Case<'_>) -> Result<()> {
-    case.begin(3, Mix::default()).await?;
+    case.begin(2, Mix::default()).await?;
+    let zombie = format!("zombie-{}", case.world.pool);
+    let options = format!("[kafka.options]\nclient_id = \"{zombie}\"\n");
+    // Under KIP-848 the broker has the heartbeats, and no clock of the zombie's own tells it that its session is over: it
+    // needs not be put out of the group.
+    let (heartbeat, evicted) = match case.world.protocol {
+        Protocol::Consumer => (String::new(), None),
+        _ => (format!("heartbeat_interval_ms = {}\n", HEARTBEAT.as_millis()), Some(zombie.as_str())),
+    };
+    case.kafka_lines = heartbeat + &options;
+    case.start_worker(2).await?;
+    case.kafka_lines.clear();
+    freeze(case, None).await?;
+    let mut evictions = 0;
+    let mut fences = 0.0;
+    while evictions < EVICTIONS_MAX && fences == 0.0 {
+        let before = case.workers[2].metric("weir_fences_total", "")?;
+        freeze(case, evicted).await?;
+        fences = case.workers[2].metric("weir_fences_total", "")? - before;
+        evictions += 1;
+    }
+    case.check(fences > 0.0, || "the zombie's fencing is not counted".to_owned());
+    case.recover().await?;
+    let how = evicted.map_or("frozen again", |_| "put out of the group");
+    case.note(format!("{how} {evictions} times, then fenced {fences} times"));
+    Ok(())
+}
+
+/// Freezes the last worker with work in hand, has it put out of the group if it is named, and awakens it when others own
+/// its partitions; until it owns some again.
+async fn freeze(case: &mut Case<'_>, evicted: Option<&str>) -> Result<()> {
+    case.shared().await?;
+    case.moving().await?;
     case.load()?.burst(60_000);
-    let at = case.rng.usize(0..case.workers.len());
-    let slot = case.workers[at].slot;
     case.fault_begins()?;
-    // With work in hand and in no transaction: what it does next begins with the fence.
-    freeze_when(case, at, false).await?;
-    let claims = case.workers[at].claims();
+    // In no transaction: what it does next begins with the fence.
+    freeze_when(case, 2, false).await?;
     let frozen_at = Instant::now();
+    if let Some(member) = evicted {
+        group::evict(case.lab, &case.world.pool, member)?;
+    }
+    awaken(case, 2, frozen_at).await?;
+    case.fault_ends()?;
+    case.shared().await.context("the zombie to own partitions again")
+}
+
+/// Waits until others own all partitions of a frozen worker, lets it go on, and looks at what it does.
+async fn awaken(case: &mut Case<'_>, at: usize, frozen_at: Instant) -> Result<()> {
+    let claims = case.workers[at].claims();
     until("others to have claimed its partitions", TAKEOVER_MAX, async || {
         let rows = case.world.ledger().await?;
         Ok(rows.iter().all(|row| row.owner.is_some_and(|owner| !claims.contains(&owner))))
     })
     .await?;
     let takeover = frozen_at.elapsed();
-    let frozen_for = Duration::from_secs(12).saturating_sub(takeover);
-    case.sleep(frozen_for).await;
+    let heirs: Vec<usize> = case.workers[..at].iter().map(|worker| worker.slot).collect();
+    heirs.iter().for_each(|slot| case.lab.slots[*slot].kafka.set(Weather::Slow(HEIRS_LATE)));
     let pid = case.workers[at].pid();
     let by_it = format!("SELECT count(*) FROM messages WHERE writer = 'weir/{pid}'");
     let before = case.world.count(&by_it).await?;
-    case.lab.slots[slot].kafka.set(Weather::Held);
     case.workers[at].signal("CONT")?;
-    case.sleep(Duration::from_secs(4)).await;
-    let after = case.world.count(&by_it).await?;
+    tokio::time::sleep(HEIRS_LATE).await;
+    let (after, rows) = (case.world.count(&by_it).await?, case.world.ledger().await?);
+    let own = case.workers[at].claims();
+    let taken = rows.iter().filter(|row| row.owner.is_some_and(|owner| own.contains(&owner))).count();
     case.check(after == before, || format!("the zombie wrote {} rows", after - before));
-    case.lab.slots[slot].kafka.set(Weather::Clear);
-    case.fault_ends()?;
-    case.recover().await?;
-    let fences = case.workers[at].metric("weir_fences_total", "")?;
-    case.check(fences >= 1.0, || "the zombie's fencing is not counted".to_owned());
-    case.note(format!("takeover {:.1} s; fenced {fences} times", takeover.as_secs_f64()));
-    until("the zombie to own partitions again", Duration::from_secs(30), async || {
-        Ok(case.workers[at].metric("weir_partitions_assigned", "")? > 0.0)
-    })
-    .await
+    case.check(taken == 0, || format!("the zombie claimed {taken} partitions that others owned"));
+    heirs.iter().for_each(|slot| case.lab.slots[*slot].kafka.set(Weather::Clear));
+    case.note(format!("taken over after {:.1} s", takeover.as_secs_f64()));
+    Ok(())
 }
 
 /// A member joins and leaves, over and over: no partition is stranded, and the rate holds.
@@ -144,20 +189,26 @@ pub(super) async fn come_and_go(case: &mut Case<'_>) -> Result<()> {
     let settled = |case: &Case<'_>| case.watch().map(|watch| watch.ledger().values().sum::<i64>());
     let (then, published) = (settled(case)?, case.book().records);
     let end = Instant::now() + Duration::from_secs(60).mul_f64(case.scale);
-    let mut visits = 0;
+    let (mut visits, mut visitors_fenced) = (0, 0.0);
     while Instant::now() < end {
         case.start_worker(2).await?;
         case.sleep(Duration::from_secs(2)).await;
         let mut visitor = case.workers.pop().context("the visitor")?;
         let (status, took) = visitor.terminate().await?;
         case.check(status.success(), || format!("visit {visits} ended with {status} after {took:.1?}"));
+        visitors_fenced += visitor.log().lines().filter(|line| line.contains("fenced: ")).count() as f64;
         case.sleep(Duration::from_secs(2)).await;
         visits += 1;
     }
+    case.fault_ends()?;
     let (settled, published) = ((settled(case)? - then) as f64, (case.book().records - published) as f64);
     case.check(settled >= 0.2 * published, || format!("{settled} events settled while {published} were published"));
-    case.fault_ends()?;
     case.recover().await?;
+    // Whoever gives a partition up has ended its task.
+    let fences = visitors_fenced + case.metric("weir_fences_total", "");
+    case.check(fences == 0.0, || {
+        format!("{fences} fences were met, and every partition was given up before it was taken")
+    });
     case.note(format!("{visits} visits; {settled} events settled while {published} were published"));
     Ok(())
 }
