@@ -26,8 +26,8 @@ pub use native::{TopicIdError, topic_id};
 pub(crate) use queue::{Fetched, Fetching, Limits, Queue};
 pub use watermarks::Watermarks;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{self, Arc};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -144,6 +144,7 @@ impl Source {
         let closing = Arc::new(AtomicBool::new(false));
         let client = client::Kafka {
             consumer: Arc::clone(&consumer),
+            watermarks: Arc::clone(&watermarks),
             // The mock cluster names a controller that it does not have; its only broker is 1.
             topic_id_broker: subscription.kafka.in_memory.then_some(1),
         };

@@ -71,6 +71,34 @@ fn dependencies_point_one_way() {
     }
 }
 
+/// What a worker logs as a warning or an error: the text of each such line up to its first value.
+fn alarms(code: &str) -> Vec<String> {
+    let calls = ["tracing::warn!(", "tracing::error!("].iter().flat_map(|call| code.match_indices(call));
+    let texts = calls.filter_map(|(at, _)| {
+        let call = &code[at..at + code[at..].find(");").unwrap()];
+        let text = call[call.find('"')? + 1..].split('"').next()?;
+        let text = text.split('\\').map(str::trim_start).collect::<String>();
+        Some(text.split('{').next()?.trim().to_owned())
+    });
+    texts.filter(|text| text.len() > 12).collect()
+}
+
+#[test]
+fn the_runbook_has_every_warning_and_error_of_a_running_worker() {
+    let runbook = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbook.md")).unwrap();
+    let mut count = 0;
+    for (module, path, code) in modules() {
+        if ["demo", "publish", "sabotage", "cli"].contains(&module.as_str()) {
+            continue;
+        }
+        for alarm in alarms(&code) {
+            assert!(runbook.contains(&alarm), "docs/runbook.md lacks what {} logs: {alarm:?}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} alarms found: has the way of logging changed?");
+}
+
 #[test]
 fn each_driver_has_its_home() {
     for (module, path, code) in modules() {

@@ -105,7 +105,7 @@ fn samples() -> Vec<String> {
             .lines()
             .map(|line| line.trim_start_matches("# "))
             .filter(|line| line.starts_with('[') || line.contains(" = "));
-        lines.collect::<Vec<_>>().join("\n").replace("://weir@", &format!("://weir:{PASSWORD}@"))
+        lines.collect::<Vec<_>>().join("\n").replace("weir:weir@", &format!("weir:{PASSWORD}@"))
     });
     texts.collect()
 }

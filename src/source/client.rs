@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
 use super::native::{self, TopicIdError, cached_watermarks};
-use super::{Context, REQUEST_TIMEOUT};
+use super::{Context, REQUEST_TIMEOUT, Watermarks};
 use crate::config::Start;
 
 /// A member of the group, as its tasks see it.
@@ -56,6 +56,7 @@ pub(crate) trait Client: Send + Sync {
 /// librdkafka's consumer.
 pub(super) struct Kafka {
     pub(super) consumer: Arc<BaseConsumer<Context>>,
+    pub(super) watermarks: Arc<Watermarks>,
     /// Which broker is asked for topic ids; `None`: the controller.
     pub(super) topic_id_broker: Option<i32>,
 }
@@ -76,7 +77,8 @@ impl Kafka {
 impl Client for Kafka {
     async fn probe(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
         let offsets = one(topic, partition, offset)?;
-        self.ask(move |consumer| consumer.commit(&offsets, CommitMode::Sync)).await
+        let watermarks = Arc::clone(&self.watermarks);
+        self.ask(move |consumer| watermarks.in_turn(|| consumer.commit(&offsets, CommitMode::Sync))).await
     }
 
     async fn seek(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {

@@ -51,14 +51,9 @@ impl Committer {
     }
 
     fn commit(&self, consumer: &BaseConsumer<Context>) {
-        let offsets = self.watermarks.untold();
-        if offsets.count() == 0 {
-            return;
+        let committed = self.watermarks.tell(|offsets| consumer.commit(offsets, CommitMode::Sync));
+        if let Some(committed) = committed {
+            consumer.context().note_commit(committed.as_ref().map(drop));
         }
-        let committed = consumer.commit(&offsets, CommitMode::Sync);
-        if committed.is_err() {
-            self.watermarks.refused(&offsets);
-        }
-        consumer.context().note_commit(committed.as_ref().map(drop));
     }
 }

@@ -175,9 +175,12 @@ impl Context {
                 drop(answered.blocking_recv());
             }
         }
-        let offsets = self.watermarks.give_up(&partitions);
-        if !lost && offsets.count() > 0 {
-            self.note_commit(consumer.commit(&offsets, CommitMode::Sync).as_ref().map(drop));
+        if lost {
+            self.watermarks.give_up(&partitions);
+        } else if let Some(committed) =
+            self.watermarks.tell_last(&partitions, |offsets| consumer.commit(offsets, CommitMode::Sync))
+        {
+            self.note_commit(committed.as_ref().map(drop));
         }
         self.give_up(consumer, tpl);
     }

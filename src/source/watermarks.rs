@@ -1,13 +1,23 @@
 //! The offsets to commit: for each partition the first one that is not settled, so that a commit never passes a gap.
+//!
+//! Three threads send them: the one that commits now and then, the callback of a revocation, and a takeover's probe. Each
+//! takes its offsets and sends them in one turn: else one that was taken before could be sent after a newer one, or after
+//! the probe of a ledger that has gone back. `tests/interleavings.rs` tries all orders.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::sync::{Mutex, MutexGuard};
+
 /// Watermarks of the partitions that this process owns.
 #[derive(Debug, Default)]
-pub struct Watermarks(Mutex<HashMap<(String, i32), Watermark>>);
+pub struct Watermarks {
+    owned: Mutex<HashMap<(String, i32), Watermark>>,
+    /// Held from the moment when offsets are taken until Kafka has answered.
+    turn: Mutex<()>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Watermark {
@@ -27,6 +37,37 @@ impl Watermarks {
         if let Some(watermark) = self.lock().get_mut(&(topic.to_owned(), partition)) {
             *watermark = Watermark { next_offset, told: false };
         }
+    }
+
+    /// Tells Kafka what it was not told yet; `None`: there is nothing.
+    pub(crate) fn tell<E>(&self, send: impl FnOnce(&TopicPartitionList) -> Result<(), E>) -> Option<Result<(), E>> {
+        let _turn = wait(&self.turn);
+        let offsets = self.untold();
+        if offsets.count() == 0 {
+            return None;
+        }
+        let sent = send(&offsets);
+        if sent.is_err() {
+            self.refused(&offsets);
+        }
+        Some(sent)
+    }
+
+    /// Gives partitions up, and tells Kafka what it was not told of them; `None`: there is nothing.
+    pub(crate) fn tell_last<E>(
+        &self,
+        partitions: &[(String, i32)],
+        send: impl FnOnce(&TopicPartitionList) -> Result<(), E>,
+    ) -> Option<Result<(), E>> {
+        let _turn = wait(&self.turn);
+        let offsets = self.give_up(partitions);
+        (offsets.count() > 0).then(|| send(&offsets))
+    }
+
+    /// Tells Kafka something else of a partition that was given up before.
+    pub(crate) fn in_turn<R>(&self, send: impl FnOnce() -> R) -> R {
+        let _turn = wait(&self.turn);
+        send()
     }
 
     /// Gives partitions up; says what Kafka was not told of them.
@@ -63,8 +104,12 @@ impl Watermarks {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(String, i32), Watermark>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        wait(&self.owned)
     }
+}
+
+fn wait<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn list(offsets: impl Iterator<Item = ((String, i32), Watermark)>) -> TopicPartitionList {
@@ -74,52 +119,4 @@ fn list(offsets: impl Iterator<Item = ((String, i32), Watermark)>) -> TopicParti
         debug_assert!(added.is_ok(), "an offset from the ledger is never negative");
     }
     list
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn offsets(list: &TopicPartitionList) -> Vec<(i32, Offset)> {
-        let mut offsets: Vec<_> =
-            list.elements().iter().map(|element| (element.partition(), element.offset())).collect();
-        offsets.sort_by_key(|(partition, _)| *partition);
-        offsets
-    }
-
-    #[test]
-    fn only_the_newest_watermark_is_told_and_only_once() {
-        let watermarks = Watermarks::default();
-        watermarks.own("t", 0, 0);
-        watermarks.own("t", 1, 0);
-        watermarks.advance("t", 0, 5);
-        watermarks.advance("t", 0, 9);
-        assert_eq!(offsets(&watermarks.untold()), [(0, Offset::Offset(9))]);
-        assert_eq!(offsets(&watermarks.untold()), []);
-        watermarks.advance("t", 1, 3);
-        let given_up = watermarks.give_up(&[("t".to_owned(), 0), ("t".to_owned(), 1), ("u".to_owned(), 7)]);
-        assert_eq!(offsets(&given_up), [(1, Offset::Offset(3))]);
-    }
-
-    #[test]
-    fn a_refused_commit_is_told_again_unless_it_was_overtaken_or_given_up() {
-        let watermarks = Watermarks::default();
-        for partition in 0..3 {
-            watermarks.own("t", partition, 0);
-            watermarks.advance("t", partition, 5);
-        }
-        let refused = watermarks.untold();
-        watermarks.advance("t", 1, 8);
-        assert_eq!(offsets(&watermarks.untold()), [(1, Offset::Offset(8))]);
-        watermarks.give_up(&[("t".to_owned(), 2)]);
-        watermarks.refused(&refused);
-        assert_eq!(offsets(&watermarks.untold()), [(0, Offset::Offset(5))]);
-    }
-
-    #[test]
-    fn what_is_not_owned_is_never_told() {
-        let watermarks = Watermarks::default();
-        watermarks.advance("t", 0, 5);
-        assert_eq!(offsets(&watermarks.untold()), []);
-    }
 }

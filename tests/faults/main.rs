@@ -5,6 +5,7 @@
 mod audit;
 mod case;
 mod events;
+mod gaps;
 mod group;
 mod lab;
 mod load;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
 use super::{Frozen, TOPIC_ID};
@@ -53,6 +54,16 @@ impl Group {
             return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId));
         }
         state.committed.insert(partition, offset);
+        Ok(())
+    }
+
+    /// One request of several offsets.
+    pub(super) fn commit_all(&self, member: Member, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
+        for element in offsets.elements() {
+            if let Offset::Offset(offset) = element.offset() {
+                self.commit(member, element.partition(), offset)?;
+            }
+        }
         Ok(())
     }
 

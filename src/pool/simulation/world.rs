@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::Offset;
-
 use super::group::{Consumer, Group, Member};
 use super::memory::{Bug, Connection, Data, Memory};
 use super::{Effect, Frozen, PARTITIONS, PIPELINES, Plain, Simulated, Step, TOPIC, TOPIC_ID, WORKERS};
@@ -157,12 +155,15 @@ impl World {
             None => names(&mut (0..PARTITIONS)),
         };
         worker.tasks.join(&names).await;
-        let untold = worker.tasks.shared.source.watermarks.give_up(&names);
-        for element in untold.elements() {
-            if let Offset::Offset(offset) = element.offset() {
-                self.group.commit(worker.member, element.partition(), offset).ok();
-            }
-        }
+        // Refused or not, it is given up.
+        worker
+            .tasks
+            .shared
+            .source
+            .watermarks
+            .tell_last(&names, |offsets| self.group.commit_all(worker.member, offsets))
+            .transpose()
+            .ok();
         let mut state = self.group.lock();
         state.owners.retain(|partition, owner| *owner != worker.member || only.is_some_and(|only| only != *partition));
         if only.is_none() {
@@ -255,14 +256,8 @@ impl World {
     fn commit(&mut self, at: usize) {
         let Some(worker) = self.workers[at].as_ref().filter(|worker| !*worker.frozen.0.borrow()) else { return };
         let watermarks = &worker.tasks.shared.source.watermarks;
-        let untold = watermarks.untold();
-        for element in untold.elements() {
-            if let Offset::Offset(offset) = element.offset()
-                && self.group.commit(worker.member, element.partition(), offset).is_err()
-            {
-                watermarks.refused(&untold);
-            }
-        }
+        // Refused, it is told again.
+        watermarks.tell(|offsets| self.group.commit_all(worker.member, offsets)).transpose().ok();
     }
 
     fn look(&self, at: usize) {

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::SESSION_TIMEOUT;
 use crate::case::Case;
+use crate::gaps::{self, Gaps};
 use crate::group;
 use crate::load::Mix;
 use crate::protocol::Protocol;
@@ -19,6 +20,10 @@ const TAKEOVER_MAX: Duration = Duration::from_secs(SESSION_TIMEOUT.as_secs() + 5
 /// As configured by default.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 const BATCH_MAX: f64 = 500.0;
+/// How long a partition that is handed over may be without an effect, in the median.
+const HAND_OVER_MAX: Duration = Duration::from_secs(1);
+/// How long gaps are looked at before anybody joins or leaves.
+const CALM: Duration = Duration::from_secs(12);
 /// How often a frozen worker is put out of the group, which its heartbeat may tell it before it has done anything.
 const EVICTIONS_MAX: usize = 6;
 /// As rare as the session time-out allows.
@@ -183,9 +188,13 @@ async fn awaken(case: &mut Case<'_>, at: usize, frozen_at: Instant) -> Result<()
     Ok(())
 }
 
-/// A member joins and leaves, over and over: no partition is stranded, and the rate holds.
+/// A member joins and leaves, over and over: no partition is stranded, the rate holds, and what moves is soon at work
+/// again.
 pub(super) async fn come_and_go(case: &mut Case<'_>) -> Result<()> {
     case.begin(2, Mix::default()).await?;
+    let calm_since = gaps::now_s();
+    case.sleep(CALM).await;
+    let moving_since = gaps::now_s();
     let settled = |case: &Case<'_>| case.watch().map(|watch| watch.ledger().values().sum::<i64>());
     let (then, published) = (settled(case)?, case.book().records);
     let end = Instant::now() + Duration::from_secs(60).mul_f64(case.scale);
@@ -201,6 +210,7 @@ pub(super) async fn come_and_go(case: &mut Case<'_>) -> Result<()> {
         visits += 1;
     }
     case.fault_ends()?;
+    let moved_until = gaps::now_s();
     let (settled, published) = ((settled(case)? - then) as f64, (case.book().records - published) as f64);
     case.check(settled >= 0.2 * published, || format!("{settled} events settled while {published} were published"));
     case.recover().await?;
@@ -210,5 +220,17 @@ pub(super) async fn come_and_go(case: &mut Case<'_>) -> Result<()> {
         format!("{fences} fences were met, and every partition was given up before it was taken")
     });
     case.note(format!("{visits} visits; {settled} events settled while {published} were published"));
+    let Gaps { hand_overs, calm, unmoved } =
+        gaps::measure(case, (calm_since, moving_since), (moving_since, moved_until)).await?;
+    let median = *hand_overs.get(hand_overs.len() / 2).context("no partition moved")?;
+    case.check(median <= HAND_OVER_MAX, || {
+        format!("a partition that moved stood still for {median:.1?} in the median")
+    });
+    case.note(format!(
+        "{} partitions moved, without an effect for {median:.0?} in the median and {:.0?} at most; those that stayed for \
+         {unmoved:.0?} at most, against {calm:.0?} in the calm (99.9th percentile)",
+        hand_overs.len(),
+        hand_overs.last().copied().unwrap_or_default(),
+    ));
     Ok(())
 }
