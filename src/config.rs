@@ -29,7 +29,7 @@ mod validate;
 
 pub use budget::Budget;
 pub use error::Error;
-pub use kafka::Kafka;
+pub use kafka::{GroupProtocol, Kafka};
 pub use pipeline::{OnDuplicate, Pipeline};
 pub use pool::{EventFields, OnReject, OnTombstone, Pool, ProcessedSet};
 pub use process::{Health, Log, LogFormat};
@@ -111,6 +111,7 @@ impl Config {
         let mut problems = Vec::new();
         files::read_secrets(&mut config, &mut problems);
         problems.extend(validate::problems(&config));
+        config.kafka.fill_in();
         if problems.is_empty() { Ok(config) } else { Err(Error::Invalid(problems)) }
     }
 

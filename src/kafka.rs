@@ -1,5 +1,9 @@
 //! Whether a cluster answers, and if not, why not in one line: librdkafka tells every failed attempt of every
-//! connection.
+//! connection. And what it is asked before a group is joined.
+
+mod session;
+
+pub(crate) use session::session_timeout;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,6 +16,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::Kafka;
 
+/// What is kept out of the log, as a filter. A client that cannot go on cannot be closed in order either, which rdkafka
+/// tells apart from the reason.
+pub(crate) const UNSAID: &str = "rdkafka::consumer::base_consumer=off";
 /// How long one question to a cluster may take that may be away.
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// The pause before the next.

@@ -39,7 +39,7 @@ use crate::admin::PoolHealth;
 use crate::config;
 use crate::dead_letter::Mirror;
 use crate::event::Payload;
-use crate::kafka::{Probe, Unanswered};
+use crate::kafka::{Probe, Unanswered, session_timeout};
 use crate::metrics::{PipelineMetrics, PoolMetrics};
 use crate::once::ProcessedSet;
 use crate::pipeline::{Batch, Counts, Decoding, Pipelines};
@@ -160,7 +160,8 @@ impl<T: Payload> Pool<T> {
         let stall_after = Duration::from_millis(kafka.max_poll_interval_ms);
         let (health, standings) = (self.health.clone(), self.standings.clone());
         let Some(counts) = self.broker_answers(&shutdown).await? else { return Ok(()) };
-        let (mut source, shared) = self.start(&counts)?;
+        let budget = self.budget().await?;
+        let (mut source, shared) = self.start(&counts, budget)?;
         let background = CancellationToken::new();
         let mut tasks = Tasks::new(Arc::clone(&shared), standings, drain_deadline);
         let appearing = tokio::spawn(topics::await_missing(Arc::clone(&shared), background.clone()));
@@ -258,7 +259,34 @@ impl<T: Payload> Pool<T> {
         }
     }
 
-    fn start(self, counts: &[usize]) -> Result<(Source, Arc<Shared<T>>), Error> {
+    /// What a batch may take. Under the consumer protocol the brokers have a say, who have just answered.
+    async fn budget(&self) -> Result<config::Budget, Error> {
+        let configured = config::Budget::of(&self.kafka, &self.config);
+        if self.kafka.group_protocol == config::GroupProtocol::Classic {
+            return Ok(configured);
+        }
+        let budget = match session_timeout(&self.kafka, &self.group).await {
+            Ok(told) => config::Budget::with_session_timeout(&self.kafka, &self.config, told),
+            Err(error) => {
+                let assumed_ms = self.kafka.session_timeout().0.as_millis();
+                tracing::warn!(
+                    pool = &*self.name, %error, assumed_ms,
+                    "the brokers do not tell the group's consumer.session.timeout.ms, so it is taken for their default; \
+                     grant weir's user DESCRIBE_CONFIGS on the group"
+                );
+                configured
+            }
+        };
+        match budget.fits() {
+            true => Ok(budget),
+            false => Err(Error::Kafka {
+                pool: Arc::clone(&self.name),
+                message: format!("a full batch takes too long: {budget}"),
+            }),
+        }
+    }
+
+    fn start(self, counts: &[usize], budget: config::Budget) -> Result<(Source, Arc<Shared<T>>), Error> {
         let health = self.health.clone();
         let subscription = Subscription {
             pool: &self.name,
@@ -270,7 +298,6 @@ impl<T: Payload> Pool<T> {
         };
         let source = Source::start(subscription, counts.iter().sum::<usize>().max(PARTITIONS_MIN))
             .map_err(|error| Error::Kafka { pool: Arc::clone(&self.name), message: error.to_string() })?;
-        let budget = config::Budget::of(&self.kafka, &self.config);
         tracing::info!(pool = &*self.name, "{budget}");
         let gate = Arc::new(Gate::new(Arc::clone(&self.name), Arc::clone(&self.pipelines.store)));
         let pipeline_metrics = self.pipelines.names().map(|name| self.metrics.pipeline(name)).collect();

@@ -10,7 +10,9 @@
 mod client;
 mod commit;
 mod context;
+mod joining;
 mod log;
+mod member;
 mod native;
 mod queue;
 mod watermarks;
@@ -19,6 +21,7 @@ pub(crate) use client::Client;
 use commit::{Committer, Committing};
 use context::Context;
 pub(crate) use log::{LogError, LogReader, PartitionLog, Span};
+use member::Member;
 pub use native::{TopicIdError, topic_id};
 pub(crate) use queue::{Fetched, Fetching, Limits, Queue};
 pub use watermarks::Watermarks;
@@ -91,18 +94,16 @@ fn client_config(subscription: &Subscription<'_>) -> ClientConfig {
     let mut client = kafka.client();
     client
         .set("group.id", *group)
-        .set("partition.assignment.strategy", "cooperative-sticky")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         // A position outside the log is reported, never jumped over.
         .set("auto.offset.reset", "error")
         // The log's end can lie above its last record (transaction markers, compaction); only this tells that it is reached.
         .set("enable.partition.eof", "true")
-        .set("session.timeout.ms", kafka.session_timeout_ms.to_string())
-        .set("heartbeat.interval.ms", kafka.heartbeat_interval_ms.to_string())
         .set("max.poll.interval.ms", kafka.max_poll_interval_ms.to_string())
         .set("topic.metadata.refresh.interval.ms", kafka.metadata_refresh_ms.to_string())
         .set("fetch.message.max.bytes", config.max_partition_fetch_bytes.to_string());
+    member::configure(&mut client, kafka);
     for (name, value) in [
         ("fetch.queue.backoff.ms", "20"),
         ("socket.timeout.ms", "10000"),
@@ -133,8 +134,9 @@ impl Source {
         client.set("queued.max.messages.kbytes", kib.to_string());
         let (sender, events) = mpsc::channel(16);
         let watermarks = Arc::new(Watermarks::default());
-        let context =
-            Context::new(subscription.group, sender.clone(), Arc::clone(&watermarks), subscription.metrics.clone());
+        let member = Member::new(subscription.group, subscription.kafka);
+        let is_static = member.is_static();
+        let context = Context::new(member, sender.clone(), Arc::clone(&watermarks), subscription.metrics.clone());
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(client.create_with_context(context)?);
         consumer.context().attach(&consumer);
         let topics: Vec<&str> = subscription.config.topics.iter().map(String::as_str).collect();
@@ -148,7 +150,8 @@ impl Source {
         };
         let handle = SourceHandle { client: Arc::new(client), watermarks, closing };
         let committing = Committer::start(&subscription, &consumer, Arc::clone(&handle.watermarks))?;
-        let poller = Poller { consumer, handle: handle.clone(), sender, committing, on_poll: subscription.on_poll };
+        let on_poll = subscription.on_poll;
+        let poller = Poller { consumer, handle: handle.clone(), sender, committing, on_poll, is_static };
         std::thread::Builder::new()
             .name(format!("poll-{}", subscription.pool))
             .spawn(move || poller.run())
@@ -177,6 +180,7 @@ struct Poller {
     /// Dropped, it ends the commit thread.
     committing: Committing,
     on_poll: Box<dyn Fn() + Send>,
+    is_static: bool,
 }
 
 impl Poller {
@@ -194,15 +198,17 @@ impl Poller {
                     self.fatal(format!("a message of {at} came outside its partition's queue"));
                     break;
                 }
-                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                    self.fatal(format!("the Kafka client cannot go on: {code}"));
-                    break;
-                }
-                Some(Err(error)) => consumer.context().note_error(&error, ""),
+                Some(Err(error)) => match consumer.client().fatal_error() {
+                    Some((code, why)) => {
+                        self.fatal(consumer.context().fatal(code, &why));
+                        break;
+                    }
+                    None => consumer.context().note_error(&error, ""),
+                },
             }
             if self.handle.closing.load(Ordering::Acquire) {
                 if !leaving {
-                    consumer.unsubscribe();
+                    self.leave();
                     leaving = true;
                 } else if consumer.assignment().is_ok_and(|assigned| assigned.count() == 0) {
                     break;
@@ -212,12 +218,21 @@ impl Poller {
         self.close();
     }
 
+    /// Begins to give all partitions back. A static member stays one: to unsubscribe would tell the group that it goes, and
+    /// its partitions would not wait for its return.
+    fn leave(&self) {
+        match self.is_static {
+            true => self.consumer.context().give_back(&self.consumer),
+            false => self.consumer.unsubscribe(),
+        }
+    }
+
     fn fatal(&self, message: String) {
         // The pool is gone when nobody receives, and then there is nobody to tell.
         drop(self.sender.blocking_send(SourceEvent::Fatal(message)));
     }
 
-    /// Closing leaves the group; it blocks, and happens when the last reference goes.
+    /// Closing leaves the group, unless the member is a static one; it blocks, and happens when the last reference goes.
     fn close(self) {
         let Self { consumer, handle, sender, committing, .. } = self;
         drop((handle, committing));

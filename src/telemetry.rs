@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
+use crate::kafka::UNSAID;
 
 /// A log that cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +74,9 @@ pub fn init(log: &Log, held: Option<HeldLog>) -> Result<(), Error> {
         Ok(filter) if !filter.is_empty() => ("the variable RUST_LOG", filter),
         _ => ("`log.level`", log.level.clone()),
     };
-    let Ok(filter) = EnvFilter::try_new(&filter) else { return Err(Error::Filter { place, filter }) };
+    let Ok(filter) = EnvFilter::try_new(format!("{filter},{UNSAID}")) else {
+        return Err(Error::Filter { place, filter });
+    };
     let ansi = held.is_none() && wants_colours();
     let writer = move || -> Box<dyn Write> {
         match &held {

@@ -310,6 +310,44 @@ fn settings_of_kafka_that_weir_governs_are_refused_by_name() {
 }
 
 #[test]
+fn what_the_brokers_have_under_the_consumer_protocol_is_refused_by_name() {
+    let kafka = "[kafka]\ngroup_protocol = \"consumer\"\n";
+    refused(
+        &format!("{kafka}session_timeout_ms = 15000\nheartbeat_interval_ms = 500\n{STORE}{POOL}{PERSIST}"),
+        &[
+            "`kafka.session_timeout_ms` cannot be set with `kafka.group_protocol` = \"consumer\": leave it out, and set \
+             consumer.session.timeout.ms of the group, or the brokers' group.consumer.session.timeout.ms",
+            "`kafka.heartbeat_interval_ms` cannot be set with",
+        ],
+    );
+    refused(
+        &format!(
+            "{kafka}[kafka.options]\nsession_timeout_ms = 15000\n\"heartbeat.interval.ms\" = 500\n\
+             partition_assignment_strategy = \"range\"\ngroup_instance_id = \"a\"\n{STORE}{POOL}{PERSIST}"
+        ),
+        &[
+            "`kafka.options.session_timeout_ms` cannot be set with",
+            "`kafka.options.heartbeat.interval.ms` cannot be set with",
+            "`kafka.options.partition_assignment_strategy` cannot be set with",
+            "`kafka.options.group_instance_id` cannot be set: use `kafka.group_instance_id`",
+        ],
+    );
+    refused("[kafka]\ngroup_protocol = \"static\"\n", &["`kafka.group_protocol`", "\"classic\" or \"consumer\""]);
+    refused("[kafka]\ngroup_instance_id = \"a b\"\n", &["`kafka.group_instance_id`: found \"a b\"", "pod name"]);
+}
+
+#[test]
+fn the_consumer_protocols_settings_are_shown_with_whose_session_timeout_counts() {
+    let place = Place::new(&format!("[kafka]\ngroup_protocol = \"consumer\"\n{STORE}{POOL}{PERSIST}"));
+    let shown = ["group_protocol = \"consumer\"", "consumer.session.timeout.ms is taken for 45000 ms, their default"];
+    place.check(&[]).shows(&shown);
+    let mut command = place.command(&["check", "--config", "weir.toml"]);
+    let ran = Ran::of(command.env("WEIR__KAFKA__GROUP_INSTANCE_ID", "0123").output().unwrap());
+    ran.shows(&["group_instance_id = \"0123\""]);
+    assert!(!ran.out.contains("session_timeout_ms ="), "what it does not have: {}", ran.out);
+}
+
+#[test]
 fn options_that_librdkafka_does_not_take_are_refused_before_anything_runs() {
     let options = |lines: &str| format!("[kafka.options]\n{lines}\n{STORE}{POOL}{PERSIST}");
     refused(&options("no_such_setting = 1"), &["`kafka.options.no_such_setting`: librdkafka refuses no.such.setting"]);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::{Usage, print};
-use crate::config::{Budget, Config};
+use crate::config::{Budget, Config, GroupProtocol};
 
 /// Validates the configuration and prints it as it is used
 ///
@@ -41,6 +41,13 @@ fn text(config: &Config) -> anyhow::Result<String> {
     let mut text = toml::to_string(config).context("write the configuration as TOML")?;
     for (name, pool) in &config.pools {
         write!(text, "\n# time budget of pool {name}: {}", Budget::of(&config.kafka, pool))?;
+    }
+    if config.kafka.group_protocol == GroupProtocol::Consumer {
+        let assumed_ms = config.kafka.session_timeout().0.as_millis();
+        write!(
+            text,
+            "\n# the brokers' consumer.session.timeout.ms is taken for {assumed_ms} ms, their default; `weir run` asks them"
+        )?;
     }
     Ok(text)
 }

@@ -22,10 +22,15 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budget of a pool.
+    /// The budget of a pool. Under the consumer protocol the brokers are taken to have their default.
     pub fn of(kafka: &Kafka, pool: &Pool) -> Self {
+        Self::with_session_timeout(kafka, pool, kafka.session_timeout().0)
+    }
+
+    /// The same with the session's time-out as the brokers told it.
+    pub(crate) fn with_session_timeout(kafka: &Kafka, pool: &Pool, session_timeout: Duration) -> Self {
         let limits = [
-            (Duration::from_millis(kafka.session_timeout_ms), "kafka.session_timeout_ms"),
+            (session_timeout, kafka.session_timeout().1),
             (Duration::from_millis(kafka.max_poll_interval_ms), "kafka.max_poll_interval_ms"),
             (pool.drain_deadline, "drain_deadline"),
         ];
@@ -78,6 +83,7 @@ impl fmt::Display for Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::GroupProtocol;
 
     fn budget(max_poll_records: usize, handle_ms: f64) -> Budget {
         Budget::of(&Kafka::default(), &Pool { max_poll_records, handle_ms: Some(handle_ms), ..Pool::default() })
@@ -106,6 +112,15 @@ mod tests {
         let budget = Budget::of(&Kafka::default(), &pool);
         assert_eq!((budget.limited_by, budget.batch_ms_max()), ("drain_deadline", 2000.0));
         assert!(budget.fits());
+    }
+
+    #[test]
+    fn under_the_consumer_protocol_the_brokers_session_timeout_limits() {
+        let kafka = Kafka { group_protocol: GroupProtocol::Consumer, ..Kafka::default() };
+        let pool = Pool { drain_deadline: Duration::from_secs(60), ..Pool::default() };
+        assert_eq!(Budget::of(&kafka, &pool).limit, Duration::from_secs(45), "session_timeout_ms has no say");
+        let budget = Budget::with_session_timeout(&kafka, &pool, Duration::from_secs(6));
+        assert_eq!((budget.limited_by, budget.batch_ms_max()), ("the brokers' consumer.session.timeout.ms", 3000.0));
     }
 
     #[test]

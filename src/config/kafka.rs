@@ -9,16 +9,41 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::secret::{HIDDEN, is_secret_name};
 
+/// After how long brokers take a member of the consumer protocol to be dead, unless they are set otherwise
+/// (`group.consumer.session.timeout.ms`).
+const BROKERS_SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+const SESSION_TIMEOUT_MS: u64 = 15_000;
+const HEARTBEAT_INTERVAL_MS: u64 = 500;
+
+/// How the members of a group agree on who has which partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupProtocol {
+    /// The members share the partitions out themselves, by cooperative-sticky.
+    #[default]
+    Classic,
+    /// The broker does (KIP-848; Kafka 4.0 or newer), and has the session's time-out and the heartbeat's interval.
+    Consumer,
+}
+
 /// The Kafka cluster, for all pools and commands.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kafka {
     /// Addresses to begin with, as `host:port`.
     pub brokers: Vec<String>,
-    /// After how long without a heartbeat a worker is taken to be dead.
-    pub session_timeout_ms: u64,
-    /// How often a worker says that it lives; also how soon it hears of a rebalance.
-    pub heartbeat_interval_ms: u64,
+    /// How the workers of a group share its partitions out.
+    pub group_protocol: GroupProtocol,
+    /// A name that this process keeps when it is started again, by which the group gives it its partitions back without a
+    /// rebalance. It is unique within a group; the consumers of several pools are of groups of their own, so one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_instance_id: Option<String>,
+    /// After how long without a heartbeat a worker is taken to be dead; of the classic protocol alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_timeout_ms: Option<u64>,
+    /// How often a worker says that it lives; also how soon it hears of a rebalance. Of the classic protocol alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_interval_ms: Option<u64>,
     /// After how long without a poll a worker gives up its partitions.
     pub max_poll_interval_ms: u64,
     /// How soon new partitions and topics are noticed.
@@ -38,8 +63,10 @@ impl Default for Kafka {
     fn default() -> Self {
         Self {
             brokers: vec!["127.0.0.1:9092".to_owned()],
-            session_timeout_ms: 15_000,
-            heartbeat_interval_ms: 500,
+            group_protocol: GroupProtocol::Classic,
+            group_instance_id: None,
+            session_timeout_ms: Some(SESSION_TIMEOUT_MS),
+            heartbeat_interval_ms: Some(HEARTBEAT_INTERVAL_MS),
             max_poll_interval_ms: 60_000,
             metadata_refresh_ms: 30_000,
             commit_interval: Duration::from_secs(1),
@@ -50,6 +77,32 @@ impl Default for Kafka {
 }
 
 impl Kafka {
+    /// What was left out gets its default, where the protocol has the setting at all.
+    pub(super) fn fill_in(&mut self) {
+        if self.group_protocol == GroupProtocol::Classic {
+            self.session_timeout_ms.get_or_insert(SESSION_TIMEOUT_MS);
+            self.heartbeat_interval_ms.get_or_insert(HEARTBEAT_INTERVAL_MS);
+        }
+    }
+
+    /// After how long without a heartbeat a worker is taken to be dead, and whose setting that is. Under the consumer
+    /// protocol it is what brokers have by default.
+    pub(crate) fn session_timeout(&self) -> (Duration, &'static str) {
+        match self.group_protocol {
+            GroupProtocol::Classic => {
+                let ms = self.session_timeout_ms.unwrap_or(SESSION_TIMEOUT_MS);
+                (Duration::from_millis(ms), "kafka.session_timeout_ms")
+            }
+            GroupProtocol::Consumer => (BROKERS_SESSION_TIMEOUT, "the brokers' consumer.session.timeout.ms"),
+        }
+    }
+
+    /// How often a worker says that it lives. `None`: the broker tells it.
+    pub(crate) fn heartbeat_interval(&self) -> Option<Duration> {
+        let ms = self.heartbeat_interval_ms.unwrap_or(HEARTBEAT_INTERVAL_MS);
+        (self.group_protocol == GroupProtocol::Classic).then(|| Duration::from_millis(ms))
+    }
+
     /// What every client of the cluster begins with. Topics are never made by asking for them.
     pub fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
@@ -77,6 +130,8 @@ impl fmt::Debug for Kafka {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kafka")
             .field("brokers", &self.brokers)
+            .field("group_protocol", &self.group_protocol)
+            .field("group_instance_id", &self.group_instance_id)
             .field("session_timeout_ms", &self.session_timeout_ms)
             .field("heartbeat_interval_ms", &self.heartbeat_interval_ms)
             .field("max_poll_interval_ms", &self.max_poll_interval_ms)

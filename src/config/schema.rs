@@ -104,6 +104,8 @@ pub(super) const ROOT: Shape = Shape::Table(&[
 
 const KAFKA: &[Key] = &[
     key("brokers", Shape::Texts),
+    key("group_protocol", Shape::Choice(&["classic", "consumer"])),
+    key("group_instance_id", Shape::Text),
     key("session_timeout_ms", Shape::Int),
     key("heartbeat_interval_ms", Shape::Int),
     key("max_poll_interval_ms", Shape::Int),

@@ -149,7 +149,7 @@ mod tests {
 
     /// A budget of 3 s.
     fn size(max_poll_records: usize, handle_ms: Option<f64>) -> BatchSize {
-        let kafka = Kafka { session_timeout_ms: 6_000, ..Kafka::default() };
+        let kafka = Kafka { session_timeout_ms: Some(6_000), ..Kafka::default() };
         BatchSize::new(&Budget::of(&kafka, &Pool { max_poll_records, handle_ms, ..Pool::default() }))
     }
 

@@ -1,7 +1,7 @@
 //! The thread that commits offsets. It waits for each answer, because librdkafka gives the answer to an asynchronous
 //! commit to nobody when it is used by events, as rdkafka does: a refusal, routine in a rebalance, would go unnoticed,
 //! and a partition without further events would keep an old offset. The poll thread must not wait for a broker, so
-//! this is another one.
+//! this is another one. For the same reason it asks why a group does not take this worker.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 
+use super::joining::Joining;
 use super::{Context, Subscription, Watermarks};
 
 /// Dropped, it tells the thread to end; a commit on its way is not waited for.
@@ -21,6 +22,7 @@ pub(super) struct Committer {
     watermarks: Arc<Watermarks>,
     interval: Duration,
     ended: Receiver<()>,
+    joining: Joining,
 }
 
 impl Committer {
@@ -31,7 +33,8 @@ impl Committer {
     ) -> Result<Committing, KafkaError> {
         let (sender, ended) = channel();
         let interval = subscription.kafka.commit_interval;
-        let committer = Self { consumer: Arc::downgrade(consumer), watermarks, interval, ended };
+        let joining = Joining::new(subscription.group, subscription.kafka);
+        let committer = Self { consumer: Arc::downgrade(consumer), watermarks, interval, ended, joining };
         std::thread::Builder::new()
             .name(format!("commit-{}", subscription.pool))
             .spawn(move || committer.run())
@@ -39,9 +42,10 @@ impl Committer {
         Ok(Committing(sender))
     }
 
-    fn run(self) {
+    fn run(mut self) {
         while self.ended.recv_timeout(self.interval) == Err(RecvTimeoutError::Timeout) {
             let Some(consumer) = self.consumer.upgrade() else { return };
+            self.joining.look(&consumer);
             self.commit(&consumer);
         }
     }

@@ -1,5 +1,6 @@
 //! librdkafka's callbacks. They run on the poll thread and may block it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use rdkafka::client::ClientContext;
@@ -10,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use rdkafka_sys::types::RDKafkaRespErr;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Assigned, Queue, SourceEvent, Watermarks};
+use super::{Assigned, Member, Queue, SourceEvent, Watermarks};
 use crate::kafka::{Rarely, plain};
 use crate::metrics::{Commit, PoolMetrics};
 
@@ -20,7 +21,9 @@ pub(crate) struct Context {
     watermarks: Arc<Watermarks>,
     metrics: PoolMetrics,
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
-    group: String,
+    member: Member,
+    /// Everything was given back, and the pool is not told of rebalances any more.
+    given_back: AtomicBool,
     noted: Rarely,
     /// Why the group does not take this worker.
     refused: Mutex<Option<String>>,
@@ -28,7 +31,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub(super) fn new(
-        group: &str,
+        member: Member,
         sender: mpsc::Sender<SourceEvent>,
         watermarks: Arc<Watermarks>,
         metrics: PoolMetrics,
@@ -38,7 +41,8 @@ impl Context {
             watermarks,
             metrics,
             consumer: OnceLock::new(),
-            group: group.to_owned(),
+            member,
+            given_back: AtomicBool::new(false),
             noted: Rarely::default(),
             refused: Mutex::default(),
         }
@@ -77,16 +81,43 @@ impl Context {
                     });
                 }
             }
-            code => match refusal(code, &self.group) {
-                Some(why) => {
-                    *lock(&self.refused) = Some(why.clone());
-                    self.tell(format!("{code:?}"), || tracing::error!("{why}; trying on"));
-                }
+            code => match self.member.refusal(code) {
+                Some(_) => self.note_refusal(code),
                 None => self.tell(format!("{code:?}"), || {
                     tracing::warn!(%error, reason, "the Kafka client reports an error and goes on trying");
                 }),
             },
         }
+    }
+
+    /// The group does not take this worker, which tries on.
+    pub(super) fn note_refusal(&self, code: RDKafkaErrorCode) {
+        let Some(why) = self.member.refusal(code) else { return };
+        *lock(&self.refused) = Some(why.clone());
+        self.tell(format!("{code:?}"), || tracing::error!("{why}; trying on"));
+    }
+
+    /// The group takes this worker.
+    pub(super) fn taken(&self) {
+        self.noted.clear();
+        *lock(&self.refused) = None;
+    }
+
+    /// Why the client cannot go on.
+    pub(super) fn fatal(&self, code: RDKafkaErrorCode, why: &str) -> String {
+        self.member.end(code, plain(why))
+    }
+
+    /// Gives all partitions back, without leaving the group: a static member's partitions wait for its return. Closing
+    /// revokes them again, which is answered without the pool.
+    pub(super) fn give_back(&self, consumer: &BaseConsumer<Self>) {
+        match consumer.assignment() {
+            Ok(assigned) => self.revoke(consumer, &assigned),
+            Err(error) => {
+                tracing::error!(%error, "cannot tell the assignment; its partitions are given back by closing");
+            }
+        }
+        self.given_back.store(true, Ordering::Release);
     }
 
     fn tell(&self, what: String, log: impl FnOnce()) {
@@ -169,32 +200,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What an operator must do before the group takes this worker.
-fn refusal(code: RDKafkaErrorCode, group: &str) -> Option<String> {
-    let what = match code {
-        RDKafkaErrorCode::InconsistentGroupProtocol => {
-            "has members with another protocol or assignor than weir's (classic, cooperative-sticky): \
-             stop them, or give the pool another `group`"
-        }
-        RDKafkaErrorCode::GroupAuthorizationFailed => "is not allowed to weir's user: grant it READ on the group",
-        RDKafkaErrorCode::TopicAuthorizationFailed => {
-            "cannot read a topic: grant weir's user READ and DESCRIBE on the pool's topics"
-        }
-        RDKafkaErrorCode::InvalidSessionTimeout => {
-            "cannot have this kafka.session_timeout_ms: the brokers' limits are group.min.session.timeout.ms \
-             and group.max.session.timeout.ms"
-        }
-        RDKafkaErrorCode::GroupMaxSizeReached => "is full: run fewer workers, or raise the brokers' group.max.size",
-        _ => return None,
-    };
-    Some(format!("group {group:?} {what}"))
-}
-
 impl ClientContext for Context {
     /// librdkafka's own log lines, which quote no payloads. Its warnings repeat while a broker is away, so they are
     /// for whoever asks for them.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
+            // It is told with the reason that the pool ends for.
+            _ if facility == "FATAL" => tracing::debug!(target: "librdkafka", facility, message),
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(target: "librdkafka", facility, message);
             }
@@ -203,6 +215,11 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // One that the client cannot go on from is told by the poll loop, which ends the pool with it.
+        let consumer = self.consumer.get().and_then(Weak::upgrade);
+        if consumer.is_some_and(|consumer| consumer.client().fatal_error().is_some()) {
+            return;
+        }
         self.note_error(&error, plain(reason));
     }
 }
@@ -211,8 +228,10 @@ impl ConsumerContext for Context {
     /// Replaces the default, which discards the errors of incremental assignments.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, tpl: &mut TopicPartitionList) {
         self.metrics.rebalanced();
-        self.noted.clear();
-        *lock(&self.refused) = None;
+        self.taken();
+        if self.given_back.load(Ordering::Acquire) {
+            return self.give_up(consumer, tpl);
+        }
         match err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, tpl),
             _ => self.revoke(consumer, tpl),

@@ -165,3 +165,26 @@ fn a_group_of_the_newer_protocol_is_joined_where_the_broker_translates() {
     is_clear(&worker.log());
     worker.stops();
 }
+
+/// Kafka does not translate what librdkafka's cooperative-sticky tells of earlier assignments, as every member does that has
+/// been through a rebalance.
+#[test]
+fn the_consumer_protocol_waits_with_one_message_for_a_group_that_cannot_be_translated() {
+    let place = Place::migrated();
+    place.publish();
+    let settings = [("partition.assignment.strategy", "cooperative-sticky"), ("auto.offset.reset", "latest")];
+    let others = [Member::join(&place, &settings), Member::join(&place, &settings)];
+    let mut worker = place.worker(&["kafka.group_protocol=consumer"]);
+    worker.waits_for(&format!("group \\\"{}\\\" has members with the classic protocol", place.group));
+    // Another look at the group.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let log = worker.log();
+    assert_eq!(lines_with(&log, "has members with the classic protocol"), 1, "{log}");
+    assert_eq!(lines_with(&log, "WARN") + lines_with(&log, "ERROR"), 1, "{log}");
+    assert!(log.contains("stop them, set kafka.group_protocol to \"classic\", or give"), "{log}");
+    is_clear(&log);
+    drop(others);
+    worker.is_ready();
+    place.settles(1, &worker);
+    worker.stops();
+}

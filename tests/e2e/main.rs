@@ -16,6 +16,7 @@ mod lag;
 mod library;
 mod load;
 mod mapping;
+mod membership;
 mod outages;
 mod park;
 mod promises;

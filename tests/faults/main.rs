@@ -10,6 +10,7 @@ mod group;
 mod lab;
 mod load;
 mod options;
+mod protocol;
 mod proxy;
 mod report;
 mod rows;
@@ -28,6 +29,7 @@ use futures_util::FutureExt as _;
 use self::case::Case;
 use self::lab::Lab;
 use self::options::Options;
+use self::protocol::Protocol;
 use self::report::Outcome;
 use self::rows::{Row, Run};
 
@@ -94,7 +96,21 @@ fn run() -> Result<ExitCode> {
     Ok(if outcomes.iter().all(Outcome::is_passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn choose(options: &Options) -> Result<Vec<Row>> {
+/// The chosen rows, each under the protocols that are asked for. Without a word about them all run under the classic one,
+/// and in the whole matrix those about membership under the others too.
+fn choose(options: &Options) -> Result<Vec<(Row, Protocol)>> {
+    let is_whole = options.all && options.only.is_empty();
+    let of = |row: &Row| match (&*options.protocols, is_whole && !row.is_membership) {
+        ([], false) if is_whole => Protocol::ALL.to_vec(),
+        ([], _) => vec![Protocol::Classic],
+        (asked, true) => asked.iter().copied().filter(|protocol| *protocol == Protocol::Classic).collect(),
+        (asked, false) => asked.to_vec(),
+    };
+    let rows = choose_rows(options)?.into_iter();
+    Ok(rows.flat_map(|row| of(&row).into_iter().map(move |protocol| (row, protocol))).collect())
+}
+
+fn choose_rows(options: &Options) -> Result<Vec<Row>> {
     let mut rows = rows::all();
     for number in &options.only {
         ensure!(rows.iter().any(|row| row.number == *number), "there is no row {number}; --list tells");
@@ -107,14 +123,14 @@ fn choose(options: &Options) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-async fn run_rows(options: &Options, rows: &[Row], scale: f64) -> Result<Vec<Outcome>> {
+async fn run_rows(options: &Options, rows: &[(Row, Protocol)], scale: f64) -> Result<Vec<Outcome>> {
     let lab = Lab::start().await?;
     let first = options.seed.unwrap_or_else(|| if scale < 1.0 { 1 } else { fastrand::u64(1..10_000_000) });
     let mut outcomes = Vec::new();
     report::print_head();
     for round in 0..options.loops {
-        for row in rows {
-            let outcome = Box::pin(run_row(&lab, row, first + u64::from(round), scale, &[])).await;
+        for (row, protocol) in rows {
+            let outcome = Box::pin(run_row(&lab, (row, *protocol), first + u64::from(round), scale, &[])).await;
             report::print(&outcome);
             outcomes.push(outcome);
         }
@@ -122,15 +138,21 @@ async fn run_rows(options: &Options, rows: &[Row], scale: f64) -> Result<Vec<Out
     Ok(outcomes)
 }
 
-/// One run of one row; the workers have this in their environment.
-async fn run_row(lab: &Lab, row: &Row, seed: u64, scale: f64, env: &[(String, String)]) -> Outcome {
+/// One run of one row under a protocol; the workers have this in their environment.
+async fn run_row(
+    lab: &Lab,
+    (row, protocol): (&Row, Protocol),
+    seed: u64,
+    scale: f64,
+    env: &[(String, String)],
+) -> Outcome {
     let begun = Instant::now();
     if let Some(why) = row.prevented.and_then(|prevented| prevented()) {
-        return Outcome::not_run(row.number, row.fault, seed, why);
+        return Outcome::not_run((row.number, protocol), row.fault, seed, why);
     }
-    let mut case = match Case::new(lab, row, seed, scale).await {
+    let mut case = match Case::new(lab, row, protocol, seed, scale).await {
         Ok(case) => case,
-        Err(error) => return Outcome::not_run(row.number, row.fault, seed, format!("{error:#}")),
+        Err(error) => return Outcome::not_run((row.number, protocol), row.fault, seed, format!("{error:#}")),
     };
     case.worker_env.extend_from_slice(env);
     let run: Run = row.run;

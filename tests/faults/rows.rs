@@ -19,11 +19,14 @@ use super::case::Case;
 pub(crate) type Run = for<'a> fn(&'a mut Case<'_>) -> LocalBoxFuture<'a, Result<()>>;
 
 /// One fault.
+#[derive(Clone, Copy)]
 pub(crate) struct Row {
     pub(crate) number: u32,
     pub(crate) fault: &'static str,
     /// Part of the short loop.
     pub(crate) is_quick: bool,
+    /// It is about who is a member of the group, and runs under each protocol.
+    pub(crate) is_membership: bool,
     /// Why this machine cannot try it, if it cannot.
     pub(crate) prevented: Option<fn() -> Option<String>>,
     pub(crate) run: Run,
@@ -35,6 +38,10 @@ impl Row {
         Self { is_quick: true, ..self }
     }
 
+    fn membership(self) -> Self {
+        Self { is_membership: true, ..self }
+    }
+
     fn unless(self, prevented: fn() -> Option<String>) -> Self {
         Self { prevented: Some(prevented), ..self }
     }
@@ -42,16 +49,23 @@ impl Row {
 
 macro_rules! row {
     ($number:literal, $fault:literal, $run:path) => {
-        Row { number: $number, fault: $fault, is_quick: false, prevented: None, run: |case| Box::pin($run(case)) }
+        Row {
+            number: $number,
+            fault: $fault,
+            is_quick: false,
+            is_membership: false,
+            prevented: None,
+            run: |case| Box::pin($run(case)),
+        }
     };
 }
 
 /// All rows in their order.
 pub(crate) fn all() -> Vec<Row> {
     vec![
-        row!(1, "kill -9 of workers, in a loop", workers::killed).quick(),
-        row!(2, "SIGTERM under load", workers::terminated),
-        row!(3, "a worker frozen, then awake", workers::frozen),
+        row!(1, "kill -9 of workers, in a loop", workers::killed).quick().membership(),
+        row!(2, "SIGTERM under load", workers::terminated).membership(),
+        row!(3, "a worker frozen, then awake", workers::frozen).membership(),
         row!(4, "broker restart", kafka::restarted),
         row!(5, "broker down", kafka::down),
         row!(6, "database down", outages::database_down),
@@ -61,18 +75,18 @@ pub(crate) fn all() -> Vec<Row> {
         row!(10, "Redis down", redis::down),
         row!(11, "Redis FLUSHALL, over and over", redis::flushed),
         row!(12, "Redis 500 ms slow", redis::slow),
-        row!(13, "a worker cut off from the broker", kafka::cut_off),
+        row!(13, "a worker cut off from the broker", kafka::cut_off).membership(),
         row!(14, "poison events", events::poison),
         row!(15, "oversized events", events::oversized),
         row!(16, "malformed, deep, not UTF-8, empty, tombstones", events::malformed).quick(),
         row!(17, "schema change inside a batch", events::schema_changed),
         row!(18, "clock an hour off, both ways", clock::jumped).unless(clock::no_fake_clock),
         row!(19, "database disk full", outages::disk_full).unless(outages::no_small_disk),
-        row!(20, "a member joins and leaves every 2 s", workers::come_and_go),
+        row!(20, "a member joins and leaves every 2 s", workers::come_and_go).membership(),
         row!(21, "dead-letter topic missing, forbidden", kafka::no_dead_letter_topic),
         row!(22, "ledger's offset no longer in the log", kafka::log_truncated),
         row!(23, "topic deleted and made again", kafka::topic_made_again),
-        row!(24, "partitions added", kafka::partitions_added),
+        row!(24, "partitions added", kafka::partitions_added).membership(),
         row!(25, "Redis full", redis::full),
         row!(26, "database restored from an older dump", database::restored),
         row!(27, "table missing, INSERT revoked", database::table_missing),

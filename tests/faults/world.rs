@@ -10,7 +10,8 @@ use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
 use super::lab::Lab;
-use super::{SESSION_TIMEOUT, until};
+use super::protocol::Protocol;
+use super::until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -20,21 +21,31 @@ pub(crate) struct World {
     pub(crate) topic: String,
     pub(crate) topic_id: Uuid,
     pub(crate) partitions: i32,
+    /// How its workers are members of the group.
+    pub(crate) protocol: Protocol,
     pub(crate) database: String,
     pub(crate) db: PgPool,
     pub(crate) dir: PathBuf,
 }
 
 impl World {
-    pub(crate) async fn new(lab: &Lab, name: &str, partitions: i32) -> Result<Self> {
+    pub(crate) async fn new(lab: &Lab, name: &str, partitions: i32, protocol: Protocol) -> Result<Self> {
         let id = format!("{name}-{}", &Uuid::new_v4().simple().to_string()[..8]);
         let database = format!("faults_{}", id.replace('-', "_"));
         lab.server_sql(&format!("CREATE DATABASE {database}")).await?;
         let dir = lab.kept.join(&id);
         std::fs::create_dir_all(&dir)?;
         let db = lab.open(&database, 4).await?;
-        let mut world =
-            Self { topic: format!("faults-{id}"), topic_id: Uuid::nil(), pool: id, partitions, database, db, dir };
+        let mut world = Self {
+            topic: format!("faults-{id}"),
+            topic_id: Uuid::nil(),
+            pool: id,
+            partitions,
+            protocol,
+            database,
+            db,
+            dir,
+        };
         world.make_topic(lab).await?;
         world.migrate(lab).await?;
         Ok(world)
@@ -97,14 +108,14 @@ impl World {
         let Self { pool, topic, database, .. } = self;
         let of = &lab.slots[slot];
         format!(
-            "[kafka]\nbrokers = [\"127.0.0.1:{}\"]\nsession_timeout_ms = {}\nmetadata_refresh_ms = 2000\n{kafka_lines}\
+            "[kafka]\nbrokers = [\"127.0.0.1:{}\"]\n{}metadata_refresh_ms = 2000\n{kafka_lines}\
              [store]\nurl = \"{}\"\n[redis]\nurl = \"redis://127.0.0.1:{}\"\n[health]\nlisten = \"127.0.0.1:0\"\n\
              [log]\nlevel = \"info,weir::pool=debug\"\n\
              [pools.{pool}]\ngroup = \"{pool}\"\ntopics = [\"{topic}\"]\nstart = \"beginning\"\n{pool_lines}\n\
              [[pools.{pool}.pipelines]]\nname = \"persist\"\nhandler = \"persist\"\n\
              [[pools.{pool}.pipelines]]\nname = \"stats\"\nhandler = \"analyze\"\ndimensions = [\"type\", \"user\", \"active_users\"]\n",
             of.kafka.port,
-            SESSION_TIMEOUT.as_millis(),
+            self.protocol.config(slot),
             lab.postgres_url(slot, database, user),
             of.redis.port,
         )

@@ -9,6 +9,7 @@ use crate::case::Case;
 use crate::gaps::{self, Gaps};
 use crate::group;
 use crate::load::Mix;
+use crate::protocol::Protocol;
 use crate::proxy::Weather;
 use crate::until;
 
@@ -71,7 +72,15 @@ pub(crate) async fn terminated(case: &mut Case<'_>) -> Result<()> {
     let claims = case.workers[at].claims();
     case.fault_begins()?;
     let (status, took) = case.workers[at].terminate().await?;
-    case.fault_ends()?;
+    // A static member's partitions wait for its return until its session is over.
+    if case.world.protocol == Protocol::Static {
+        let ended_at = Instant::now();
+        let mut then = case.world.ledger().await?.iter().map(|row| (row.partition, row.next_offset)).collect();
+        case.advanced(&mut then, TAKEOVER_MAX).await.context("takeover")?;
+        case.fault_ends_after_session(ended_at).await?;
+    } else {
+        case.fault_ends()?;
+    }
     case.check(status.success(), || format!("it ended with {status}"));
     case.check(took < DRAIN_DEADLINE, || format!("it took {took:.1?}"));
     let log = case.workers[at].log();
@@ -109,8 +118,14 @@ fn redelivered(case: &Case<'_>) -> Result<(f64, f64)> {
 pub(crate) async fn frozen(case: &mut Case<'_>) -> Result<()> {
     case.begin(2, Mix::default()).await?;
     let zombie = format!("zombie-{}", case.world.pool);
-    case.kafka_lines =
-        format!("heartbeat_interval_ms = {}\n[kafka.options]\nclient_id = \"{zombie}\"\n", HEARTBEAT.as_millis());
+    let options = format!("[kafka.options]\nclient_id = \"{zombie}\"\n");
+    // Under KIP-848 the broker has the heartbeats, and no clock of the zombie's own tells it that its session is over: it
+    // needs not be put out of the group.
+    let (heartbeat, evicted) = match case.world.protocol {
+        Protocol::Consumer => (String::new(), None),
+        _ => (format!("heartbeat_interval_ms = {}\n", HEARTBEAT.as_millis()), Some(zombie.as_str())),
+    };
+    case.kafka_lines = heartbeat + &options;
     case.start_worker(2).await?;
     case.kafka_lines.clear();
     freeze(case, None).await?;
@@ -118,13 +133,14 @@ pub(crate) async fn frozen(case: &mut Case<'_>) -> Result<()> {
     let mut fences = 0.0;
     while evictions < EVICTIONS_MAX && fences == 0.0 {
         let before = case.workers[2].metric("weir_fences_total", "")?;
-        freeze(case, Some(&zombie)).await?;
+        freeze(case, evicted).await?;
         fences = case.workers[2].metric("weir_fences_total", "")? - before;
         evictions += 1;
     }
     case.check(fences > 0.0, || "the zombie's fencing is not counted".to_owned());
     case.recover().await?;
-    case.note(format!("put out of the group {evictions} times, then fenced {fences} times"));
+    let how = evicted.map_or("frozen again", |_| "put out of the group");
+    case.note(format!("{how} {evictions} times, then fenced {fences} times"));
     Ok(())
 }
 
