@@ -27,13 +27,13 @@ mod start;
 mod store;
 mod validate;
 
+pub use self::redis::Redis;
 pub use budget::Budget;
 pub use error::Error;
 pub use kafka::{GroupProtocol, Kafka};
 pub use pipeline::{OnDuplicate, Pipeline};
 pub use pool::{EventFields, OnReject, OnTombstone, Pool, ProcessedSet};
 pub use process::{Health, Log, LogFormat};
-pub use redis::Redis;
 pub use secret::Secret;
 #[cfg(feature = "sqlite")]
 pub(crate) use sqlite::sqlite_options;

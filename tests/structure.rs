@@ -71,14 +71,14 @@ fn dependencies_point_one_way() {
     }
 }
 
-/// What a worker logs as a warning or an error: the text of each such line up to its first value.
+/// What a worker logs as a warning or an error: how the text of each such line begins, up to its first value.
 fn alarms(code: &str) -> Vec<String> {
     let calls = ["tracing::warn!(", "tracing::error!("].iter().flat_map(|call| code.match_indices(call));
     let texts = calls.filter_map(|(at, _)| {
         let call = &code[at..at + code[at..].find(");").unwrap()];
         let text = call[call.find('"')? + 1..].split('"').next()?;
         let text = text.split('\\').map(str::trim_start).collect::<String>();
-        Some(text.split('{').next()?.trim().to_owned())
+        Some(text.split('{').next()?.trim().chars().take(40).collect::<String>())
     });
     texts.filter(|text| text.len() > 12).collect()
 }
