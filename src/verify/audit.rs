@@ -21,6 +21,8 @@ pub(super) struct Audit<'a> {
     name: &'a str,
     pool: &'a Pool,
     since_ms: Option<i64>,
+    /// Records from before this time may have been forgotten.
+    horizon_ms: i64,
     rules: Rules,
     runtime: &'a Handle,
     progress: &'a mut Progress,
@@ -62,6 +64,7 @@ impl<'a> Audit<'a> {
             name,
             pool,
             since_ms: scope.since_ms,
+            horizon_ms: horizon_ms(pool, &tables),
             rules: Rules::new(pool),
             runtime,
             progress,
@@ -259,7 +262,7 @@ impl<'a> Audit<'a> {
     }
 
     fn judge_one(&mut self, story: &Story, moment: &Moment, findings: &mut Findings) -> Result<(), Error> {
-        let horizon_ms = self.horizon_ms();
+        let horizon_ms = self.horizon_ms;
         let (report, found) = (&mut self.report, story.found);
         report.unique_ids += 1;
         report.ambiguous += u64::from(story.is_ambiguous);
@@ -270,7 +273,7 @@ impl<'a> Audit<'a> {
             report.repeated += 1;
             findings.repeated.note(story.first.place);
         }
-        if let Some((key, effect_us)) = in_turn(story, moment, &self.log) {
+        if let Some((key, effect_us)) = in_turn(story, moment) {
             findings.order.note(story.first.place, key, effect_us)?;
         }
         if is_whole || found.is_dead() {
@@ -288,7 +291,7 @@ impl<'a> Audit<'a> {
 
     fn counted(&self, story: &Story, moment: &Moment) -> Counted {
         let forgets = self.tables.is_empty();
-        let is_forgotten = forgets && story.first.record_ms < self.horizon_ms() && !story.found.is_dead();
+        let is_forgotten = forgets && story.first.record_ms < self.horizon_ms && !story.found.is_dead();
         match story.is_counted() {
             _ if !story.is_whole(moment) && !is_forgotten => Counted::No,
             Counted::Yes if story.is_ambiguous => Counted::Unknown,
@@ -389,28 +392,28 @@ impl<'a> Audit<'a> {
         }
         Ok(described)
     }
+}
 
-    /// Records from before this time may have been forgotten by a pool that keeps its ids in `weir_seen`.
-    fn horizon_ms(&self) -> i64 {
-        if !self.tables.is_empty() {
-            return i64::MIN;
-        }
-        let horizon = SystemTime::now().checked_sub(self.pool.seen_horizon).unwrap_or(UNIX_EPOCH);
-        let since_1970 = horizon.duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+/// Records from before this time may have been forgotten by a pool that keeps its ids in `weir_seen`.
+fn horizon_ms(pool: &Pool, tables: &[Table]) -> i64 {
+    if !tables.is_empty() {
+        return i64::MIN;
     }
+    let horizon = SystemTime::now().checked_sub(pool.seen_horizon).unwrap_or(UNIX_EPOCH);
+    let since_1970 = horizon.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn counts(pool: &Pool) -> bool {
     pool.pipelines.iter().any(|pipeline| pipeline.handler == "analyze")
 }
 
-/// An event whose time of effect says something about order, with its key. On a partition that is not audited from its
-/// very first record, an effect older than its record is that of an earlier record of the id.
-fn in_turn(story: &Story, moment: &Moment, log: &Log) -> Option<(u64, i64)> {
+/// An event whose time of effect says something about order, with its key. Where earlier records are not audited, an
+/// effect older than its record is that of an earlier record of the id.
+fn in_turn(story: &Story, moment: &Moment) -> Option<(u64, i64)> {
     let Story { found, records, handled, .. } = story;
     let (Some(key), Some(effect_us), Some(record)) = (story.first.key, story.effect_us, handled) else { return None };
     let is_one = *records == 1 && !found.is_dead() && !found.contains(Found::REPLAYED);
-    let is_own = log.partitions[record.place.partition()].from == 0 || effect_us / 1_000 >= record.record_ms;
+    let is_own = moment.sees_all() || effect_us / 1_000 >= record.record_ms;
     (is_one && is_own && !moment.was_moved(record.place)).then_some((key, effect_us))
 }

@@ -19,6 +19,8 @@ pub(super) struct Moment {
     counted: Vec<i64>,
     /// Whether the database may count events that Kafka has no more, or that are from an earlier run of the pipeline.
     pub(super) has_older: bool,
+    /// Every partition is audited from its very first record.
+    is_from_the_first: bool,
 }
 
 impl Moment {
@@ -62,7 +64,13 @@ impl Moment {
                 counting.map_or(0, |counting| offset(index, partition, &counting.name))
             }),
             has_older: counts_older || partitions.iter().any(|p| p.low > 0 && p.from == p.low),
+            is_from_the_first: partitions.iter().all(|partition| partition.from == 0),
         }
+    }
+
+    /// Whether no record of the pool's events is left out.
+    pub(super) fn sees_all(&self) -> bool {
+        self.is_from_the_first && !self.has_older
     }
 
     /// Whether the pool had come past a record.

@@ -18,6 +18,7 @@ mod mapping;
 mod outages;
 mod park;
 mod promises;
+mod rebalances;
 mod restore;
 mod seek;
 mod sqlite;
