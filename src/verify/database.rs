@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row as _};
+use sqlx::any::{AnyConnectOptions, AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, ConnectOptions as _, Row as _};
 use uuid::Uuid;
 
 use super::Error;
@@ -107,9 +107,10 @@ impl Database {
         sqlx::any::install_default_drivers();
         let url = store::url_of_any(settings)?;
         let dialect = if url.starts_with("sqlite:") { SQLITE } else { POSTGRES };
-        let connection = AnyConnection::connect(&url).await;
         let failed = |source| Error::database("connect to the database (store.url)", source);
-        Ok(Self { connection: connection.map_err(failed)?, dialect })
+        // Reading whole tables takes long, which is nothing to be warned of.
+        let options = url.parse::<AnyConnectOptions>().map_err(failed)?.disable_statement_logging();
+        Ok(Self { connection: options.connect().await.map_err(failed)?, dialect })
     }
 
     /// The tables that `persist` pipelines write; none for a pool that has no such pipeline.

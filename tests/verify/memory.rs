@@ -62,7 +62,7 @@ impl Filled {
         for n in numbers {
             let at_ms = MINUTE_MS.cast_unsigned() + n * 60_000 / A_MINUTE;
             let payload = format!(
-                "{{\"type\":\"new_message\",\"message\":{{\"message_id\":\"v-{n}\",\"from\":{}}},\"timestamp\":{at_ms}}}",
+                "{{\"type\":\"new_message\",\"message\":{{\"message_id\":\"v-{n}\",\"from\":{},\"timestamp\":{at_ms}}}}}",
                 n % USERS
             );
             // A key's events lie on one partition.
