@@ -1,4 +1,5 @@
 //! The auditor against real Kafka and PostgreSQL, in states made by hand: it must not need a worker to be right.
+#![expect(clippy::print_stdout, reason = "figures, shown when they are asked for")]
 
 #[path = "../common/kafka.rs"]
 mod kafka;
