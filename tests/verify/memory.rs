@@ -131,17 +131,17 @@ fn peak_kib_of(child: &Child) -> Option<u64> {
     peak.trim().trim_end_matches(" kB").parse().ok()
 }
 
-/// With 500,000 events every sort is on disk already. 16 bytes an event more, which is a digest without anything else,
-/// would break the bound.
+/// With 500,000 events every sort is on disk already, and peaks scatter by some 20 MiB. 21 bytes an event more, hardly a
+/// digest with its place, would break the bound.
 #[tokio::test]
-async fn memory_is_the_same_for_three_times_the_events() {
+async fn memory_is_the_same_for_four_times_the_events() {
     let mut filled = Filled::with(500_000).await;
     let small = filled.audit();
-    filled.up_to(1_500_000).await;
+    filled.up_to(2_000_000).await;
     let large = filled.audit();
     let (small, large) = (small.peak_mib, large.peak_mib);
-    assert!(small > 0.0 && large < small + 15.0, "{small:.0} MiB for 500,000 events, {large:.0} MiB for 1,500,000");
-    println!("{small:.0} MiB for 500,000 events, {large:.0} MiB for 1,500,000");
+    assert!(small > 0.0 && large < small + 30.0, "{small:.0} MiB for 500,000 events, {large:.0} MiB for 2,000,000");
+    println!("{small:.0} MiB for 500,000 events, {large:.0} MiB for 2,000,000");
 
     // A file may have a megabyte: as on a full disk, but for the error's name.
     let config = filled.config();
