@@ -61,6 +61,11 @@ bench: ## drains of 2,000,000 events beside a hand-written loop, and memory; EVE
 	@$(services) up
 	set -a; . .services/env; set +a; cargo bench --locked --bench drain
 
+bench-verify: ## what `weir verify` costs, and that its memory stays the same; EVENTS=1000000,10000000 changes how many
+	@scripts/require.sh build services
+	@$(services) up
+	set -a; . .services/env; set +a; cargo test --release --locked --test verify -- --ignored --nocapture --exact memory::bench
+
 bench-micro: preflight ## what one event costs outside the services: decoding, ids
 	cargo bench --locked --bench micro
 

@@ -3,14 +3,15 @@
 //! `/healthz` says whether the process should be restarted: 503 when a pool's poll loop has stood still for
 //! longer than a restart would take. `/readyz` says whether it has started: 503 until every pool has joined
 //! its group once. A pool stays ready without partitions, with held ones, and in outages after its start:
-//! taking the worker away would help in none of these.
+//! taking the worker away would help in none of these. The body, JSON, says what each pool waits for, which partitions
+//! are held and why, and which dependencies are away, since when and with what error.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::extract::State;
@@ -22,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Dependency, Metrics};
 
 /// How long a poll loop may stand still: as long as Kafka lets a member by default (max.poll.interval).
 const STALL_MAX: Duration = Duration::from_secs(60);
@@ -85,6 +86,17 @@ impl Health {
     }
 }
 
+/// A dependency that a pool leaves alone for now, but for a probe.
+#[derive(Clone, Debug)]
+pub struct OpenBreaker {
+    /// Which.
+    pub dependency: Dependency,
+    /// When it first failed.
+    pub since: SystemTime,
+    /// What it failed with last.
+    pub error: String,
+}
+
 /// How one pool reports its state. Clones report for the same pool.
 #[derive(Clone, Debug)]
 pub struct PoolHealth {
@@ -99,7 +111,8 @@ struct Reported {
     joined: AtomicBool,
     partitions: AtomicUsize,
     waiting_for: Mutex<Option<String>>,
-    held: Mutex<Vec<String>>,
+    held: Mutex<Vec<(String, i32, String)>>,
+    breakers: Mutex<Vec<OpenBreaker>>,
 }
 
 impl Default for Reported {
@@ -110,6 +123,7 @@ impl Default for Reported {
             partitions: AtomicUsize::new(0),
             waiting_for: Mutex::default(),
             held: Mutex::default(),
+            breakers: Mutex::default(),
         }
     }
 }
@@ -135,9 +149,14 @@ impl PoolHealth {
         *lock(&self.report.waiting_for) = dependency;
     }
 
-    /// The partitions held now, each with its reason.
-    pub fn held(&self, partitions: Vec<String>) {
+    /// The partitions held now: topic, number and reason of each.
+    pub fn held(&self, partitions: Vec<(String, i32, String)>) {
         *lock(&self.report.held) = partitions;
+    }
+
+    /// The dependencies that are left alone now, since they do not answer.
+    pub fn breakers(&self, open: Vec<OpenBreaker>) {
+        *lock(&self.report.breakers) = open;
     }
 
     fn view(&self, stall_max: Duration) -> PoolReport {
@@ -149,7 +168,8 @@ impl PoolHealth {
             polled_ms_ago,
             partitions: self.report.partitions.load(Ordering::Relaxed),
             waiting_for: lock(&self.report.waiting_for).clone(),
-            holds: lock(&self.report.held).clone(),
+            holds: holds(&lock(&self.report.held)),
+            breakers: lock(&self.report.breakers).iter().map(BreakerReport::of).collect(),
         }
     }
 
@@ -173,7 +193,47 @@ struct PoolReport {
     polled_ms_ago: Option<u64>,
     partitions: usize,
     waiting_for: Option<String>,
-    holds: Vec<String>,
+    holds: Vec<HoldReport>,
+    breakers: Vec<BreakerReport>,
+}
+
+/// Partitions of a topic that are held for one reason.
+#[derive(Debug, Serialize)]
+struct HoldReport {
+    topic: String,
+    held: usize,
+    partitions: Vec<i32>,
+    reason: String,
+}
+
+fn holds(partitions: &[(String, i32, String)]) -> Vec<HoldReport> {
+    let mut by_reason: BTreeMap<(&str, &str), Vec<i32>> = BTreeMap::new();
+    for (topic, partition, reason) in partitions {
+        by_reason.entry((topic, reason)).or_default().push(*partition);
+    }
+    let report = |((topic, reason), mut partitions): ((&str, &str), Vec<i32>)| {
+        partitions.sort_unstable();
+        HoldReport { topic: topic.to_owned(), held: partitions.len(), partitions, reason: reason.to_owned() }
+    };
+    by_reason.into_iter().map(report).collect()
+}
+
+/// A dependency that is away.
+#[derive(Debug, Serialize)]
+struct BreakerReport {
+    dependency: &'static str,
+    since: String,
+    error: String,
+}
+
+impl BreakerReport {
+    fn of(open: &OpenBreaker) -> Self {
+        Self {
+            dependency: open.dependency.as_str(),
+            since: humantime::format_rfc3339_seconds(open.since).to_string(),
+            error: open.error.clone(),
+        }
+    }
 }
 
 /// Serves health and metrics until the shutdown, and returns the address that was bound.

@@ -15,7 +15,7 @@ use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-pub use pool::{Commit, DEAD_REASONS, Lookups, Phase, PipelineMetrics, PoolMetrics, TopicMetrics};
+pub use pool::{Commit, DEAD_REASONS, Dependency, Lookups, Phase, PipelineMetrics, PoolMetrics, TopicMetrics};
 
 /// All metrics of a process. Clones share one registry.
 #[derive(Clone, Debug)]
@@ -73,6 +73,7 @@ struct Families {
     retries: IntCounterVec,
     batch_limit: IntGaugeVec,
     holds: IntGaugeVec,
+    breaker_open: IntGaugeVec,
     fences: IntCounterVec,
     ledger_bytes: IntGaugeVec,
     claims: IntCounterVec,
@@ -197,6 +198,12 @@ impl Families {
                 &["pool"],
             ),
             holds: gauges(r, "weir_holds", "Partitions held now, waiting for somebody to act.", &["pool"]),
+            breaker_open: gauges(
+                r,
+                "weir_breaker_open",
+                "1 while a dependency, database or redis, is left alone and probed once a second, since it does not answer.",
+                &["pool", "dependency"],
+            ),
             fences: counters(
                 r,
                 "weir_fences_total",
@@ -282,7 +289,7 @@ mod tests {
 
     #[test]
     fn every_metric_follows_the_conventions() {
-        let base_units = ["_seconds", "_bytes", "_events", "_unpublished", "_holds", "_assigned", "_keys"];
+        let base_units = ["_seconds", "_bytes", "_events", "_unpublished", "_holds", "_assigned", "_keys", "_open"];
         for family in filled().0.registry.gather() {
             let name = family.name();
             assert!(name.starts_with("weir_"), "{name}");
@@ -295,7 +302,7 @@ mod tests {
             for series in family.get_metric() {
                 let labels: BTreeSet<&str> = series.get_label().iter().map(|label| label.name()).collect();
                 assert!(labels.contains("pool"), "{name}: pool");
-                let known = ["pool", "pipeline", "topic", "outcome", "phase", "result", "reason"];
+                let known = ["pool", "pipeline", "topic", "outcome", "phase", "result", "reason", "dependency"];
                 assert!(labels.iter().all(|label| known.contains(label)), "{name}: {labels:?}");
             }
         }
@@ -324,6 +331,7 @@ mod tests {
             "weir_retries_total",
             "weir_batch_limit_events",
             "weir_holds",
+            "weir_breaker_open",
             "weir_fences_total",
             "weir_ledger_bytes",
             "weir_claims_total",

@@ -356,10 +356,7 @@ async fn drive<T: Payload>(
                     tasks.check_topic_ids();
                     tasks.check_ledger();
                 }
-                health.partitions(tasks.len());
-                let (held, waiting) = tasks.detail();
-                health.held(held);
-                health.waiting_for(waiting);
+                tasks.tell(health);
             }
         }
     }

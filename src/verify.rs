@@ -9,15 +9,27 @@
 //! **What breaks it:** events that Kafka has deleted cannot be looked for; then counters that are too high may
 //! be theirs and are not reported. Rows that were removed from a table on purpose are lost to it.
 //!
-//! Ids are kept as digests of 128 bits, 33 bytes a record: ten million records take about 350 MB.
+//! **Order:** rows of weir's own table `messages` say when their transaction began. Along the offsets of a key these
+//! times must not go back; a database whose clock was set back in between breaks that.
+//!
+//! **Since a moment:** only records whose time stamp is not before it are events of the audit. An id whose effect came
+//! from an earlier record has it all the same; counters of minutes that may count earlier events can only be too low.
+//!
+//! **Memory and disk:** what is known is sorted on disk (`verify/spill.rs`), and memory is the same for a thousand
+//! records and for a thousand million. Ids are kept as digests of 128 bits: about 100 bytes of disk a record, 60 more
+//! for each counter that it adds to, and up to 40 for each counter of the database.
 
 mod audit;
 mod counters;
 mod database;
 mod events;
+mod findings;
 mod ids;
 mod log;
 mod moment;
+mod order;
+mod spill;
+mod story;
 
 use std::collections::BTreeMap;
 
@@ -38,8 +50,51 @@ pub(crate) use events::Counter;
 /// How many findings of a kind are named.
 const NAMED_MAX: usize = 10;
 
-/// Told of reading: records read now, and records that are to be read from now on (0: as before).
-pub type Progress = dyn FnMut(u64, u64) + Send;
+/// The parts of an audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Every record is read.
+    Kafka,
+    /// Every row is read.
+    Database,
+    /// What should be is compared with what is.
+    Comparing,
+}
+
+impl Stage {
+    /// What is done, for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kafka => "reading Kafka",
+            Self::Database => "reading the database",
+            Self::Comparing => "comparing",
+        }
+    }
+}
+
+/// How an audit gets on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// What is done from now on.
+    Doing(Stage),
+    /// So many more records are to be read.
+    Ahead(u64),
+    /// So many records or rows were read.
+    Done(u64),
+}
+
+/// Told of each step.
+pub type Progress = dyn FnMut(Step) + Send;
+
+/// What is audited.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// The pools.
+    pub pools: Vec<String>,
+    /// Only events whose record is not older, in milliseconds since 1970; without it, all that Kafka has.
+    pub since_ms: Option<i64>,
+}
 
 /// Why an audit could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +164,19 @@ pub enum Error {
     /// More tables in one pool than there are bits for.
     #[error("{0} persist pipelines in one pool are more than an audit can hold")]
     TooManyTables(usize),
+    /// What does not fit into memory does not fit onto the disk.
+    #[error(
+        "temporary files in {folder}, {written_mib} MiB so far: {source}; free space there, or set TMPDIR to a folder \
+         with more: the audit needs about 100 bytes a record, 60 more for each counter that it adds to, and 40 a counter"
+    )]
+    Spill {
+        /// Where they are.
+        folder: String,
+        /// What the audit has written.
+        written_mib: u64,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The audit's thread ended early.
     #[error("the audit was cut off: {0}")]
     CutOff(#[from] tokio::task::JoinError),
@@ -137,6 +205,8 @@ pub struct Report {
     pub lost: u64,
     /// Ids that have both an effect and a dead row.
     pub repeated: u64,
+    /// Events that took effect after a later one of their key.
+    pub out_of_order: u64,
     /// Counters that differ from a recount.
     pub counters_wrong: u64,
     /// Ids that the pools have not come to yet.
@@ -149,7 +219,7 @@ impl Report {
     /// Whether anything is wrong.
     #[must_use]
     pub fn has_findings(&self) -> bool {
-        self.lost + self.repeated + self.counters_wrong > 0
+        self.lost + self.repeated + self.out_of_order + self.counters_wrong > 0
     }
 
     fn add(&mut self, name: &str, pool: PoolReport) {
@@ -158,6 +228,7 @@ impl Report {
         self.dead_lettered += pool.dead_lettered;
         self.lost += pool.lost;
         self.repeated += pool.repeated;
+        self.out_of_order += pool.out_of_order;
         self.counters_wrong += pool.counters_wrong;
         self.pending += pool.pending;
         self.pools.insert(name.to_owned(), pool);
@@ -179,6 +250,10 @@ pub struct PoolReport {
     pub lost: u64,
     /// Ids that have both.
     pub repeated: u64,
+    /// Events that took effect after a later one of their key.
+    pub out_of_order: u64,
+    /// Events whose order was compared: those of which weir's own table `messages` says when they took effect.
+    pub order_compared: u64,
     /// Counters that differ.
     pub counters_wrong: u64,
     /// Counters compared.
@@ -197,23 +272,25 @@ pub struct PoolReport {
     pub lost_ids: Vec<String>,
     /// The first repeated ids, with their places.
     pub repeated_ids: Vec<String>,
+    /// The first of those out of order, with the events that overtook them.
+    pub out_of_order_ids: Vec<String>,
     /// The first wrong counters.
     pub wrong_counters: Vec<String>,
     /// What the numbers do not say.
     pub notes: Vec<String>,
 }
 
-/// Audits the named pools. Runs on a thread of its own, since reading Kafka blocks.
+/// Audits pools. Runs on a thread of its own, since reading Kafka blocks.
 ///
 /// # Errors
 ///
 /// If Kafka or the database cannot be read, or the configuration lacks what is needed. Findings are no error.
-pub async fn run(config: Config, pools: Vec<String>, mut progress: Box<Progress>) -> Result<Report, Error> {
+pub async fn run(config: Config, scope: Scope, mut progress: Box<Progress>) -> Result<Report, Error> {
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || {
         let mut report = Report::default();
-        for name in &pools {
-            let pool = Audit::of(&config, name, &runtime, &mut *progress)?.run()?;
+        for name in &scope.pools {
+            let pool = Audit::of(&config, name, &scope, &runtime, &mut *progress)?.run()?;
             report.add(name, pool);
         }
         Ok(report)

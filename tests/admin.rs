@@ -1,14 +1,14 @@
 //! Health and metrics over a real socket.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use weir::admin::{self, Health};
-use weir::metrics::Metrics;
+use weir::admin::{self, Health, OpenBreaker};
+use weir::metrics::{Dependency, Metrics};
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -71,14 +71,25 @@ async fn a_ready_worker_stays_ready_without_partitions_in_holds_and_in_outages()
     let pool = health.pool("storage");
     pool.joined();
     pool.partitions(3);
-    pool.held(vec!["message-events 0: table messages is missing".to_owned()]);
+    let missing = |partition| ("message-events".to_owned(), partition, "table messages is missing".to_owned());
+    pool.held(vec![missing(2), ("other".to_owned(), 0, "too many rejects".to_owned()), missing(0)]);
     pool.waiting_for(Some("database".to_owned()));
+    let since = UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+    let error = "connection refused".to_owned();
+    pool.breakers(vec![OpenBreaker { dependency: Dependency::Database, since, error }]);
     let (status, body) = get_json(address, "/readyz").await;
     assert_eq!(status, 200);
     assert_eq!(body["pools"]["storage"]["partitions"], 3);
-    assert_eq!(body["pools"]["storage"]["holds"][0], "message-events 0: table messages is missing");
+    let hold = |topic: &str, partitions: &[i32], reason: &str| json!({"topic": topic, "held": partitions.len(), "partitions": partitions, "reason": reason});
+    let holds = [hold("message-events", &[0, 2], "table messages is missing"), hold("other", &[0], "too many rejects")];
+    assert_eq!(body["pools"]["storage"]["holds"], json!(holds));
+    let breaker = json!({"dependency": "database", "since": "2026-01-01T00:00:00Z", "error": "connection refused"});
+    assert_eq!(body["pools"]["storage"]["breakers"], json!([breaker]));
     pool.partitions(0);
-    assert_eq!(get_json(address, "/readyz").await.0, 200);
+    pool.breakers(Vec::new());
+    let (status, body) = get_json(address, "/readyz").await;
+    assert_eq!(status, 200);
+    assert_eq!(body["pools"]["storage"]["breakers"], json!([]));
 }
 
 #[tokio::test]

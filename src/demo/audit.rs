@@ -59,17 +59,24 @@ pub(super) async fn run(
     database.hold_still().await?;
     let (mut live, mut dead) = (Bits::new(published.unique_ids), Bits::new(published.unique_ids));
     let mut audited = Audited::default();
-    let mut mark = |bits: &mut Bits, id: &str| match events.number(id).filter(|number| *number < published.unique_ids) {
-        // A row that nobody published, or a second row of one id, is an effect too many.
-        None => audited.repeated_effects += 1,
-        Some(number) => audited.repeated_effects += u64::from(bits.set(number) != Some(false)),
+    let mut mark = |bits: &mut Bits, id: &str| {
+        match events.number(id).filter(|number| *number < published.unique_ids) {
+            // A row that nobody published, or a second row of one id, is an effect too many.
+            None => audited.repeated_effects += 1,
+            Some(number) => audited.repeated_effects += u64::from(bits.set(number) != Some(false)),
+        }
+        Ok(())
     };
     for table in &tables {
-        database.ids(table, |id| mark(&mut live, id)).await?;
+        database.ids(table, |id, _| mark(&mut live, id)).await?;
     }
     database.dead(pool.0, |id| mark(&mut dead, id)).await?;
     let mut counters: HashMap<Counter, i64> = HashMap::new();
-    database.stats(|counter, count| *counters.entry(counter).or_default() += count).await?;
+    let count_in = |counter, count| {
+        *counters.entry(counter).or_default() += count;
+        Ok(())
+    };
+    database.stats(count_in).await?;
     database.release().await?;
     compare_events(&mut audited, published.unique_ids, &live, &dead);
     compare_counters(&mut audited, published, counters);

@@ -32,6 +32,28 @@ pub enum Phase {
 /// The phases in the order of their declaration, with their labels.
 const PHASES: [&str; 7] = ["poll", "decode", "dedupe", "prepare", "apply", "commit", "wait"];
 
+/// What a pool can be without for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dependency {
+    /// The store.
+    Database,
+    /// The processed set.
+    Redis,
+}
+
+impl Dependency {
+    const ALL: [Self; 2] = [Self::Database, Self::Redis];
+
+    /// Its label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Redis => "redis",
+        }
+    }
+}
+
 /// How an offset commit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
@@ -60,6 +82,7 @@ struct Series {
     parked_keys: IntGauge,
     batch_limit: IntGauge,
     holds: IntGauge,
+    breakers: [IntGauge; Dependency::ALL.len()],
     fences: IntCounter,
     ledger_bytes: IntGauge,
     claims: IntCounter,
@@ -124,6 +147,7 @@ impl PoolMetrics {
             parked_keys: f.parked_keys.with_label_values(&by_pool),
             batch_limit: f.batch_limit.with_label_values(&by_pool),
             holds: f.holds.with_label_values(&by_pool),
+            breakers: Dependency::ALL.map(|dependency| f.breaker_open.with_label_values(&[pool, dependency.as_str()])),
             fences: f.fences.with_label_values(&by_pool),
             ledger_bytes: f.ledger_bytes.with_label_values(&by_pool),
             claims: f.claims.with_label_values(&by_pool),
@@ -229,6 +253,11 @@ impl PoolMetrics {
     /// Partitions held now.
     pub fn set_holds(&self, partitions: usize) {
         self.0.holds.set(count(partitions));
+    }
+
+    /// Whether a dependency is left alone now, since it does not answer.
+    pub fn set_breaker(&self, dependency: Dependency, is_open: bool) {
+        self.0.breakers[dependency as usize].set(i64::from(is_open));
     }
 
     /// A batch was refused by the ledger.

@@ -1,16 +1,24 @@
 //! Leaves a failing dependency alone for a while, then lets one trial through.
 
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a dependency is left alone after a failure, and after each failed trial.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Closed while all is well; open after a failure, when it lets one attempt through each [`PAUSE`].
 #[derive(Debug, Default)]
-pub(super) struct Breaker {
-    /// When the next trial may start; `None` while closed.
-    next_trial: Mutex<Option<Instant>>,
+pub(super) struct Breaker(Mutex<Option<Open>>);
+
+/// An open breaker.
+#[derive(Debug)]
+struct Open {
+    /// When the next trial may start.
+    next_trial: Instant,
+    since: SystemTime,
+    /// The last failure's.
+    error: String,
 }
 
 /// What an attempt is to the breaker.
@@ -36,15 +44,19 @@ pub(super) enum Change {
 impl Breaker {
     /// A permit to try, or `None` if the dependency is to be left alone.
     pub(super) fn permit(&self, now: Instant) -> Option<Permit> {
-        let mut next_trial = self.lock();
-        match *next_trial {
+        match &mut *self.lock() {
             None => Some(Permit::Regular),
-            Some(at) if now < at => None,
-            Some(_) => {
-                *next_trial = Some(now + PAUSE);
+            Some(open) if now < open.next_trial => None,
+            Some(open) => {
+                open.next_trial = now + PAUSE;
                 Some(Permit::Trial)
             }
         }
+    }
+
+    /// Since when it is open, and the last failure; `None` while closed.
+    pub(super) fn open(&self) -> Option<(SystemTime, String)> {
+        self.lock().as_ref().map(|open| (open.since, open.error.clone()))
     }
 
     /// An attempt worked. Only a trial's success closes: one that began before the failure proves nothing.
@@ -59,23 +71,25 @@ impl Breaker {
     }
 
     /// An attempt failed.
-    pub(super) fn failed(&self, permit: Permit, now: Instant) -> Change {
-        let mut next_trial = self.lock();
-        match (*next_trial, permit) {
-            (None, _) => {
-                *next_trial = Some(now + PAUSE);
+    pub(super) fn failed(&self, permit: Permit, now: Instant, error: &impl Display) -> Change {
+        let mut breaker = self.lock();
+        match &mut *breaker {
+            None => {
+                *breaker = Some(Open { next_trial: now + PAUSE, since: SystemTime::now(), error: error.to_string() });
                 Change::Opened
             }
-            (Some(_), Permit::Trial) => {
-                *next_trial = Some(now + PAUSE);
+            Some(open) => {
+                if permit == Permit::Trial {
+                    open.next_trial = now + PAUSE;
+                    open.error = error.to_string();
+                }
                 Change::None
             }
-            (Some(_), Permit::Regular) => Change::None,
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.next_trial.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,13 +102,16 @@ mod tests {
         let breaker = Breaker::default();
         let start = Instant::now();
         assert_eq!(breaker.permit(start), Some(Permit::Regular));
-        assert_eq!(breaker.failed(Permit::Regular, start), Change::Opened);
+        assert_eq!(breaker.failed(Permit::Regular, start, &"late"), Change::Opened);
         assert_eq!(breaker.permit(start + PAUSE / 2), None);
         assert_eq!(breaker.permit(start + PAUSE), Some(Permit::Trial));
         assert_eq!(breaker.permit(start + PAUSE), None, "the trial is out");
-        assert_eq!(breaker.failed(Permit::Trial, start + PAUSE), Change::None);
+        assert_eq!(breaker.failed(Permit::Trial, start + PAUSE, &"refused"), Change::None);
         assert_eq!(breaker.permit(start + PAUSE * 2), Some(Permit::Trial));
+        let (since, error) = breaker.open().unwrap();
+        assert!(since <= SystemTime::now() && error == "refused", "{error}");
         assert_eq!(breaker.succeeded(Permit::Trial), Change::Closed);
+        assert_eq!(breaker.open(), None);
         assert_eq!(breaker.permit(start + PAUSE * 2), Some(Permit::Regular));
     }
 
@@ -102,9 +119,9 @@ mod tests {
     fn attempts_from_before_the_failure_neither_close_it_nor_put_the_trial_off() {
         let breaker = Breaker::default();
         let start = Instant::now();
-        assert_eq!(breaker.failed(Permit::Regular, start), Change::Opened);
+        assert_eq!(breaker.failed(Permit::Regular, start, &"late"), Change::Opened);
         assert_eq!(breaker.succeeded(Permit::Regular), Change::None);
-        assert_eq!(breaker.failed(Permit::Regular, start + PAUSE / 2), Change::None);
+        assert_eq!(breaker.failed(Permit::Regular, start + PAUSE / 2, &"late"), Change::None);
         assert_eq!(breaker.permit(start + PAUSE), Some(Permit::Trial));
     }
 
@@ -112,7 +129,7 @@ mod tests {
     fn a_trial_that_never_ends_is_followed_by_another() {
         let breaker = Breaker::default();
         let start = Instant::now();
-        breaker.failed(Permit::Regular, start);
+        breaker.failed(Permit::Regular, start, &"late");
         assert_eq!(breaker.permit(start + PAUSE), Some(Permit::Trial));
         assert_eq!(breaker.permit(start + PAUSE * 2), Some(Permit::Trial));
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
 use futures_util::future::try_join_all;
 use redis::{AsyncConnectionConfig, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError};
+use tokio::runtime::Handle;
 use tokio::time::{timeout, timeout_at};
 
 use super::breaker::{Breaker, Change, PAUSE, Permit};
@@ -79,6 +80,19 @@ impl ProcessedSet {
             lookups_refused: Breaker::default(),
             marks_refused: Breaker::default(),
         }))
+    }
+
+    /// Since when Redis is left alone and its last error, while it is. Looks whether it is back, at most once a second,
+    /// which otherwise only a pool with events would.
+    pub fn outage(&self) -> Option<(SystemTime, String)> {
+        let Inner { away, lookups_refused, marks_refused, connections, .. } = &*self.0;
+        let outage = away.open();
+        if let (Some(_), Some(connections), Ok(runtime)) = (&outage, connections, Handle::try_current())
+            && away.permit(Instant::now()) == Some(Permit::Trial)
+        {
+            runtime.spawn(Arc::clone(&self.0).try_again(connections.clone()));
+        }
+        outage.or_else(|| lookups_refused.open()).or_else(|| marks_refused.open())
     }
 
     /// Which of the ids are known, in their order. `None`: not known in time, so nothing can be said.
@@ -175,7 +189,7 @@ impl ProcessedSet {
                 Some(reply)
             }
             Ok(Err(refusal)) => {
-                if refused.failed(permit, Instant::now()) == Change::Opened {
+                if refused.failed(permit, Instant::now(), &refusal) == Change::Opened {
                     tracing::warn!(pool = self.0.pool, error = %refusal, "redis refuses a {what} of the processed \
                         set: look at its memory, version and permissions; events go on, duplicates are found by \
                         the database");
@@ -225,7 +239,7 @@ impl Inner {
     }
 
     fn is_away(&self, permit: Permit, error: &Away) {
-        match self.away.failed(permit, Instant::now()) {
+        match self.away.failed(permit, Instant::now(), error) {
             Change::Opened => {
                 tracing::warn!(pool = self.pool, %error, "redis does not answer: the processed set is \
                 left out and tried once a second; events go on, duplicates are found by the database");

@@ -115,6 +115,7 @@ impl<T: Payload> Pipelines<T> {
         }
         let new: Vec<(&str, &str)> = fresh.iter().map(|at| batch.identity(*at)).collect();
         tx.unbury(&self.pool, &new).await?;
+        tx.note_replayed(&self.pool, &new).await?;
         Ok(Replayed::Applied(self.counts(batch, &fresh, Vec::<Reason>::new())))
     }
 }

@@ -3,7 +3,7 @@
 //! standby, closes it again: then it is tried less and less often, and said once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
@@ -26,6 +26,9 @@ pub(super) struct Gate {
 struct Outage {
     /// The reason that was told.
     told: Option<String>,
+    /// When the gate was first closed, and the last error.
+    since: Option<SystemTime>,
+    error: String,
     /// How often the gate was closed.
     closed: u32,
     /// Whose batch closed it first. Others may settle theirs meanwhile, as where one index is broken.
@@ -54,6 +57,8 @@ impl Gate {
                     "the database is away; nothing is committed, events wait in Kafka until it returns"
                 );
             }
+            outage.since.get_or_insert_with(SystemTime::now);
+            why.clone_into(&mut outage.error);
             outage.closed += 1;
             outage.by.get_or_insert_with(|| (Arc::clone(topic), partition));
             PROBE_MIN.saturating_mul(1 << (outage.closed - 1).min(8)).min(PROBE_MAX)
@@ -65,7 +70,11 @@ impl Gate {
     /// Ends with the gate, or when the pool is gone and nobody waits any more.
     async fn probe(&self, first: Duration) {
         tokio::time::sleep(first).await;
-        while matches!(self.store.check().await, Err(error) if error.fault == Fault::Outage) && !self.open.is_closed() {
+        while let Err(error) = self.store.check().await
+            && error.fault == Fault::Outage
+            && !self.open.is_closed()
+        {
+            self.outage().error = error.to_string();
             tokio::time::sleep(PROBE_MIN).await;
         }
         self.open.send_replace(true);
@@ -92,8 +101,11 @@ impl Gate {
         self.open.subscribe().wait_for(|open| *open).await.ok();
     }
 
-    pub(super) fn is_open(&self) -> bool {
-        *self.open.borrow()
+    /// Since when the database is away and the last error, while the gate is closed.
+    pub(super) fn closed(&self) -> Option<(SystemTime, String)> {
+        let outage = self.outage();
+        let is_open = *self.open.borrow();
+        outage.since.filter(|_| !is_open).map(|since| (since, outage.error.clone()))
     }
 
     fn outage(&self) -> MutexGuard<'_, Outage> {

@@ -15,8 +15,11 @@ use super::partition::{End, Task, backoff};
 use super::progress::{Phase, Progress, Standings};
 use super::rejects::Rejects;
 use super::{Error, Shared};
+use crate::admin::{OpenBreaker, PoolHealth};
 use crate::dead_letter::Owned;
 use crate::event::Payload;
+use crate::metrics::Dependency;
+use crate::once::ProcessedSet;
 use crate::pipeline::ParkedKeys;
 use crate::sabotage::{self, Bug};
 use crate::source::Assigned;
@@ -56,10 +59,6 @@ impl<T: Payload> Tasks<T> {
     pub(super) fn new(shared: Arc<Shared<T>>, standings: Standings, drain_deadline: Duration) -> Self {
         let (failures, failed) = mpsc::channel(1);
         Self { shared, running: HashMap::new(), standings, drain_deadline, failures, failed }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.running.len()
     }
 
     pub(super) fn standings(&self) -> Standings {
@@ -187,23 +186,32 @@ impl<T: Payload> Tasks<T> {
         Error::Kafka { pool: Arc::clone(&self.shared.name), message }
     }
 
-    /// What is held, a line each, and what the pool waits for.
-    pub(super) fn detail(&self) -> (Vec<String>, Option<String>) {
+    /// Tells what is held, what the pool waits for, and which dependencies are away.
+    pub(super) fn tell(&self, health: &PoolHealth) {
         let (mut held, mut waiting) = (Vec::new(), None);
         for ((topic, partition), task) in &self.running {
             match &task.progress.lock().phase {
-                Phase::Held(why) => held.push(format!("{topic}/{partition}: {why}")),
+                Phase::Held(why) => held.push((topic.to_string(), *partition, why.clone())),
                 Phase::Waiting(what) => waiting = Some(what.clone()),
                 Phase::TakingOver | Phase::Polling | Phase::Working => {}
             }
         }
-        if waiting.is_none() && !self.shared.gate.is_open() {
+        let database = self.shared.gate.closed();
+        let redis = self.shared.processed_set().and_then(ProcessedSet::outage);
+        if waiting.is_none() && database.is_some() {
             waiting = Some("the database".to_owned());
         }
         let missing = || Some(format!("the topic {:?}, which does not exist", self.shared.missing_topic()?));
         let waiting = waiting.or_else(|| self.shared.source.client.refused()).or_else(missing);
-        held.sort_unstable();
         self.shared.metrics.set_holds(held.len());
-        (held, waiting)
+        health.partitions(self.running.len());
+        health.held(held);
+        health.waiting_for(waiting);
+        let mut breakers = Vec::new();
+        for (dependency, outage) in [(Dependency::Database, database), (Dependency::Redis, redis)] {
+            self.shared.metrics.set_breaker(dependency, outage.is_some());
+            breakers.extend(outage.map(|(since, error)| OpenBreaker { dependency, since, error }));
+        }
+        health.breakers(breakers);
     }
 }

@@ -155,6 +155,9 @@ pub trait ReplayTx: Send {
     /// key that it holds back is still there.
     async fn exhume(&mut self, pool: &str, row: &KeptDead) -> Result<bool>;
 
+    /// Keeps on record that these ids, with their types, take effect out of their turn: an audit of order leaves them out.
+    async fn note_replayed(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<()>;
+
     /// Keeps a row that is asked for, with one more attempt and the new reason; it is asked for no more. `false`: it is
     /// not there, or nobody asked for it any more.
     async fn rebury(&mut self, pool: &str, row: &KeptDead, rejected: &Rejected) -> Result<bool>;

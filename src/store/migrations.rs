@@ -16,6 +16,7 @@ pub(super) const POSTGRES: &[Step] = &[
     ("0002_messages", include_str!("../../migrations/postgres/0002_messages.sql")),
     ("0003_dead", include_str!("../../migrations/postgres/0003_dead.sql")),
     ("0004_pipelines", include_str!("../../migrations/postgres/0004_pipelines.sql")),
+    ("0005_replays", include_str!("../../migrations/postgres/0005_replays.sql")),
 ];
 
 #[cfg(feature = "sqlite")]
@@ -24,6 +25,7 @@ pub(super) const SQLITE: &[Step] = &[
     ("0002_messages", include_str!("../../migrations/sqlite/0002_messages.sql")),
     ("0003_dead", include_str!("../../migrations/sqlite/0003_dead.sql")),
     ("0004_pipelines", include_str!("../../migrations/sqlite/0004_pipelines.sql")),
+    ("0005_replays", include_str!("../../migrations/sqlite/0005_replays.sql")),
 ];
 
 /// Applies the steps that a database lacks. Those of a newer release are left alone.

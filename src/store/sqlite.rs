@@ -39,8 +39,16 @@ use crate::config;
 const TURN_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 7] =
-    ["weir_ledger", "weir_dead", "weir_seen", "weir_counts", "weir_pipelines", "weir_seeks", "message_stats"];
+const RELATIONS: [&str; 8] = [
+    "weir_ledger",
+    "weir_dead",
+    "weir_seen",
+    "weir_counts",
+    "weir_pipelines",
+    "weir_seeks",
+    "weir_replayed",
+    "message_stats",
+];
 
 /// How many steps of SQLite's machine go by between two looks at the clock.
 const STEPS_A_LOOK: i32 = 1000;

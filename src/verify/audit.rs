@@ -1,26 +1,32 @@
 //! The audit of one pool, step by step.
 
-use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::counters::{Named, Recount, Wrong, named};
-use super::database::{Database, Ledger, Skipped, Table};
-use super::events::{Digest, Event, KeyKind, Rules};
-use super::ids::{Found, Ids, Occurrence};
+use super::counters::{Recount, Share, Shares, Wrong, named};
+use super::database::{Database, Ledger, Moves, Table};
+use super::events::{Event, KeyKind, MINUTE_MS, Rules};
+use super::findings::Findings;
+use super::ids::{Entry, Found, Ids, Occurrence};
 use super::log::{Log, Place, Range};
-use super::moment::{Counted, Moment};
-use super::{Error, NAMED_MAX, PoolReport, Progress};
+use super::moment::Moment;
+use super::spill::{Disk, Sorter};
+use super::story::{self, Counted, Story, Told};
+use super::{Error, PoolReport, Progress, Scope, Stage, Step};
 use crate::config::{Config, Pool, Start};
 
 pub(super) struct Audit<'a> {
     name: &'a str,
     pool: &'a Pool,
+    since_ms: Option<i64>,
+    /// Records from before this time may have been forgotten.
+    horizon_ms: i64,
     rules: Rules,
     runtime: &'a Handle,
     progress: &'a mut Progress,
+    disk: Disk,
     database: Database,
     tables: Vec<Table>,
     log: Log,
@@ -29,10 +35,14 @@ pub(super) struct Audit<'a> {
     report: PoolReport,
 }
 
-/// An id that has neither effect nor dead row although a record of it was passed.
-struct Suspect {
-    id: Digest,
-    place: Place,
+/// What was read, by id.
+struct Read {
+    ids: Ids,
+    shares: Shares,
+    /// Records whose dead row goes by their position.
+    dead: Sorter<8>,
+    /// How far a counter's minute reaches beyond its record's own time, at most, in milliseconds.
+    ahead_ms_max: i64,
 }
 
 impl<'a> Audit<'a> {
@@ -40,6 +50,7 @@ impl<'a> Audit<'a> {
     pub(super) fn of(
         config: &'a Config,
         name: &'a str,
+        scope: &Scope,
         runtime: &'a Handle,
         progress: &'a mut Progress,
     ) -> Result<Self, Error> {
@@ -47,36 +58,49 @@ impl<'a> Audit<'a> {
         let store = config.store.as_ref().ok_or(Error::NoStore)?;
         let mut database = runtime.block_on(Database::connect(store, config.startup_timeout))?;
         let tables = runtime.block_on(database.tables(pool))?;
-        let log = Log::open(&config.kafka, &pool.topics, config.startup_timeout)?;
+        let log = Log::open(&config.kafka, &pool.topics, scope.since_ms, config.startup_timeout)?;
         let counting = config.pools.values().filter(|pool| counts(pool)).count();
-        let rules = Rules::new(pool);
-        let report = PoolReport::default();
-        Ok(Self { name, pool, rules, runtime, progress, database, tables, log, counts_alone: counting == 1, report })
+        Ok(Self {
+            name,
+            pool,
+            since_ms: scope.since_ms,
+            horizon_ms: horizon_ms(pool, &tables),
+            rules: Rules::new(pool),
+            runtime,
+            progress,
+            disk: Disk::new(),
+            database,
+            tables,
+            log,
+            counts_alone: counting == 1,
+            report: PoolReport::default(),
+        })
     }
 
     pub(super) fn run(mut self) -> Result<PoolReport, Error> {
-        let mut occurrences = self.read(&self.log.whole())?;
+        let disk = self.disk.clone();
+        let (ids, shares, dead) = (Ids::new(&disk), Shares::new(&disk), Sorter::new(&disk));
+        let mut read = Read { ids, shares, dead, ahead_ms_max: 0 };
+        (self.progress)(Step::Doing(Stage::Kafka));
+        self.read(&self.log.whole(), &mut read)?;
         self.runtime.block_on(self.database.hold_still())?;
         let group = self.pool.group_of(self.name);
         let (ledger, topics) = self.runtime.block_on(self.database.ledger(group))?;
-        let skipped = self.runtime.block_on(self.database.skipped(group))?;
+        let moves = self.runtime.block_on(self.database.moves(group))?;
         let newer = self.read_on(&ledger);
-        occurrences.extend(self.read(&newer)?);
-        self.report.records = occurrences.len() as u64;
+        self.read(&newer, &mut read)?;
 
-        let mut ids = Ids::new(occurrences);
-        let dead = self.look_up(&mut ids)?;
+        (self.progress)(Step::Doing(Stage::Database));
+        self.look_up(&mut read)?;
+        (self.progress)(Step::Doing(Stage::Comparing));
         let begins = self.runtime.block_on(self.database.begins(group))?;
-        let guessed = self.guess_starts(&ids);
+        let guessed = self.guess_starts(&mut read.ids)?;
         let mut moment = Moment::new(self.pool, &self.log.partitions, &self.tables, &ledger, &begins, &guessed);
         let is_gone = |topic: &Uuid| self.log.partitions.iter().all(|partition| partition.topic_id != *topic);
         moment.has_older |= topics.iter().any(is_gone);
-        moment.skipped = self.skipped(skipped);
-        let suspects = self.judge(&ids, &moment)?;
-        self.settle_suspects(suspects, &dead)?;
-        if counts(self.pool) {
-            self.check_counters(&ids, &moment)?;
-        }
+        moment.moved = self.moved(moves);
+        let findings = self.judge(&mut read, &moment)?;
+        self.tell(findings, &mut read.dead)?;
         self.runtime.block_on(self.database.release())?;
         Ok(self.report)
     }
@@ -85,26 +109,47 @@ impl<'a> Audit<'a> {
         self.tables.first().map_or(KeyKind::Text, |table| table.key)
     }
 
-    /// Reads ranges into occurrences.
-    fn read(&mut self, ranges: &[Range]) -> Result<Vec<Occurrence>, Error> {
-        let (key, horizon_ms) = (self.key(), self.horizon_ms());
-        let mut occurrences = Vec::new();
-        self.each(ranges, |place, event| {
-            let facts =
-                event.counters.iter().fold(0_u32, |facts, counter| facts.rotate_left(5) ^ (counter.digest()[0] as u32));
-            let is_old = event.record_ms < horizon_ms;
-            occurrences.push(Occurrence { id: key.digest(&event.id), place, facts, is_old });
-        })?;
-        Ok(occurrences)
+    /// Whether the pool's counters can be recounted.
+    fn recounts(&self) -> bool {
+        counts(self.pool) && self.counts_alone
     }
 
-    /// Shows every event of some ranges.
-    fn each(&mut self, ranges: &[Range], mut show: impl FnMut(Place, Event)) -> Result<(), Error> {
-        let Self { log, rules, progress, .. } = self;
+    /// Reads ranges and notes what their events are.
+    fn read(&mut self, ranges: &[Range], read: &mut Read) -> Result<(), Error> {
+        let (key, recounts) = (self.key(), self.recounts());
+        let mut records = 0;
+        self.each(ranges, |place, event| {
+            records += 1;
+            let id = key.digest(&event.id);
+            let mut facts = 0_u32;
+            for counter in &event.counters {
+                let share = Share::of(counter);
+                facts = facts.rotate_left(5) ^ share.fact();
+                if recounts {
+                    read.shares.note(id, place, share)?;
+                }
+                let minutes_end_ms = counter.minute.saturating_add(1).saturating_mul(MINUTE_MS);
+                read.ahead_ms_max = read.ahead_ms_max.max(minutes_end_ms.saturating_sub(event.record_ms));
+            }
+            let record = Occurrence { place, facts, record_ms: event.record_ms, key: event.key };
+            read.ids.note(id, Entry::Record(record))?;
+            match &event.alias {
+                Some(alias) => read.ids.note(key.digest(alias), Entry::Alias(place)),
+                None => Ok(()),
+            }
+        })?;
+        self.report.records += records;
+        Ok(())
+    }
+
+    /// Shows every event of some ranges that is not older than the audit's begin.
+    fn each(&mut self, ranges: &[Range], mut show: impl FnMut(Place, Event) -> Result<(), Error>) -> Result<(), Error> {
+        let Self { log, rules, progress, since_ms, .. } = self;
         log.read(ranges, &mut **progress, |place, message| {
             let topic_id = log.partitions[place.partition()].topic_id;
-            if let Some(event) = rules.event(topic_id, message) {
-                show(place, event);
+            match rules.event(topic_id, message) {
+                Some(event) if since_ms.is_none_or(|since_ms| event.record_ms >= since_ms) => show(place, event),
+                _ => Ok(()),
             }
         })
     }
@@ -122,203 +167,253 @@ impl<'a> Audit<'a> {
         newer
     }
 
-    fn skipped(&self, mut skipped: Skipped) -> Vec<Vec<std::ops::Range<i64>>> {
-        let of = |partition: &super::log::Partition| skipped.remove(&(partition.topic_id, partition.number));
+    fn moved(&self, mut moves: Moves) -> Vec<super::database::Moved> {
+        let of = |partition: &super::log::Partition| moves.remove(&(partition.topic_id, partition.number));
         self.log.partitions.iter().map(of).map(Option::unwrap_or_default).collect()
     }
 
-    /// Notes where the database has the ids, and returns the digests of all dead rows.
-    fn look_up(&mut self, ids: &mut Ids) -> Result<HashSet<Digest>, Error> {
+    /// Notes where the database has ids.
+    fn look_up(&mut self, read: &mut Read) -> Result<(), Error> {
         let key = self.key();
-        let mut dead = HashSet::new();
-        let Self { runtime, database, tables, name, .. } = self;
+        let Self { runtime, database, tables, name, progress, log, .. } = self;
+        let mut note = |id: &str, found, effect_us| {
+            progress(Step::Done(1));
+            read.ids.note(key.digest(id), Entry::Found(found, effect_us))
+        };
         runtime.block_on(async {
             for (index, table) in tables.iter().enumerate() {
-                database.ids(table, |id| ids.note(key.digest(id), Found::table(index))).await?;
+                let found = Found::table(index);
+                // The first table is the one whose transactions' times are compared.
+                let says_when = index == 0 && table.says_when;
+                database.ids(table, |id, effect_us| note(id, found, effect_us.filter(|_| says_when))).await?;
             }
             if tables.is_empty() {
-                database.seen(name, |id| ids.note(key.digest(id), Found::table(0))).await?;
+                database.seen(name, |id| note(id, Found::table(0), None)).await?;
             }
-            database
-                .dead(name, |id| {
-                    ids.note(key.digest(id), Found::DEAD);
-                    dead.insert(key.digest(id));
-                })
-                .await
-        })?;
-        Ok(dead)
+            database.replayed(name, |id| note(id, Found::REPLAYED, None)).await?;
+            let dead = database.dead(name, |id| {
+                note(id, Found::DEAD, None)?;
+                match log.place(id) {
+                    Some(place) => read.dead.push(place.packed().to_be_bytes()),
+                    None => Ok(()),
+                }
+            });
+            dead.await
+        })
     }
 
     /// Where a pool that does not start at the beginning started, if it is not on record: at the latest, at the first
     /// record of a partition that is settled. Ids with several records do not say which of them was handled.
-    fn guess_starts(&self, ids: &Ids) -> Vec<i64> {
+    fn guess_starts(&self, ids: &mut Ids) -> Result<Vec<i64>, Error> {
         if self.pool.start == Start::Beginning {
-            return vec![0; self.log.partitions.len()];
+            return Ok(vec![0; self.log.partitions.len()]);
         }
         let mut starts = vec![i64::MAX; self.log.partitions.len()];
-        for (occurrences, found) in ids.iter() {
-            if let ([only], true) = (occurrences, found != Found::default()) {
-                let start = &mut starts[only.place.partition()];
-                *start = only.place.offset().min(*start);
-            }
-        }
-        starts
-    }
-
-    /// Puts every id into one of the report's classes, but for those that a second look is due to.
-    fn judge(&mut self, ids: &Ids, moment: &Moment) -> Result<Vec<Suspect>, Error> {
-        let (mut suspects, mut repeated) = (Vec::new(), Vec::new());
-        for (occurrences, found) in ids.iter() {
-            let report = &mut self.report;
-            let first = occurrences[0];
-            report.unique_ids += 1;
-            report.ambiguous += u64::from(is_ambiguous(occurrences));
-            let is_whole = moment.is_whole(occurrences, found);
-            report.persisted += u64::from(is_whole);
-            report.dead_lettered += u64::from(found.is_dead());
-            if found.has_effect() && found.is_dead() {
-                report.repeated += 1;
-                if repeated.len() < NAMED_MAX {
-                    repeated.push(first.place);
+        let mut entries = ids.entries()?;
+        while let Some(id) = entries.id() {
+            let (mut settled, mut records, mut first) = (false, 0, None);
+            while let Some(entry) = entries.of(id)? {
+                match entry {
+                    Entry::Found(found, _) => settled |= found.has_effect() || found.is_dead(),
+                    Entry::Record(record) => {
+                        records += 1;
+                        first.get_or_insert(record.place);
+                    }
+                    Entry::Alias(_) => {}
                 }
             }
-            if is_whole || found.is_dead() {
-                continue;
-            }
-            let mut passed = occurrences.iter().filter(|o| moment.has_passed(o.place)).peekable();
-            let mut begun = occurrences.iter().filter(|o| moment.has_begun(o.place)).peekable();
-            match occurrences.iter().find(|o| moment.is_handled(o.place)) {
-                Some(occurrence) if occurrence.is_old && !found.has_effect() => {
-                    report.forgotten += 1;
-                }
-                Some(occurrence) => suspects.push(Suspect { id: occurrence.id, place: occurrence.place }),
-                None if begun.peek().is_some() => report.skipped += 1,
-                None if passed.peek().is_some() => report.before_start += 1,
-                None => report.pending += 1,
+            if let (true, 1, Some(place)) = (settled, records, first) {
+                let start = &mut starts[place.partition()];
+                *start = place.offset().min(*start);
             }
         }
-        self.report.repeated_ids = self.describe(&repeated)?;
-        Ok(suspects)
+        Ok(starts)
     }
 
-    /// A payload that a typed decoder refuses may have a readable id all the same. Such an event is dead under
-    /// the id of its record, so this is looked for before anything is called lost.
-    fn settle_suspects(&mut self, suspects: Vec<Suspect>, dead: &HashSet<Digest>) -> Result<(), Error> {
-        if suspects.is_empty() {
+    /// Puts every id into one of the report's classes, but for those that may be dead under another id.
+    fn judge(&mut self, read: &mut Read, moment: &Moment) -> Result<Findings, Error> {
+        let mut findings = Findings::new(&self.disk);
+        let mut recount = self.recounts().then(|| Recount::new(&self.disk));
+        let mut entries = read.ids.entries()?;
+        let mut shares = read.shares.by_id()?;
+        let dead = &mut read.dead;
+        while let Some(told) = story::next(&mut entries, moment, |place| dead.push(place.packed().to_be_bytes()))? {
+            let Told::Story(story) = told else { continue };
+            self.judge_one(&story, moment, &mut findings)?;
+            if let Some(recount) = &mut recount {
+                let counted = self.counted(&story, moment);
+                while let Some((place, share)) = shares.of(story.id)? {
+                    match counted {
+                        Counted::Yes if place == story.first.place => recount.add(share, place)?,
+                        Counted::Unknown => recount.exclude(share)?,
+                        Counted::Yes | Counted::No => {}
+                    }
+                }
+            }
+        }
+        match recount {
+            Some(recount) => self.check_counters(recount, moment, read.ahead_ms_max)?,
+            None if counts(self.pool) => {
+                self.report.notes.push("counters were not compared: several pools add to them".to_owned());
+            }
+            None => {}
+        }
+        Ok(findings)
+    }
+
+    fn judge_one(&mut self, story: &Story, moment: &Moment, findings: &mut Findings) -> Result<(), Error> {
+        let horizon_ms = self.horizon_ms;
+        let (report, found) = (&mut self.report, story.found);
+        report.unique_ids += 1;
+        report.ambiguous += u64::from(story.is_ambiguous);
+        let is_whole = story.is_whole(moment);
+        report.persisted += u64::from(is_whole);
+        report.dead_lettered += u64::from(found.is_dead());
+        if found.has_effect() && found.is_dead() {
+            report.repeated += 1;
+            findings.repeated.note(story.first.place);
+        }
+        if let Some((key, effect_us)) = in_turn(story, moment) {
+            findings.order.note(story.first.place, key, effect_us)?;
+        }
+        if is_whole || found.is_dead() {
             return Ok(());
         }
-        let key = self.key();
-        let places: HashSet<u64> = suspects.iter().map(|suspect| suspect.place.packed()).collect();
-        let mut settled = HashSet::new();
-        self.each(&self.log.spans(suspects.iter().map(|suspect| suspect.place)), |place, event| {
-            if places.contains(&place.packed()) && dead.contains(&key.digest(&event.record_id)) {
-                settled.insert(key.digest(&event.id));
-            }
-        })?;
-        let lost: Vec<Place> = suspects.iter().filter(|s| !settled.contains(&s.id)).map(|s| s.place).collect();
-        self.report.dead_lettered += settled.len() as u64;
-        self.report.lost = lost.len() as u64;
-        self.report.lost_ids = self.describe(&lost[..lost.len().min(NAMED_MAX)])?;
-        Ok(())
-    }
-
-    /// Recounts the settled ids, one record each, and compares with the view.
-    fn check_counters(&mut self, ids: &Ids, moment: &Moment) -> Result<(), Error> {
-        if !self.counts_alone {
-            self.report.notes.push("counters were not compared: several pools add to them".to_owned());
-            return Ok(());
-        }
-        let recount = self.recount(ids, moment)?;
-        let wrong = self.compare(recount, moment)?;
-        self.report.counters_wrong = wrong.len() as u64;
-        for Wrong { counter, expected, found } in wrong.into_iter().take(NAMED_MAX) {
-            let counter = match counter {
-                Named::Counter(counter) => Some(counter),
-                Named::ByEvent(key, place) => {
-                    let mut found = None;
-                    self.each(&[self.log.one(place)], |_, event| {
-                        found = named(&event.counters, key);
-                    })?;
-                    found
-                }
-            };
-            let text = counter.map_or_else(|| "a counter whose event is gone".to_owned(), |c| c.to_string());
-            self.report.wrong_counters.push(format!("{text}: counted {found}, expected {expected}"));
-        }
-        if moment.has_older {
-            let note = "Kafka has deleted older events: counters that are too high were taken to count them";
-            self.report.notes.push(note.to_owned());
+        match story.handled {
+            Some(record) if record.record_ms < horizon_ms && !found.has_effect() => report.forgotten += 1,
+            Some(record) => findings.suspects.push(record.place.packed().to_be_bytes())?,
+            None if story.is_begun => report.skipped += 1,
+            None if story.is_passed => report.before_start += 1,
+            None => report.pending += 1,
         }
         Ok(())
     }
 
-    fn recount(&mut self, ids: &Ids, moment: &Moment) -> Result<Recount, Error> {
-        let (key, mut recount) = (self.key(), Recount::default());
+    fn counted(&self, story: &Story, moment: &Moment) -> Counted {
         let forgets = self.tables.is_empty();
-        self.each(&self.log.whole(), |place, event| {
-            let Some((occurrences, found)) = ids.get(key.digest(&event.id)) else {
-                return;
-            };
-            let first = occurrences[0];
-            let is_settled = moment.is_whole(occurrences, found) || (forgets && first.is_old && !found.is_dead());
-            match moment.is_counted(occurrences) {
-                _ if !is_settled => {}
-                Counted::Unknown => recount.exclude(&event.counters),
-                Counted::No => {}
-                Counted::Yes if is_ambiguous(occurrences) => recount.exclude(&event.counters),
-                Counted::Yes if first.place == place => recount.add(&event.counters, place),
-                Counted::Yes => {}
-            }
-        })?;
-        Ok(recount)
+        let is_forgotten = forgets && story.first.record_ms < self.horizon_ms && !story.found.is_dead();
+        match story.is_counted() {
+            _ if !story.is_whole(moment) && !is_forgotten => Counted::No,
+            Counted::Yes if story.is_ambiguous => Counted::Unknown,
+            counted => counted,
+        }
     }
 
-    fn compare(&mut self, mut recount: Recount, moment: &Moment) -> Result<Vec<Wrong>, Error> {
-        let (mut compared, mut wrong) = (0, Vec::new());
-        self.runtime.block_on(self.database.stats(|counter, count| {
-            compared += 1;
-            wrong.extend(recount.compare(counter, count, moment.has_older));
-        }))?;
-        let known = wrong.len();
-        wrong.extend(recount.missing());
-        self.report.counters_compared = compared + (wrong.len() - known) as u64;
-        if recount.excluded() > 0 {
-            self.report.notes.push(format!(
+    /// Tells what was found, with its ids, read again from Kafka since only digests were kept.
+    fn tell(&mut self, findings: Findings, dead: &mut Sorter<8>) -> Result<(), Error> {
+        let Findings { repeated, mut suspects, order } = findings;
+        self.report.repeated_ids = self.describe(repeated.iter())?;
+        // A payload that a typed decoder refuses may have a readable id all the same. Such an event is dead under
+        // the id of its record, so this is looked for before anything is called lost.
+        let (lost, settled) = super::findings::without(&mut suspects, dead)?;
+        self.report.lost = lost.count();
+        self.report.dead_lettered += settled;
+        self.report.lost_ids = self.describe(lost.iter())?;
+        let order = order.compare()?;
+        self.report.order_compared = order.events;
+        self.report.out_of_order = order.out_of_order;
+        for late in order.named {
+            let named = self.describe([late.place, late.overtaken_by])?;
+            self.report.out_of_order_ids.push(format!("{} took effect after {} of its key", named[0], named[1]));
+        }
+        Ok(())
+    }
+
+    /// Compares a recount with the view.
+    fn check_counters(&mut self, mut recount: Recount, moment: &Moment, ahead_ms_max: i64) -> Result<(), Error> {
+        let since_ms = self.since_ms.map(|since_ms| since_ms.saturating_add(ahead_ms_max));
+        // Counters of an earlier minute may count events from before the audit's begin.
+        let whole_from = since_ms.map(|since_ms| since_ms.saturating_add(MINUTE_MS - 1).div_euclid(MINUTE_MS));
+        let may_exceed = |minute: i64| moment.has_older || whole_from.is_some_and(|from| minute < from);
+        self.runtime.block_on(
+            self.database.stats(|counter, count| recount.stored(&counter, count, may_exceed(counter.minute))),
+        )?;
+        let compared = recount.compare()?;
+        self.report.counters_compared = compared.counters;
+        self.report.counters_wrong = compared.wrong;
+        self.name_counters(&compared.named)?;
+        let notes = &mut self.report.notes;
+        if compared.excluded > 0 {
+            notes.push(format!(
                 "{} counters were left out: records of one id disagree in what they add to them",
-                recount.excluded()
+                compared.excluded
             ));
         }
-        Ok(wrong)
+        if moment.has_older {
+            notes
+                .push("Kafka has deleted older events: counters that are too high were taken to count them".to_owned());
+        } else if let Some(from) = whole_from {
+            let minute = humantime::format_rfc3339_seconds(super::events::time_of(from));
+            notes.push(format!(
+                "counters of minutes before {minute} that are too high were taken to count events from before --since"
+            ));
+        }
+        Ok(())
     }
 
-    /// Ids and places, read again from Kafka since only digests were kept.
-    fn describe(&mut self, places: &[Place]) -> Result<Vec<String>, Error> {
+    /// Names wrong counters: by the view, and those that it lacks by an event that they should count.
+    fn name_counters(&mut self, wrong: &[Wrong]) -> Result<(), Error> {
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let mut names = vec![None; wrong.len()];
+        self.runtime.block_on(self.database.stats(|counter, _| {
+            let digest = counter.digest();
+            if let Some(at) = wrong.iter().position(|wrong| wrong.counter == digest) {
+                names[at] = Some(counter);
+            }
+            Ok(())
+        }))?;
+        for (Wrong { counter, place, expected, found }, mut name) in wrong.iter().zip(names) {
+            if let (None, Some(place)) = (&name, place) {
+                self.each(&[self.log.one(*place)], |_, event| {
+                    name = named(&event.counters, *counter);
+                    Ok(())
+                })?;
+            }
+            let text = name.map_or_else(|| "a counter whose event is gone".to_owned(), |name| name.to_string());
+            self.report.wrong_counters.push(format!("{text}: counted {found}, expected {expected}"));
+        }
+        Ok(())
+    }
+
+    /// Ids and places, read again from Kafka.
+    fn describe(&mut self, places: impl IntoIterator<Item = Place>) -> Result<Vec<String>, Error> {
         let mut described = Vec::new();
         for place in places {
             let mut id = None;
-            self.each(&[self.log.one(*place)], |_, event| id = Some(event.id))?;
+            self.each(&[self.log.one(place)], |_, event| {
+                id = Some(event.id);
+                Ok(())
+            })?;
             let partition = &self.log.partitions[place.partition()];
             let id = id.unwrap_or_else(|| "(deleted meanwhile)".to_owned());
             described.push(format!("{id} at {}/{} offset {}", partition.topic, partition.number, place.offset()));
         }
         Ok(described)
     }
+}
 
-    /// Records from before this time may have been forgotten by a pool that keeps its ids in `weir_seen`.
-    fn horizon_ms(&self) -> i64 {
-        if !self.tables.is_empty() {
-            return i64::MIN;
-        }
-        let horizon = SystemTime::now().checked_sub(self.pool.seen_horizon).unwrap_or(UNIX_EPOCH);
-        let since_1970 = horizon.duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+/// Records from before this time may have been forgotten by a pool that keeps its ids in `weir_seen`.
+fn horizon_ms(pool: &Pool, tables: &[Table]) -> i64 {
+    if !tables.is_empty() {
+        return i64::MIN;
     }
+    let horizon = SystemTime::now().checked_sub(pool.seen_horizon).unwrap_or(UNIX_EPOCH);
+    let since_1970 = horizon.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn counts(pool: &Pool) -> bool {
     pool.pipelines.iter().any(|pipeline| pipeline.handler == "analyze")
 }
 
-fn is_ambiguous(occurrences: &[Occurrence]) -> bool {
-    occurrences.iter().any(|occurrence| occurrence.facts != occurrences[0].facts)
+/// An event whose time of effect says something about order, with its key. Where earlier records are not audited, an
+/// effect older than its record is that of an earlier record of the id.
+fn in_turn(story: &Story, moment: &Moment) -> Option<(u64, i64)> {
+    let Story { found, records, handled, .. } = story;
+    let (Some(key), Some(effect_us), Some(record)) = (story.first.key, story.effect_us, handled) else { return None };
+    let is_one = *records == 1 && !found.is_dead() && !found.contains(Found::REPLAYED);
+    let is_own = moment.sees_all() || effect_us / 1_000 >= record.record_ms;
+    (is_one && is_own && !moment.was_moved(record.place)).then_some((key, effect_us))
 }

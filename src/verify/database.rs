@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row as _};
+use sqlx::any::{AnyConnectOptions, AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, ConnectOptions as _, Row as _};
 use uuid::Uuid;
 
 use super::Error;
@@ -23,6 +23,8 @@ struct Dialect {
     column_type: &'static str,
     /// Every counter: minutes since 1970, dimension, member, count.
     stats: &'static str,
+    /// When a row of `messages` took effect, in microseconds since 1970.
+    effect_us: &'static str,
 }
 
 const POSTGRES: Dialect = Dialect {
@@ -31,12 +33,14 @@ const POSTGRES: Dialect = Dialect {
     column_type: "SELECT format_type(atttypid, NULL) FROM pg_attribute \
                   WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped",
     stats: "SELECT (extract(epoch FROM minute) / 60)::bigint, dimension, member, count FROM message_stats",
+    effect_us: "CAST(extract(epoch FROM received_at) * 1000000 AS bigint)",
 };
 
 const SQLITE: Dialect = Dialect {
     hold_still: "BEGIN; SELECT count(*) FROM weir_ledger",
     column_type: "SELECT lower(type) FROM pragma_table_info(trim($1, '\"')) WHERE name = $2",
     stats: "SELECT CAST(strftime('%s', minute) AS INTEGER) / 60, dimension, member, count FROM message_stats",
+    effect_us: "received_at * 1000",
 };
 
 /// A table whose key column holds a pool's ids.
@@ -45,8 +49,11 @@ pub(crate) struct Table {
     /// The pipeline that writes it.
     pub(super) pipeline: String,
     pub(super) name: String,
+    /// Its keys as text, and when each row took effect, where it says so.
     select: String,
     pub(super) key: KeyKind,
+    /// Its rows say when they took effect: weir's own `messages`, written once.
+    pub(super) says_when: bool,
 }
 
 /// The next offset of each partition, by topic id and number.
@@ -63,17 +70,29 @@ pub(super) struct Begin {
 /// By topic id, partition and the pipeline's name.
 pub(super) type Begins = HashMap<(Uuid, i32, String), Begin>;
 
-/// Ranges of offsets that were passed over on purpose, by topic id and partition.
-pub(super) type Skipped = HashMap<(Uuid, i32), Vec<Range<i64>>>;
-
-/// Takes a move into account: forth, it skips; back, it handles what lies behind its target after all.
-fn note_move(ranges: &mut Vec<Range<i64>>, from: i64, to: i64) {
-    if to > from {
-        return ranges.push(from..to);
-    }
-    ranges.iter_mut().for_each(|range| range.end = range.end.min(to));
-    ranges.retain(|range| !range.is_empty());
+/// Deliberate moves of one partition.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Moved {
+    /// Ranges of offsets that were passed over and are still.
+    pub(super) skipped: Vec<Range<i64>>,
+    /// All that lies between the two ends of any move: it may have been handled out of its turn.
+    pub(super) spans: Vec<Range<i64>>,
 }
+
+impl Moved {
+    /// Takes a move into account: forth, it skips; back, it handles what lies behind its target after all.
+    fn note(&mut self, from: i64, to: i64) {
+        self.spans.push(from.min(to)..from.max(to));
+        if to > from {
+            return self.skipped.push(from..to);
+        }
+        self.skipped.iter_mut().for_each(|range| range.end = range.end.min(to));
+        self.skipped.retain(|range| !range.is_empty());
+    }
+}
+
+/// By topic id and partition.
+pub(super) type Moves = HashMap<(Uuid, i32), Moved>;
 
 /// A connection to the pools' database.
 pub(crate) struct Database {
@@ -88,9 +107,10 @@ impl Database {
         sqlx::any::install_default_drivers();
         let url = store::url_of_any(settings)?;
         let dialect = if url.starts_with("sqlite:") { SQLITE } else { POSTGRES };
-        let connection = AnyConnection::connect(&url).await;
         let failed = |source| Error::database("connect to the database (store.url)", source);
-        Ok(Self { connection: connection.map_err(failed)?, dialect })
+        // Reading whole tables takes long, which is nothing to be warned of.
+        let options = url.parse::<AnyConnectOptions>().map_err(failed)?.disable_statement_logging();
+        Ok(Self { connection: options.connect().await.map_err(failed)?, dialect })
     }
 
     /// The tables that `persist` pipelines write; none for a pool that has no such pipeline.
@@ -99,7 +119,9 @@ impl Database {
         for pipeline in pool.pipelines.iter().filter(|pipeline| pipeline.handler == "persist") {
             let name = pipeline.persist_table();
             let key = pipeline.persist_key();
-            tables.push(self.table(&pipeline.name, name, key).await?);
+            let is_own = pipeline.table.is_none() && pipeline.columns.is_none();
+            let says_when = is_own && pipeline.on_duplicate != Some(config::OnDuplicate::Update);
+            tables.push(self.table(&pipeline.name, name, key, says_when).await?);
         }
         match tables.len() {
             count if count > TABLES_MAX => Err(Error::TooManyTables(count)),
@@ -107,7 +129,7 @@ impl Database {
         }
     }
 
-    async fn table(&mut self, pipeline: &str, name: &str, key: &str) -> Result<Table, Error> {
+    async fn table(&mut self, pipeline: &str, name: &str, key: &str, says_when: bool) -> Result<Table, Error> {
         let quoted = name.split('.').map(quote).collect::<Vec<_>>().join(".");
         let kind: Option<String> = sqlx::query_scalar(self.dialect.column_type)
             .bind(quoted.as_str())
@@ -123,8 +145,9 @@ impl Database {
             Some("smallint" | "integer" | "bigint" | "int" | "int2" | "int4" | "int8") => KeyKind::Integer,
             Some(_) => KeyKind::Text,
         };
-        let select = format!("SELECT CAST({} AS text) FROM {quoted}", quote(key));
-        Ok(Table { pipeline: pipeline.to_owned(), name: name.to_owned(), select, key: key_kind })
+        let when = if says_when { self.dialect.effect_us } else { "CAST(NULL AS bigint)" };
+        let select = format!("SELECT CAST({} AS text), {when} FROM {quoted}", quote(key));
+        Ok(Table { pipeline: pipeline.to_owned(), name: name.to_owned(), select, key: key_kind, says_when })
     }
 
     /// From here to [`Database::release`] everything is seen as it is now.
@@ -173,47 +196,74 @@ impl Database {
         Ok(begins)
     }
 
-    /// What `weir seek` has passed over: ranges of offsets, by topic id and partition.
-    pub(super) async fn skipped(&mut self, group: &str) -> Result<Skipped, Error> {
+    /// Where `weir seek` has moved a group, by topic id and partition.
+    pub(super) async fn moves(&mut self, group: &str) -> Result<Moves, Error> {
         let failed = |source| Error::database("read weir_seeks", source);
         let select = "SELECT CAST(topic_id AS text), CAST(partition AS bigint), from_offset, to_offset FROM weir_seeks \
                       WHERE group_name = $1 ORDER BY moved_at";
         let rows = sqlx::query_as::<_, (String, i64, i64, i64)>(select).bind(group).fetch_all(&mut self.connection);
-        let mut skipped = Skipped::new();
+        let mut moves = Moves::new();
         for (topic, partition, from, to) in rows.await.map_err(failed)? {
             let topic = topic.parse::<Uuid>().map_err(|error| failed(sqlx::Error::Decode(error.into())))?;
-            let ranges = skipped.entry((topic, narrow(partition).map_err(failed)?)).or_default();
-            note_move(ranges, from, to);
+            moves.entry((topic, narrow(partition).map_err(failed)?)).or_default().note(from, to);
         }
-        Ok(skipped)
+        Ok(moves)
     }
 
-    /// Shows every id in a table.
-    pub(crate) async fn ids(&mut self, table: &Table, each: impl FnMut(&str)) -> Result<(), Error> {
-        let ids = sqlx::query_scalar(AssertSqlSafe(table.select.as_str())).fetch(&mut self.connection);
-        show(ids, each).await.map_err(|source| Error::database(format!("read table {}", table.name), source))
+    /// Shows every id in a table, and when its row took effect, in microseconds since 1970, where the table says it.
+    pub(crate) async fn ids(
+        &mut self,
+        table: &Table,
+        mut each: impl FnMut(&str, Option<i64>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let rows = sqlx::query_as::<_, (String, Option<i64>)>(AssertSqlSafe(table.select.as_str()));
+        let mut rows = rows.fetch(&mut self.connection);
+        let failed = |source| Error::database(format!("read table {}", table.name), source);
+        while let Some((id, effect_us)) = rows.try_next().await.map_err(failed)? {
+            each(&id, effect_us)?;
+        }
+        Ok(())
     }
 
     /// Shows every id that a pool without a table of its own has settled.
-    pub(super) async fn seen(&mut self, pool: &str, each: impl FnMut(&str)) -> Result<(), Error> {
-        let ids = sqlx::query_scalar("SELECT event_id FROM weir_seen WHERE pool = $1");
-        let ids = ids.bind(pool).fetch(&mut self.connection);
-        show(ids, each).await.map_err(|source| Error::database("read weir_seen", source))
+    pub(super) async fn seen(&mut self, pool: &str, each: impl FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
+        self.of_pool("SELECT event_id FROM weir_seen WHERE pool = $1", "read weir_seen", pool, each).await
     }
 
     /// Shows the id of every dead row of a pool.
-    pub(crate) async fn dead(&mut self, pool: &str, each: impl FnMut(&str)) -> Result<(), Error> {
-        let ids = sqlx::query_scalar("SELECT event_id FROM weir_dead WHERE pool = $1");
-        let ids = ids.bind(pool).fetch(&mut self.connection);
-        show(ids, each).await.map_err(|source| Error::database("read weir_dead", source))
+    pub(crate) async fn dead(&mut self, pool: &str, each: impl FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
+        self.of_pool("SELECT event_id FROM weir_dead WHERE pool = $1", "read weir_dead", pool, each).await
+    }
+
+    /// Shows every id that took effect when its dead row was replayed.
+    pub(super) async fn replayed(
+        &mut self,
+        pool: &str,
+        each: impl FnMut(&str) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.of_pool("SELECT event_id FROM weir_replayed WHERE pool = $1", "read weir_replayed", pool, each).await
+    }
+
+    async fn of_pool(
+        &mut self,
+        select: &'static str,
+        action: &str,
+        pool: &str,
+        mut each: impl FnMut(&str) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut ids = sqlx::query_scalar::<_, String>(select).bind(pool).fetch(&mut self.connection);
+        while let Some(id) = ids.try_next().await.map_err(|source| Error::database(action, source))? {
+            each(&id)?;
+        }
+        Ok(())
     }
 
     /// Shows every counter and its count.
-    pub(crate) async fn stats(&mut self, mut each: impl FnMut(Counter, i64)) -> Result<(), Error> {
+    pub(crate) async fn stats(&mut self, mut each: impl FnMut(Counter, i64) -> Result<(), Error>) -> Result<(), Error> {
         let mut rows = sqlx::query_as::<_, (i64, String, String, i64)>(self.dialect.stats).fetch(&mut self.connection);
         let failed = |source| Error::database("read message_stats", source);
         while let Some((minute, dimension, member, count)) = rows.try_next().await.map_err(failed)? {
-            each(Counter { minute, dimension, member }, count);
+            each(Counter { minute, dimension, member }, count)?;
         }
         Ok(())
     }
@@ -221,16 +271,6 @@ impl Database {
 
 fn narrow(partition: i64) -> sqlx::Result<i32> {
     i32::try_from(partition).map_err(|error| sqlx::Error::Decode(error.into()))
-}
-
-async fn show(
-    mut ids: impl futures_util::Stream<Item = Result<String, sqlx::Error>> + Unpin,
-    mut each: impl FnMut(&str),
-) -> Result<(), sqlx::Error> {
-    while let Some(id) = ids.try_next().await? {
-        each(&id);
-    }
-    Ok(())
 }
 
 fn quote(name: &str) -> String {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, UNIX_EPOCH};
+use std::hash::{DefaultHasher, Hasher as _};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers};
@@ -13,10 +14,11 @@ use uuid::Uuid;
 use crate::config::{self, EventFields, OnTombstone};
 
 const ID_BYTES_MAX: usize = 512;
-const MINUTE_MS: i64 = 60_000;
 
 /// A hash of 128 bits: it stands for an id or a counter, so that millions of them fit into memory.
 pub(super) type Digest = [u64; 2];
+
+pub(super) const MINUTE_MS: i64 = 60_000;
 
 /// The digest of some parts. Parts are kept apart, so that ("a", "bc") is not ("ab", "c").
 pub(super) fn digest(parts: &[&str]) -> Digest {
@@ -62,11 +64,17 @@ pub(crate) struct Counter {
     pub(crate) member: String,
 }
 
+/// When a minute, counted since 1970, began.
+pub(super) fn time_of(minute: i64) -> SystemTime {
+    let at_s = u64::try_from(minute.saturating_mul(60)).unwrap_or(0);
+    // The last year that can be written.
+    UNIX_EPOCH + Duration::from_secs(at_s.min(253_402_300_799))
+}
+
 impl fmt::Display for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at_s = u64::try_from(self.minute.saturating_mul(60)).unwrap_or(0);
-        let at = UNIX_EPOCH.checked_add(Duration::from_secs(at_s)).unwrap_or(UNIX_EPOCH);
-        write!(f, "{} {} {:?}", humantime::format_rfc3339_seconds(at), self.dimension, self.member)
+        let at = humantime::format_rfc3339_seconds(time_of(self.minute));
+        write!(f, "{at} {} {:?}", self.dimension, self.member)
     }
 }
 
@@ -79,10 +87,12 @@ impl Counter {
 /// One record as the auditor sees it.
 #[derive(Debug)]
 pub(super) struct Event {
-    /// The event's id by its payload, else by its record.
+    /// The event's id by its payload, else by its header, else by its position.
     pub(super) id: String,
-    /// The id that it has when the payload is not believed: the header's, else the position's.
-    pub(super) record_id: String,
+    /// The header's id, where the payload has another one.
+    pub(super) alias: Option<String>,
+    /// A hash of the record's key.
+    pub(super) key: Option<u64>,
     /// What it adds to, `active_users` with the user as member.
     pub(super) counters: Vec<Counter>,
     /// Milliseconds since 1970 by Kafka; 0 when unknown.
@@ -119,12 +129,15 @@ impl Rules {
             None => return None,
         };
         let record_ms = message.timestamp().to_millis().unwrap_or(0);
-        let record_id =
-            header_id(message).unwrap_or_else(|| format!("{topic_id}:{}:{}", message.partition(), message.offset()));
-        let own = payload.as_ref().and_then(|payload| payload.text(&self.fields.id));
-        let id = own.filter(|id| is_id(id)).unwrap_or_else(|| record_id.clone());
+        let own = payload.as_ref().and_then(|payload| payload.text(&self.fields.id)).filter(|id| is_id(id));
+        let position = || format!("{topic_id}:{}:{}", message.partition(), message.offset());
+        let (id, alias) = match (own, header_id(message)) {
+            (Some(own), Some(header)) if own != header => (own, Some(header)),
+            (Some(own), _) => (own, None),
+            (None, header) => (header.unwrap_or_else(position), None),
+        };
         let counters = payload.map(|payload| self.counters(&payload, record_ms)).unwrap_or_default();
-        Some(Event { id, record_id, counters, record_ms })
+        Some(Event { id, alias, key: message.key().map(hash), counters, record_ms })
     }
 
     fn counters(&self, payload: &Payload, record_ms: i64) -> Vec<Counter> {
@@ -205,6 +218,13 @@ impl Payload {
             _ => None,
         }
     }
+}
+
+/// Keys of one hash are taken for one key, which does no harm: a partition's events are in order whatever their keys.
+fn hash(key: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(key);
+    hasher.finish()
 }
 
 fn is_id(id: &str) -> bool {

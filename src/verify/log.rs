@@ -1,6 +1,5 @@
 //! Kafka's side: the records of a pool's topics, from the log's start to where it ended when the audit began.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -9,7 +8,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use super::{Error, Progress};
+use super::{Error, Progress, Step};
 use crate::config;
 use crate::kafka::{Listener, Probe};
 use crate::source::topic_id;
@@ -26,6 +25,8 @@ pub(super) struct Partition {
     pub(super) number: i32,
     /// The oldest offset that Kafka still had.
     pub(super) low: i64,
+    /// The first offset audited.
+    pub(super) from: i64,
     /// One past the newest offset audited.
     pub(super) end: i64,
 }
@@ -45,6 +46,10 @@ impl Place {
 
     pub(super) fn packed(self) -> u64 {
         self.0
+    }
+
+    pub(super) fn unpacked(packed: u64) -> Self {
+        Self(packed)
     }
 
     pub(super) fn offset(self) -> i64 {
@@ -67,8 +72,13 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Finds the partitions and where they end now.
-    pub(super) fn open(kafka: &config::Kafka, topics: &[String], timeout: Duration) -> Result<Self, Error> {
+    /// Finds the partitions, where they end now, and where the records begin that are not older than `since_ms`.
+    pub(super) fn open(
+        kafka: &config::Kafka,
+        topics: &[String],
+        since_ms: Option<i64>,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
         let mut topics = topics.to_vec();
         topics.sort();
         topics.dedup();
@@ -93,6 +103,9 @@ impl Log {
         let mut log = Self { consumer, partitions: Vec::new() };
         for topic in &topics {
             log.find(topic, timeout)?;
+            if let Some(since_ms) = since_ms {
+                log.begin_at(topic, since_ms, timeout)?;
+            }
         }
         if log.partitions.len() > PARTITIONS_MAX {
             return Err(Error::TooManyPartitions(log.partitions.len()));
@@ -109,15 +122,42 @@ impl Log {
         let topic_id = topic_id(self.consumer.client(), topic, timeout)?;
         for number in numbers {
             let (low, end) = self.consumer.fetch_watermarks(topic, number, timeout).map_err(failed)?;
-            self.partitions.push(Partition { topic: topic.to_owned(), topic_id, number, low, end });
+            self.partitions.push(Partition { topic: topic.to_owned(), topic_id, number, low, from: low, end });
+        }
+        Ok(())
+    }
+
+    /// Asks Kafka where the records of a time begin; a partition without any is audited from its end.
+    fn begin_at(&mut self, topic: &str, since_ms: i64, timeout: Duration) -> Result<(), Error> {
+        let failed = |source| Error::kafka(format!("find a time in topic {topic}"), source);
+        let mut partitions: Vec<_> = self.partitions.iter_mut().filter(|p| p.topic == topic).collect();
+        let mut times = TopicPartitionList::new();
+        for partition in &partitions {
+            times.add_partition_offset(topic, partition.number, Offset::Offset(since_ms)).map_err(failed)?;
+        }
+        let found = self.consumer.offsets_for_times(times, timeout).map_err(failed)?;
+        for partition in &mut partitions {
+            partition.from = match found.find_partition(topic, partition.number).map(|found| found.offset()) {
+                Some(Offset::Offset(offset)) => offset.clamp(partition.low, partition.end),
+                _ => partition.end,
+            };
         }
         Ok(())
     }
 
     /// Everything that is audited.
     pub(super) fn whole(&self) -> Vec<Range> {
-        let range = |(partition, p): (usize, &Partition)| Range { partition, from: p.low, to: p.end };
+        let range = |(partition, p): (usize, &Partition)| Range { partition, from: p.from, to: p.end };
         self.partitions.iter().enumerate().map(range).collect()
+    }
+
+    /// The place that an id names which was made of a record's position.
+    pub(super) fn place(&self, id: &str) -> Option<Place> {
+        let mut parts = id.splitn(3, ':');
+        let topic_id: Uuid = parts.next()?.parse().ok()?;
+        let (number, offset): (i32, i64) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let index = self.partitions.iter().position(|p| (p.topic_id, p.number) == (topic_id, number))?;
+        (0..1 << 48).contains(&offset).then(|| Place::new(index, offset))
     }
 
     /// One record.
@@ -125,26 +165,15 @@ impl Log {
         Range { partition: place.partition(), from: place.offset(), to: place.offset() + 1 }
     }
 
-    /// The shortest ranges that have all of some places.
-    pub(super) fn spans(&self, places: impl Iterator<Item = Place>) -> Vec<Range> {
-        let mut spans: BTreeMap<usize, Range> = BTreeMap::new();
-        for range in places.map(|place| self.one(place)) {
-            let span = spans.entry(range.partition).or_insert(range);
-            span.from = span.from.min(range.from);
-            span.to = span.to.max(range.to);
-        }
-        spans.into_values().collect()
-    }
-
     /// Reads the ranges, at most one a partition, topic by topic, and shows each record with its place.
     pub(super) fn read(
         &self,
         ranges: &[Range],
         progress: &mut Progress,
-        mut each: impl FnMut(Place, &BorrowedMessage<'_>),
+        mut each: impl FnMut(Place, &BorrowedMessage<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let filled: Vec<Range> = ranges.iter().copied().filter(|range| range.from < range.to).collect();
-        progress(0, filled.iter().map(|range| (range.to - range.from).cast_unsigned()).sum());
+        progress(Step::Ahead(filled.iter().map(|range| (range.to - range.from).cast_unsigned()).sum()));
         for ranges in filled.chunk_by(|a, b| self.partitions[a.partition].topic == self.partitions[b.partition].topic) {
             self.read_topic(ranges, progress, &mut each)?;
         }
@@ -156,7 +185,7 @@ impl Log {
         &self,
         ranges: &[Range],
         progress: &mut Progress,
-        each: &mut impl FnMut(Place, &BorrowedMessage<'_>),
+        each: &mut impl FnMut(Place, &BorrowedMessage<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let topic = &self.partitions[ranges[0].partition].topic;
         let failed = |source| Error::kafka(format!("read topic {topic}"), source);
@@ -184,8 +213,8 @@ impl Log {
                         continue;
                     };
                     if message.offset() < range.to {
-                        each(Place::new(range.partition, message.offset()), &message);
-                        progress(1, 0);
+                        each(Place::new(range.partition, message.offset()), &message)?;
+                        progress(Step::Done(1));
                     }
                     (message.offset() + 1 >= range.to).then_some(number)
                 }

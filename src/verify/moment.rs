@@ -1,7 +1,7 @@
 //! What the database's moment says of places: how far the pool had come, and which pipelines had begun where.
 
-use super::database::{Begins, Ledger, Table};
-use super::ids::{Found, Occurrence};
+use super::database::{Begins, Ledger, Moved, Table};
+use super::ids::Found;
 use super::log::{Partition, Place};
 use crate::config::Pool;
 
@@ -11,23 +11,16 @@ pub(super) struct Moment {
     next: Vec<i64>,
     /// The first offset that the pool is known to have handled.
     start: Vec<i64>,
-    /// What was passed over on purpose, by the index of the partition.
-    pub(super) skipped: Vec<Vec<std::ops::Range<i64>>>,
+    /// Deliberate moves, by the index of the partition.
+    pub(super) moved: Vec<Moved>,
     /// The first offset of each table's pipeline, by table and partition.
     tables: Vec<Vec<i64>>,
     /// The first offset that the counting pipeline counted.
     counted: Vec<i64>,
     /// Whether the database may count events that Kafka has no more, or that are from an earlier run of the pipeline.
     pub(super) has_older: bool,
-}
-
-/// Whether an event was counted.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Counted {
-    Yes,
-    No,
-    /// Some of its records lie before the counting pipeline's begin, and some after it.
-    Unknown,
+    /// Every partition is audited from its very first record.
+    is_from_the_first: bool,
 }
 
 impl Moment {
@@ -62,7 +55,7 @@ impl Moment {
                 let begun = pool.pipelines.iter().filter_map(|pipeline| begin(partition, &pipeline.name));
                 begun.map(|begin| begin.offset).min().unwrap_or(guessed[index])
             }),
-            skipped: vec![Vec::new(); partitions.len()],
+            moved: vec![Moved::default(); partitions.len()],
             tables: tables
                 .iter()
                 .map(|table| by_partition(&|index, partition| offset(index, partition, &table.pipeline)))
@@ -70,8 +63,14 @@ impl Moment {
             counted: by_partition(&|index, partition| {
                 counting.map_or(0, |counting| offset(index, partition, &counting.name))
             }),
-            has_older: counts_older || partitions.iter().any(|partition| partition.low > 0),
+            has_older: counts_older || partitions.iter().any(|p| p.low > 0 && p.from == p.low),
+            is_from_the_first: partitions.iter().all(|partition| partition.from == 0),
         }
+    }
+
+    /// Whether no record of the pool's events is left out.
+    pub(super) fn sees_all(&self) -> bool {
+        self.is_from_the_first && !self.has_older
     }
 
     /// Whether the pool had come past a record.
@@ -86,8 +85,13 @@ impl Moment {
 
     /// Whether a record lies where the pool handled events.
     pub(super) fn is_handled(&self, place: Place) -> bool {
-        let was_skipped = || self.skipped[place.partition()].iter().any(|range| range.contains(&place.offset()));
+        let was_skipped = || self.moved[place.partition()].skipped.iter().any(|range| range.contains(&place.offset()));
         self.has_begun(place) && !was_skipped()
+    }
+
+    /// Whether a record may have been handled out of its turn, since somebody moved the pool past it.
+    pub(super) fn was_moved(&self, place: Place) -> bool {
+        self.moved[place.partition()].spans.iter().any(|span| span.contains(&place.offset()))
     }
 
     /// The tables in which an event handled at this place must be.
@@ -102,23 +106,13 @@ impl Moment {
             .fold(Found::default(), |all, (table, _)| all.with(Found::table(table)))
     }
 
-    /// Whether everything is there that an event with these records needs.
-    pub(super) fn is_whole(&self, occurrences: &[Occurrence], found: Found) -> bool {
-        let mut handled = occurrences.iter().filter(|occurrence| self.is_handled(occurrence.place)).peekable();
-        if handled.peek().is_none() {
-            return found.contains(Found::all(self.tables.len().max(1)));
-        }
-        // Which of its records was handled first is not on record.
-        found.has_effect() && handled.any(|occurrence| found.contains(self.required(occurrence.place)))
+    /// The tables in which an event must be that was handled nowhere as far as is known.
+    pub(super) fn all(&self) -> Found {
+        Found::all(self.tables.len().max(1))
     }
 
-    pub(super) fn is_counted(&self, occurrences: &[Occurrence]) -> Counted {
-        let is_after =
-            |occurrence: &Occurrence| occurrence.place.offset() >= self.counted[occurrence.place.partition()];
-        match (occurrences.iter().all(is_after), occurrences.iter().any(is_after)) {
-            (true, _) => Counted::Yes,
-            (false, false) => Counted::No,
-            (false, true) => Counted::Unknown,
-        }
+    /// Whether a record lies where the counting pipeline counts.
+    pub(super) fn counts(&self, place: Place) -> bool {
+        place.offset() >= self.counted[place.partition()]
     }
 }

@@ -20,6 +20,7 @@ mod membership;
 mod outages;
 mod park;
 mod promises;
+mod rebalances;
 mod restore;
 mod seek;
 mod sqlite;

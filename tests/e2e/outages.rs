@@ -20,12 +20,20 @@ async fn a_missing_table_holds_the_partitions_and_sets_nothing_aside() {
         (worker.metric("weir_holds", "") == 4.0, worker.get("/readyz"))
     })
     .await;
-    assert!(worker.get("/readyz").contains("messages"), "the hold does not say why");
+    let ready = worker.get("/readyz");
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    let hold = format!("{{\"topic\":\"{}\",\"held\":4,\"partitions\":[0,1,2,3],\"reason\":", world.topic);
+    assert!(ready.contains(&hold) && ready.contains("messages"), "the hold does not say what and why: {ready}");
     assert_eq!(world.count("SELECT count(*) FROM weir_dead").await, 0);
     assert_eq!(worker.metric("weir_rebalances_total", ""), rebalances);
     world.sql("ALTER TABLE hidden RENAME TO messages").await;
     world.drained(PATIENCE).await;
     until("the holds to end", PATIENCE, async || (worker.metric("weir_holds", "") == 0.0, ())).await;
+    until("the holds to be gone", PATIENCE, async || {
+        let ready = worker.get("/readyz");
+        (ready.contains("\"holds\":[]"), ready)
+    })
+    .await;
     drop(worker);
     audit(&world, &published).await;
 }
@@ -76,7 +84,10 @@ async fn without_redis_everything_goes_on() {
     let published = publish(&world, Plan::new(33, 20_000)).await;
     world.drained(PATIENCE).await;
     assert!(worker.metric("weir_processed_set_lookups_total", "unknown") > 0.0);
+    breaker(&worker, "redis", true).await;
     service("start", "redis");
+    // Without an event that would ask it.
+    breaker(&worker, "redis", false).await;
     let mut all = publish(&world, Plan::new(34, 20_000)).await;
     until("the processed set to be used again", PATIENCE, async || {
         (worker.metric("weir_processed_set_lookups_total", "miss") > 0.0, ())
@@ -88,6 +99,36 @@ async fn without_redis_everything_goes_on() {
     all.dead.extend(published.dead);
     all.elsewhere.extend(published.elsewhere);
     audit(&world, &all).await;
+}
+
+/// Waits until the metric and `/readyz`, which stays ready, say that a dependency is away, or back.
+async fn breaker(worker: &Worker, dependency: &str, is_open: bool) {
+    let named = format!("{{\"dependency\":\"{dependency}\",\"since\":\"20");
+    until(&format!("the breaker of {dependency} to be open: {is_open}"), PATIENCE, async || {
+        let open = worker.metric("weir_breaker_open", &format!("dependency=\"{dependency}\""));
+        let ready = worker.get("/readyz");
+        assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+        let says_so = ready.contains(&named) && !ready.contains("\"error\":\"\"");
+        ((open == f64::from(is_open)) && says_so == is_open, (open, ready))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_is_shown_and_no_more_once_it_is_back() {
+    let world = World::new(2).await;
+    let worker = Worker::start(&world).await;
+    worker.owns(2).await;
+    breaker(&worker, "database", false).await;
+    service("stop", "postgres");
+    let published = publish(&world, Plan::new(36, 3_000)).await;
+    breaker(&worker, "database", true).await;
+    assert_eq!(worker.metric("weir_breaker_open", "redis"), 0.0, "another dependency was not asked for");
+    service("start", "postgres");
+    breaker(&worker, "database", false).await;
+    world.drained(PATIENCE).await;
+    drop(worker);
+    audit(&world, &published).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

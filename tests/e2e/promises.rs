@@ -169,7 +169,7 @@ impl fmt::Display for Story<'_> {
 
 /// Whether a worker that is frozen, and in no transaction, has committed a batch that Kafka has no offset for. The
 /// ledger's owners tell which partitions are its own: others may be ahead by somebody else's doing.
-async fn ledger_is_ahead(world: &World, frozen: &Worker) -> bool {
+pub(crate) async fn ledger_is_ahead(world: &World, frozen: &Worker) -> bool {
     let claims = frozen.claims();
     let ledger = world.owners().await;
     let consumer: BaseConsumer = kafka().set("group.id", &world.pool).create().unwrap();

@@ -107,7 +107,10 @@ pub(super) async fn a_replayed_row_goes_once_and_only_with_its_transaction(world
     let mut tx = begin(&world).await;
     assert!(tx.exhume("p", &rows[0]).await.unwrap());
     assert!(!tx.exhume("p", &rows[0]).await.unwrap());
+    tx.note_replayed("p", &[("", "a"), ("t", "a'")]).await.unwrap();
+    tx.note_replayed("p", &[("", "a")]).await.unwrap();
     tx.commit().await.unwrap();
+    assert_eq!(world.number("SELECT count(*) FROM weir_replayed WHERE pool = 'p'").await, 2);
 
     let again = |id: &str| Rejected {
         kind: "new".to_owned(),

@@ -50,6 +50,10 @@ impl ReplayTx for Open {
         Ok(false)
     }
 
+    async fn note_replayed(&mut self, _: &str, _: &[(&str, &str)]) -> Result<()> {
+        Ok(())
+    }
+
     async fn rebury(&mut self, _: &str, _: &KeptDead, _: &Rejected) -> Result<bool> {
         Ok(false)
     }

@@ -221,6 +221,20 @@ impl ReplayTx for OpenTx<sqlx::Postgres> {
         Ok(done.rows_affected() == 1)
     }
 
+    async fn note_replayed(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<()> {
+        let (kinds, event_ids): (Vec<&str>, Vec<&str>) = ids.iter().copied().unzip();
+        let insert = sqlx::query(
+            "INSERT INTO weir_replayed (pool, type, event_id)
+             SELECT $1, u.type, u.event_id FROM unnest($2::text[], $3::text[]) AS u(type, event_id)
+             ON CONFLICT (pool, type, event_id) DO UPDATE SET replayed_at = excluded.replayed_at",
+        )
+        .bind(pool)
+        .bind(kinds)
+        .bind(event_ids);
+        bounded(self.deadline, "note a replay", insert.execute(self.connection())).await?;
+        Ok(())
+    }
+
     async fn rebury(&mut self, pool: &str, row: &KeptDead, rejected: &Rejected) -> Result<bool> {
         const ACTION: &str = "keep an event that was rejected again";
         // Decoded in another way, it can have another id by now; where that one has a row already, one row is enough.

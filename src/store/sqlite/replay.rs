@@ -221,6 +221,18 @@ impl ReplayTx for OpenTx<sqlx::Sqlite> {
         Ok(done.rows_affected() == 1)
     }
 
+    async fn note_replayed(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<()> {
+        let insert = sqlx::query(
+            "INSERT INTO weir_replayed (pool, type, event_id)
+             SELECT ?1, u.value ->> 0, u.value ->> 1 FROM json_each(?2) AS u WHERE true
+             ON CONFLICT (pool, type, event_id) DO UPDATE SET replayed_at = excluded.replayed_at",
+        )
+        .bind(pool)
+        .bind(rows::json(ids));
+        bounded(self.deadline, "note a replay", insert.execute(self.connection())).await?;
+        Ok(())
+    }
+
     async fn rebury(&mut self, pool: &str, row: &KeptDead, rejected: &Rejected) -> Result<bool> {
         const ACTION: &str = "keep an event that was rejected again";
         // Decoded in another way, it can have another id by now; where that one has a row already, one row is enough.

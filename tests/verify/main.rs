@@ -1,234 +1,22 @@
 //! The auditor against real Kafka and PostgreSQL, in states made by hand: it must not need a worker to be right.
+#![expect(clippy::print_stdout, reason = "figures, shown when they are asked for")]
 
-#[path = "common/kafka.rs"]
+#[path = "../common/kafka.rs"]
 mod kafka;
-#[path = "common/services.rs"]
+mod memory;
+mod order;
+#[path = "../common/services.rs"]
 mod services;
+mod since;
+mod world;
 
-use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use uuid::Uuid;
-use weir::config::Config;
-use weir::verify::{self, Report};
+use weir::verify;
 
-/// 2026-01-01T00:00:00Z, a whole minute.
-const MINUTE_MS: i64 = 1_767_225_600_000;
-
-/// A topic and a database of one test.
-struct World {
-    topic: kafka::Topic,
-    topic_id: Uuid,
-    producer: FutureProducer,
-    database: String,
-    connection: PgConnection,
-}
-
-/// Records that are sent and settled one by one.
-#[derive(Clone)]
-struct Message {
-    id: String,
-    from: Value,
-    to: Value,
-    at_ms: i64,
-}
-
-fn message(id: &str) -> Message {
-    Message { id: id.to_owned(), from: json!("ann"), to: json!(7), at_ms: MINUTE_MS + 1_500 }
-}
-
-impl Message {
-    fn json(&self) -> String {
-        let Self { id, from, to, at_ms } = self;
-        json!({
-            "type": "new_message",
-            "message": {"message_id": id, "from": from, "to": to, "content": "hi", "message_type": 1, "timestamp": at_ms},
-            "timestamp": at_ms,
-        })
-        .to_string()
-    }
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn url_of(database: &str) -> String {
-    let url = services::env("POSTGRES_URL");
-    format!("{}/{database}", url.rsplit_once('/').unwrap().0)
-}
-
-impl World {
-    async fn new() -> Self {
-        let database = format!("verify_{}", Uuid::new_v4().simple());
-        let mut admin = PgConnection::connect(&services::env("POSTGRES_URL")).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut admin).await.unwrap();
-        let connection = PgConnection::connect(&url_of(&database)).await.unwrap();
-        let settings = weir::config::Store {
-            url: weir::config::Secret::from(url_of(&database)),
-            ..weir::config::Store::default()
-        };
-        weir::store::open(&settings).unwrap().migrate().await.unwrap();
-        let topic = kafka::Topic::new(2);
-        let consumer: BaseConsumer = kafka::client().create().unwrap();
-        let topic_id = weir::source::topic_id(consumer.client(), &topic.0, kafka::PATIENCE).unwrap();
-        let producer = kafka::client().create().unwrap();
-        Self { topic, topic_id, producer, database, connection }
-    }
-
-    fn config(&self, pipelines: Value) -> Config {
-        serde_json::from_value(json!({
-            "kafka": {"brokers": [services::env("KAFKA_BROKERS")]},
-            "store": {"url": url_of(&self.database)},
-            "pools": {"storage": {"group": "g", "topics": [self.topic.0], "start": "beginning", "pipelines": pipelines}},
-        }))
-        .unwrap()
-    }
-
-    async fn verify(&self) -> Report {
-        self.verify_with(persist_and_analyze()).await
-    }
-
-    async fn verify_with(&self, pipelines: Value) -> Report {
-        verify::run(self.config(pipelines), vec!["storage".to_owned()], Box::new(|_, _| {})).await.unwrap()
-    }
-
-    async fn send_record(&self, partition: i32, value: Option<&[u8]>, header: Option<(&str, &str)>) -> i64 {
-        let headers = header.map(|(key, value)| OwnedHeaders::new().insert(Header { key, value: Some(value) }));
-        let mut record =
-            FutureRecord::<str, [u8]>::to(&self.topic.0).partition(partition).headers(headers.unwrap_or_default());
-        record.payload = value;
-        let sent = self.producer.send(record, kafka::PATIENCE).await.unwrap();
-        sent.offset
-    }
-
-    async fn send(&self, partition: i32, message: &Message) -> i64 {
-        self.send_record(partition, Some(message.json().as_bytes()), None).await
-    }
-
-    async fn sql(&mut self, sql: &str) -> u64 {
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await.unwrap().rows_affected()
-    }
-
-    /// Leaves the effects that a worker would: the row and the counters.
-    async fn settle(&mut self, message: &Message) {
-        let Message { id, from, to, at_ms } = message;
-        let mut pair = [text(from), text(to)];
-        pair.sort();
-        let (conversation, from, to) = (pair.join(":"), text(from), text(to));
-        self.sql(&format!(
-            "INSERT INTO messages (message_id, conversation, sender, recipient, content, message_type, \"timestamp\") \
-             VALUES ('{id}', '{conversation}', '{from}', '{to}', 'hi', 1, {at_ms})"
-        ))
-        .await;
-        let members =
-            [("type", "new_message"), ("user", &from), ("conversation", &conversation), ("active_users", &from)];
-        for (dimension, member) in members {
-            self.sql(&format!(
-                "INSERT INTO weir_counts (minute, dimension, member, shard, count) \
-                 VALUES (date_trunc('minute', to_timestamp({at_ms} / 1000.0)), '{dimension}', '{member}', 0, 1) \
-                 ON CONFLICT (minute, dimension, member, shard) DO UPDATE SET count = weir_counts.count + 1"
-            ))
-            .await;
-        }
-    }
-
-    async fn kill(&mut self, id: &str, reason: &str, partition: i32, offset: i64) {
-        let (topic, topic_id) = (self.topic.0.clone(), self.topic_id);
-        self.sql(&format!(
-            "INSERT INTO weir_dead (pool, type, event_id, pipeline, reason, message, topic, topic_id, partition, \"offset\") \
-             VALUES ('storage', '', '{id}', 'persist', '{reason}', '', '{topic}', '{topic_id}', {partition}, {offset})"
-        ))
-        .await;
-    }
-
-    async fn next_offset(&mut self, partition: i32) -> i64 {
-        sqlx::query_scalar("SELECT next_offset FROM weir_ledger WHERE partition = $1")
-            .bind(partition)
-            .fetch_one(&mut self.connection)
-            .await
-            .unwrap()
-    }
-
-    async fn begin(&mut self, pipeline: &str, partition: i32, offset: i64) {
-        let topic_id = self.topic_id;
-        self.sql(&format!(
-            "INSERT INTO weir_pipelines (group_name, topic_id, partition, pipeline, pool, begin_offset)
-             VALUES ('g', '{topic_id}', {partition}, '{pipeline}', 'storage', {offset})"
-        ))
-        .await;
-    }
-
-    async fn pass(&mut self, partition: i32, next_offset: i64) {
-        let (topic, topic_id) = (self.topic.0.clone(), self.topic_id);
-        self.sql(&format!(
-            "INSERT INTO weir_ledger (group_name, topic_id, partition, topic, next_offset) \
-             VALUES ('g', '{topic_id}', {partition}, '{topic}', {next_offset}) \
-             ON CONFLICT (group_name, topic_id, partition) DO UPDATE SET next_offset = excluded.next_offset"
-        ))
-        .await;
-    }
-
-    /// Twenty messages over both partitions, settled and passed.
-    async fn settled() -> (Self, Vec<Message>) {
-        let mut world = Self::new().await;
-        let mut messages = Vec::new();
-        for n in 0..20_i32 {
-            let from = if n % 3 == 0 { json!(n) } else { json!("bob") };
-            let at_ms = MINUTE_MS + i64::from(n) * 10_000;
-            messages.push(Message { from, at_ms, ..message(&format!("m-{n}")) });
-            world.send(n % 2, &messages[n as usize]).await;
-            world.settle(&messages[n as usize]).await;
-        }
-        world.pass(0, 10).await;
-        world.pass(1, 10).await;
-        (world, messages)
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let database = self.database.clone();
-        let dropped = std::thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-                let mut admin = PgConnection::connect(&services::env("POSTGRES_URL")).await.unwrap();
-                let sql = format!("DROP DATABASE {database} WITH (FORCE)");
-                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();
-            });
-        });
-        assert!(dropped.join().is_ok() || std::thread::panicking(), "database {} is left behind", self.database);
-    }
-}
-
-fn persist_and_analyze() -> Value {
-    json!([
-        {"name": "persist", "handler": "persist"},
-        {"name": "analyze", "handler": "analyze", "dimensions": ["type", "user", "conversation", "active_users"]},
-    ])
-}
-
-fn numbers(report: &Report) -> BTreeMap<&'static str, u64> {
-    let all = [
-        ("unique_ids", report.unique_ids),
-        ("persisted", report.persisted),
-        ("dead_lettered", report.dead_lettered),
-        ("lost", report.lost),
-        ("repeated", report.repeated),
-        ("counters_wrong", report.counters_wrong),
-        ("pending", report.pending),
-    ];
-    all.into_iter().filter(|(_, number)| *number > 0).collect()
-}
-
-fn expect(report: &Report, expected: &[(&'static str, u64)]) {
-    assert_eq!(numbers(report), expected.iter().copied().collect(), "{report:#?}");
-}
+use world::{Message, World, expect, message, persist_and_analyze, storage, url_of};
 
 #[tokio::test]
 async fn a_consistent_state_has_no_findings() {
@@ -331,7 +119,7 @@ async fn what_is_settled_during_the_audit_is_audited_too() {
     let world = Arc::new(Mutex::new(Some(world)));
     let (runtime, worker) = (tokio::runtime::Handle::current(), Arc::clone(&world));
     let mut done = false;
-    let meanwhile = move |_, _| {
+    let meanwhile = move |_| {
         if !std::mem::replace(&mut done, true) {
             let mut guard = worker.lock().unwrap();
             let world = guard.as_mut().unwrap();
@@ -342,7 +130,7 @@ async fn what_is_settled_during_the_audit_is_audited_too() {
             });
         }
     };
-    let report = verify::run(config, vec!["storage".to_owned()], Box::new(meanwhile)).await.unwrap();
+    let report = verify::run(config, storage(), Box::new(meanwhile)).await.unwrap();
     expect(&report, &[("unique_ids", 21), ("persisted", 21)]);
     drop(world.lock().unwrap().take());
 }
@@ -364,7 +152,6 @@ async fn a_pool_without_a_table_is_audited_by_its_seen_ids() {
     expect(&report, &[("unique_ids", 3), ("persisted", 2), ("lost", 1)]);
 }
 
-/// A typed decoder may refuse a payload whose id can be read: it is dead under its record's id.
 #[tokio::test]
 async fn a_pipeline_is_audited_from_where_it_began() {
     let (mut world, messages) = World::settled().await;
@@ -409,15 +196,20 @@ async fn what_was_settled_before_the_counting_began_is_not_expected_in_counters(
     assert!(world.verify().await.counters_wrong > 0);
 }
 
+/// A typed decoder may refuse a payload whose id can be read: it is dead under its record's id.
 #[tokio::test]
 async fn a_malformed_event_with_a_readable_id_is_not_lost() {
     let (mut world, _) = World::settled().await;
     let payload = br#"{"type":"new_message","message":{"message_id":"odd"}}"#;
     let first = world.send_record(0, Some(payload), Some(("ce_id", "c-1"))).await;
     world.kill("c-1", "malformed", 0, first).await;
-    world.pass(0, 11).await;
-    let report = world.verify().await;
-    expect(&report, &[("unique_ids", 21), ("persisted", 20), ("dead_lettered", 1)]);
+    let other = br#"{"type":"new_message","message":{"message_id":"other"}}"#;
+    let second = world.send_record(0, Some(other), None).await;
+    world.pass(0, 12).await;
+    let lost = [("unique_ids", 22), ("persisted", 20), ("dead_lettered", 1), ("lost", 1)];
+    expect(&world.verify().await, &lost);
+    world.kill(&format!("{}:0:{second}", world.topic_id), "malformed", 0, second).await;
+    expect(&world.verify().await, &[("unique_ids", 22), ("persisted", 20), ("dead_lettered", 2)]);
 }
 
 #[tokio::test]
@@ -441,7 +233,7 @@ async fn the_key_may_be_a_uuid_in_another_table() {
     let pipelines = json!([{"name": "persist", "handler": "persist", "table": "shop.Orders", "key": "Id"}]);
     expect(&world.verify_with(pipelines).await, &[("unique_ids", 1), ("persisted", 1)]);
     let wrong = world.config(json!([{"name": "persist", "handler": "persist", "table": "absent"}]));
-    let error = verify::run(wrong, vec!["storage".to_owned()], Box::new(|_, _| {})).await.unwrap_err();
+    let error = verify::run(wrong, storage(), Box::new(|_| {})).await.unwrap_err();
     assert!(error.to_string().contains("table absent with column message_id does not exist"), "{error}");
 }
 
@@ -461,6 +253,16 @@ async fn the_command_says_it_by_its_exit_code_and_as_json() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.arg("verify").arg("--config").arg(&config).args(more).output().unwrap()
     };
+    let wrong = verify(&["--since", "yesterday"]);
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    let told = String::from_utf8(wrong.stderr).unwrap();
+    assert!(told.contains("\"yesterday\" is no time: give one such as"), "{told}");
+    let later = verify(&["--json", "--since", "2999-01-01T00:00:00Z"]);
+    assert_eq!(later.status.code(), Some(0), "{later:?}");
+    let report: Value = serde_json::from_slice(&later.stdout).unwrap();
+    assert_eq!(report["unique_ids"], 0, "{report}");
+    let hour: Value = serde_json::from_slice(&verify(&["--json", "--since", "1h"]).stdout).unwrap();
+    assert_eq!(hour["unique_ids"], 20, "they were sent just now: {hour}");
     let good = verify(&["--json"]);
     assert_eq!(good.status.code(), Some(0), "{good:?}");
     let report: Value = serde_json::from_slice(&good.stdout).unwrap();
