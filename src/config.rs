@@ -105,14 +105,14 @@ impl Config {
             _ => Vec::new(),
         };
         if !problems.is_empty() {
-            return Err(Error::Invalid(problems));
+            return Err(Error::invalid(problems));
         }
-        let mut config: Self = merged.try_deserialize().map_err(|error| Error::Invalid(vec![error.to_string()]))?;
+        let mut config: Self = merged.try_deserialize().map_err(|error| Error::invalid([error.to_string()]))?;
         let mut problems = Vec::new();
         files::read_secrets(&mut config, &mut problems);
         problems.extend(validate::problems(&config));
         config.kafka.fill_in();
-        if problems.is_empty() { Ok(config) } else { Err(Error::Invalid(problems)) }
+        if problems.is_empty() { Ok(config) } else { Err(Error::invalid(problems)) }
     }
 
     /// What is wrong with a pool that a program made or changed by itself: a line each, nothing where all is well.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::secret::redact_quoted;
+
 /// Configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -24,4 +26,10 @@ pub enum Error {
     /// It can be read, but not be used: every problem that was found.
     #[error("the configuration cannot be used:\n  {}", .0.join("\n  "))]
     Invalid(Vec<String>),
+}
+
+impl Error {
+    pub(super) fn invalid(problems: impl IntoIterator<Item = String>) -> Self {
+        Self::Invalid(problems.into_iter().map(|problem| redact_quoted(&problem)).collect())
+    }
 }

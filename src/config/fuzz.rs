@@ -43,7 +43,6 @@ fn value() -> impl Strategy<Value = String> {
         "\"../x\"",
         "\"postgres://\"",
         "\"redis://u:hUnTeR2@\"",
-        "\"sqlite:?mode=hUnTeR2\"",
         "\"postgres://weir:hUnTeR2@[::1/x\"",
         "1979-05-27",
         "\"\\u0000\"",

@@ -55,7 +55,7 @@ pub(super) fn merge(
     for set in sets {
         builder = builder.add_source(of_set(set)?);
     }
-    builder.build().map_err(|error| Error::Invalid(vec![error.to_string()]))
+    builder.build().map_err(|error| Error::invalid([error.to_string()]))
 }
 
 fn of_file(path: &Path) -> Result<Layer, Error> {

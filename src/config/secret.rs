@@ -106,9 +106,38 @@ pub(super) fn is_secret_name(name: &str) -> bool {
     ["password", "secret", "key_pem", "oauthbearer_config"].iter().any(|part| name.contains(part))
 }
 
+/// A message without the passwords of the addresses that it quotes: one may stand where no address belongs.
+pub(super) fn redact_quoted(message: &str) -> String {
+    let (mut shown, mut rest) = (String::with_capacity(message.len()), message);
+    while let Some((before, quoted)) = rest.split_once('"') {
+        let mut escaped = false;
+        let end = quoted.find(|c| {
+            let is_end = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            is_end
+        });
+        let Some(end) = end else { break };
+        let text = &quoted[..end];
+        let is_address = text.contains("://") && text.contains('@');
+        shown.extend([before, "\"", &if is_address { redact(text) } else { text.to_owned() }, "\""]);
+        rest = &quoted[end + 1..];
+    }
+    shown + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_that_quotes_an_address_hides_its_password() {
+        let shown =
+            redact_quoted(r#"`kafka.brokers`: found "postgres://weir:a \"b@db/weir", expected "127.0.0.1:9092""#);
+        assert_eq!(shown, r#"`kafka.brokers`: found "postgres://weir:***@db/weir", expected "127.0.0.1:9092""#);
+        for kept in [r#"found "a@b", expected "redis://host""#, "an odd \" and redis://user:password@host", ""] {
+            assert_eq!(redact_quoted(kept), kept);
+        }
+    }
 
     #[track_caller]
     fn shows(content: &str, shown: &str) {
