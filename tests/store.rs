@@ -614,7 +614,7 @@ async fn a_statement_that_takes_too_long_asks_for_less(world: World) {
 
 async fn who_waits_too_long_for_its_turn_is_told_to_try_again(world: World) {
     let settings =
-        config::Store { connections: 1, statement_timeout: Duration::from_millis(1), ..config::Store::default() };
+        config::Store { connections: 1, statement_timeout: Duration::from_millis(500), ..config::Store::default() };
     let store = open(&world.url, settings);
     let holder = store.begin().await.unwrap();
     let Err(error) = store.begin().await else { panic!("there is one connection, and it is taken") };

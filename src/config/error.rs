@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::secret::redact_quoted;
+use super::secret::redact_addresses;
 
 /// Configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,6 @@ pub enum Error {
 
 impl Error {
     pub(super) fn invalid(problems: impl IntoIterator<Item = String>) -> Self {
-        Self::Invalid(problems.into_iter().map(|problem| redact_quoted(&problem)).collect())
+        Self::Invalid(problems.into_iter().map(|problem| redact_addresses(&problem)).collect())
     }
 }

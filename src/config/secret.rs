@@ -106,23 +106,30 @@ pub(super) fn is_secret_name(name: &str) -> bool {
     ["password", "secret", "key_pem", "oauthbearer_config"].iter().any(|part| name.contains(part))
 }
 
-/// A message without the passwords of the addresses that it quotes: one may stand where no address belongs.
-pub(super) fn redact_quoted(message: &str) -> String {
-    let (mut shown, mut rest) = (String::with_capacity(message.len()), message);
-    while let Some((before, quoted)) = rest.split_once('"') {
+/// A message without the passwords of addresses in it: one may stand where no address belongs, and be quoted for that.
+pub(super) fn redact_addresses(message: &str) -> String {
+    let is_address = |text: &str| text.contains("://") && text.contains('@');
+    let shown = |text: &str| if is_address(text) { redact(text) } else { text.to_owned() };
+    let (mut told, mut rest) = (String::with_capacity(message.len()), message);
+    loop {
+        let (plain, quoted) = rest.split_once('"').unwrap_or((rest, ""));
+        let words: Vec<String> = plain.split(' ').map(shown).collect();
+        told.push_str(&words.join(" "));
+        if plain.len() == rest.len() {
+            return told;
+        }
         let mut escaped = false;
         let end = quoted.find(|c| {
             let is_end = c == '"' && !escaped;
             escaped = c == '\\' && !escaped;
             is_end
         });
-        let Some(end) = end else { break };
-        let text = &quoted[..end];
-        let is_address = text.contains("://") && text.contains('@');
-        shown.extend([before, "\"", &if is_address { redact(text) } else { text.to_owned() }, "\""]);
-        rest = &quoted[end + 1..];
+        let (text, behind) = end.map_or((quoted, ""), |end| quoted.split_at(end));
+        told.extend(["\"", &shown(text)]);
+        let Some(behind) = behind.strip_prefix('"') else { return told };
+        told.push('"');
+        rest = behind;
     }
-    shown + rest
 }
 
 #[cfg(test)]
@@ -130,12 +137,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_that_quotes_an_address_hides_its_password() {
+    fn a_message_hides_the_passwords_of_addresses_in_it() {
         let shown =
-            redact_quoted(r#"`kafka.brokers`: found "postgres://weir:a \"b@db/weir", expected "127.0.0.1:9092""#);
+            redact_addresses(r#"`kafka.brokers`: found "postgres://weir:a \"b@db/weir", expected "127.0.0.1:9092""#);
         assert_eq!(shown, r#"`kafka.brokers`: found "postgres://weir:***@db/weir", expected "127.0.0.1:9092""#);
-        for kept in [r#"found "a@b", expected "redis://host""#, "an odd \" and redis://user:password@host", ""] {
-            assert_eq!(redact_quoted(kept), kept);
+        assert_eq!(redact_addresses("no mechanism redis://u:p@ here"), "no mechanism redis://u:***@ here");
+        for kept in [r#"found "a@b", expected "redis://host""#, "an odd \" and redis://host/ a@b", "\"", ""] {
+            assert_eq!(redact_addresses(kept), kept);
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
@@ -25,7 +25,9 @@ where
 {
     let cases = std::env::var("FUZZ_CASES").map_or(2_000, |cases| cases.parse().unwrap());
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    TestRunner::new(config).run(strategy, test).unwrap_or_else(|found| panic!("{found}"));
+    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+        .run(strategy, test)
+        .unwrap_or_else(|found| panic!("{found}"));
 }
 
 fn name() -> impl Strategy<Value = String> {
