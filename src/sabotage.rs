@@ -62,7 +62,7 @@ pub(crate) fn has(bug: Bug) -> bool {
         let chosen = Bug::ALL.into_iter().find(|bug| bug.name() == name);
         match chosen {
             Some(bug) => {
-                tracing::error!(bug = bug.name(), "SABOTAGED: this build has a deliberate bug, for tests only")
+                tracing::error!(bug = bug.name(), "SABOTAGED: this build has a deliberate bug, for tests only");
             }
             None => tracing::error!(name, "{CHOICE} names no bug"),
         }
