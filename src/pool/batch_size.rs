@@ -2,9 +2,11 @@
 //! however slow handling becomes.
 //!
 //! A batch's time has a part that each event adds and a part that every batch costs, such as the round trips of its
-//! transaction. Only the first part says how large a batch may be. It is told from the last batches, and of those the
-//! slowest counts: of so few that is the 99th percentile. It shrinks a batch at once and lets it grow by doubling; it is
-//! worth a word only when a second one shows the same. The first batches are small, since nothing is known yet.
+//! transaction. Only the first part says how large a batch may be. It is told from the last batches. Of those that took a
+//! good part of the budget the slowest counts: of so few that is the 99th percentile. Of shorter ones the median does, since
+//! what the machine adds to a few events at times says nothing of many. It shrinks a batch at once and lets it grow by
+//! doubling; it is worth a word only when a second one shows the same. The first batches are small, since nothing is known
+//! yet.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,6 +19,8 @@ const FIRST: usize = 64;
 const REMEMBERED: usize = 16;
 /// The part of the budget that every batch may cost, as long as batches of one size do not tell.
 const FIXED_SHARE: f64 = 0.05;
+/// The part of the budget from which on a single batch tells what an event takes.
+const TELLING_SHARE: f64 = 0.25;
 
 /// The size of one partition's batches.
 #[derive(Debug)]
@@ -114,11 +118,17 @@ impl BatchSize {
         (records as usize).clamp(1, self.max)
     }
 
-    /// What an event took in the slowest batch, and in the one next to it.
+    /// What an event took in the slowest of the batches that tell, and in the one next to it; at least the median of all.
     fn event_ms(&self) -> (f64, f64) {
         let fixed_ms = self.fixed_ms();
-        let times = self.settled.iter().map(|batch| (batch.ms - fixed_ms).max(0.0) / batch.events);
-        times.fold((0.0, 0.0), |(slowest, next), ms| (f64::max(slowest, ms), f64::max(next, slowest.min(ms))))
+        let event_ms = |batch: &Sample| (batch.ms - fixed_ms).max(0.0) / batch.events;
+        let mut all: Vec<f64> = self.settled.iter().map(event_ms).collect();
+        all.sort_unstable_by(f64::total_cmp);
+        let median = all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or(0.0);
+        let telling = self.settled.iter().filter(|batch| batch.ms >= self.budget_ms * TELLING_SHARE);
+        telling
+            .map(event_ms)
+            .fold((median, median), |(slowest, next), ms| (f64::max(slowest, ms), f64::max(next, slowest.min(ms))))
     }
 
     /// What every batch costs, whatever its size: where the line of least squares through the batches meets the axis,
@@ -196,6 +206,26 @@ mod tests {
             assert_eq!(size.settled(1 + at % 3, ms(40.0)), Change::None);
         }
         assert_eq!(size.now(), 500);
+    }
+
+    #[test]
+    fn what_the_machine_adds_to_a_few_events_at_times_shrinks_nothing() {
+        let mut size = size(500, Some(1.0));
+        for at in 0..200_usize {
+            let noise = if at % 5 == 0 { 60.0 } else { (at % 7) as f64 };
+            assert_eq!(size.settled(1 + at % 4, ms(5.0 + noise)), Change::None, "after {at}");
+        }
+        assert_eq!(size.now(), 500);
+    }
+
+    #[test]
+    fn events_that_are_slow_one_by_one_shrink_batches_too() {
+        let mut size = size(500, Some(1.0));
+        for at in 0..20 {
+            let events = 1 + at % 3;
+            size.settled(events, ms(5.0 + 100.0 * events as f64));
+        }
+        assert!((25..=35).contains(&size.now()), "{} events of 100 ms", size.now());
     }
 
     #[test]

@@ -56,7 +56,9 @@ async fn other_pool(case: &Case<'_>) -> Result<Worker> {
     let config = case.world.config(lab, 2, "weir", ("", ""));
     let url = lab.postgres_url(2, &case.world.database, "weir");
     let file = format!("sqlite://{}", case.world.dir.join("other.db").display());
-    let config = config.replace(&url, &file).replace("group = \"", "group = \"other-");
+    // A pool of another name: what the set of this one knows, its database has.
+    let config =
+        config.replace(&url, &file).replace("group = \"", "group = \"other-").replace("pools.", "pools.other-");
     let path = case.world.dir.join("other.toml");
     std::fs::write(&path, &config)?;
     let migrated = Command::new(env!("CARGO_BIN_EXE_weir")).arg("migrate").arg("--config").arg(&path).output()?;
