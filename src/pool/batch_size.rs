@@ -49,7 +49,7 @@ struct Sample {
 pub(super) enum Change {
     /// Batches are as large as configured, or on their way there, or as small as before.
     None,
-    /// Full batches no longer fit the budget, by more than one batch: an event takes so many milliseconds.
+    /// Not half of a full batch fits the budget any more, by more than one batch: an event takes so many milliseconds.
     Limited {
         /// The 99th percentile of what an event takes.
         event_ms: f64,
@@ -88,7 +88,7 @@ impl BatchSize {
         let (slowest_ms, next_ms) = self.event_ms();
         let fit = self.fit(slowest_ms);
         self.now = (self.now * 2).min(fit).min(self.ceiling.map_or(self.max, |(most, _)| most));
-        if !self.is_told && self.fit(next_ms) < self.max {
+        if !self.is_told && self.fit(next_ms) <= self.max / 2 {
             self.is_told = true;
             return Change::Limited { event_ms: slowest_ms };
         }
