@@ -85,10 +85,11 @@ impl BatchSize {
         #[expect(clippy::cast_precision_loss, reason = "records of a batch are far fewer than 2^52")]
         self.settled.push_back(Sample { events: events as f64, ms: worked.as_secs_f64() * 1_000.0 });
         self.ceiling = self.ceiling.and_then(|(most, left)| Some((most, left.checked_sub(1)?)));
-        let (slowest_ms, next_ms) = self.event_ms();
-        let fit = self.fit(slowest_ms);
+        let fixed_ms = self.fixed_ms();
+        let (slowest_ms, next_ms) = self.event_ms(fixed_ms);
+        let fit = self.fit(fixed_ms, slowest_ms);
         self.now = (self.now * 2).min(fit).min(self.ceiling.map_or(self.max, |(most, _)| most));
-        if !self.is_told && self.fit(next_ms) <= self.max / 2 {
+        if !self.is_told && self.fit(fixed_ms, next_ms) <= self.max / 2 {
             self.is_told = true;
             return Change::Limited { event_ms: slowest_ms };
         }
@@ -106,10 +107,10 @@ impl BatchSize {
         self.ceiling = Some(((events * 3 / 4).max(1), REMEMBERED));
     }
 
-    /// The largest batch that fits the budget where an event takes so long. Where every batch costs more than the budget,
-    /// no size helps, and the events alone must fit.
-    fn fit(&self, event_ms: f64) -> usize {
-        let left = match self.budget_ms - self.fixed_ms() {
+    /// The largest batch that fits the budget where every batch and each event cost so much. Where every batch costs more
+    /// than the budget, no size helps, and the events alone must fit.
+    fn fit(&self, fixed_ms: f64, event_ms: f64) -> usize {
+        let left = match self.budget_ms - fixed_ms {
             left if left > 0.0 => left,
             _ => self.budget_ms,
         };
@@ -119,8 +120,7 @@ impl BatchSize {
     }
 
     /// What an event took in the slowest of the batches that tell, and in the one next to it; at least the median of all.
-    fn event_ms(&self) -> (f64, f64) {
-        let fixed_ms = self.fixed_ms();
+    fn event_ms(&self, fixed_ms: f64) -> (f64, f64) {
         let event_ms = |batch: &Sample| (batch.ms - fixed_ms).max(0.0) / batch.events;
         let mut all: Vec<f64> = self.settled.iter().map(event_ms).collect();
         all.sort_unstable_by(f64::total_cmp);
