@@ -2,18 +2,18 @@
 //! however slow handling becomes.
 //!
 //! A batch's time has a part that each event adds and a part that every batch costs, such as the round trips of its
-//! transaction. Only the first part says how large a batch may be. It is told from the last batches. Of those that took a
-//! good part of the budget the slowest counts: of so few that is the 99th percentile. Of shorter ones the median does, since
-//! what the machine adds to a few events at times says nothing of many. It shrinks a batch at once and lets it grow by
-//! doubling; it is worth a word only when a second one shows the same. The first batches are small, since nothing is known
-//! yet.
+//! transaction. Only the first part says how large a batch may be. It is told from those of the last batches that took a
+//! good part of the budget, and the slowest of them counts: of so few that is the 99th percentile. Shorter ones say nothing,
+//! since what the machine adds to a few events is not what many would take; but no batch is more than twice as large as the
+//! largest of them, so that the one after a short batch cannot take long either. The first batches are small, since nothing
+//! is known yet. A slow batch shrinks the next at once; it is worth a word only when a second one shows the same.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::config::Budget;
 
-/// The first batch's size where the handling time is not configured.
+/// How many events are tried where nothing is known of what they take.
 const FIRST: usize = 64;
 /// How many batches are remembered: so many fast ones after a slow one, and the batch may grow again.
 const REMEMBERED: usize = 16;
@@ -29,6 +29,8 @@ pub(super) struct BatchSize {
     /// What a batch may take, in milliseconds.
     budget_ms: f64,
     now: usize,
+    /// How many events a batch may have whatever the last ones had.
+    first: usize,
     /// The last batches, the newest last.
     settled: VecDeque<Sample>,
     /// After a batch that the database gave up: what may be tried, and for how many more batches.
@@ -60,13 +62,10 @@ pub(super) enum Change {
 
 impl BatchSize {
     pub(super) fn new(budget: &Budget) -> Self {
-        let first = match budget.handle_ms {
-            Some(_) => budget.max_poll_records,
-            None => FIRST.min(budget.max_poll_records),
-        };
         let max = budget.max_poll_records.max(1);
+        let first = if budget.handle_ms.is_some() { max } else { FIRST.min(max) };
         let budget_ms = budget.batch_ms_max();
-        Self { max, budget_ms, now: first.max(1), settled: VecDeque::new(), ceiling: None, is_told: false }
+        Self { max, budget_ms, now: first, first, settled: VecDeque::new(), ceiling: None, is_told: false }
     }
 
     /// The most events of the next batch.
@@ -88,7 +87,8 @@ impl BatchSize {
         let fixed_ms = self.fixed_ms();
         let (slowest_ms, next_ms) = self.event_ms(fixed_ms);
         let fit = self.fit(fixed_ms, slowest_ms);
-        self.now = (self.now * 2).min(fit).min(self.ceiling.map_or(self.max, |(most, _)| most));
+        let most = self.ceiling.map_or(self.max, |(most, _)| most);
+        self.now = (self.now * 2).min(self.tried().max(self.first)).min(fit).min(most);
         if !self.is_told && self.fit(fixed_ms, next_ms) <= self.max / 2 {
             self.is_told = true;
             return Change::Limited { event_ms: slowest_ms };
@@ -119,16 +119,19 @@ impl BatchSize {
         (records as usize).clamp(1, self.max)
     }
 
-    /// What an event took in the slowest of the batches that tell, and in the one next to it; at least the median of all.
+    /// Twice the largest of the last batches.
+    fn tried(&self) -> usize {
+        let largest = self.settled.iter().map(|batch| batch.events).fold(0.0, f64::max);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number, and never negative")]
+        (largest as usize).saturating_mul(2)
+    }
+
+    /// What an event took in the slowest of the batches that tell, and in the one next to it.
     fn event_ms(&self, fixed_ms: f64) -> (f64, f64) {
-        let event_ms = |batch: &Sample| (batch.ms - fixed_ms).max(0.0) / batch.events;
-        let mut all: Vec<f64> = self.settled.iter().map(event_ms).collect();
-        all.sort_unstable_by(f64::total_cmp);
-        let median = all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or(0.0);
         let telling = self.settled.iter().filter(|batch| batch.ms >= self.budget_ms * TELLING_SHARE);
         telling
-            .map(event_ms)
-            .fold((median, median), |(slowest, next), ms| (f64::max(slowest, ms), f64::max(next, slowest.min(ms))))
+            .map(|batch| (batch.ms - fixed_ms).max(0.0) / batch.events)
+            .fold((0.0, 0.0), |(slowest, next), ms| (f64::max(slowest, ms), f64::max(next, slowest.min(ms))))
     }
 
     /// What every batch costs, whatever its size: where the line of least squares through the batches meets the axis,
@@ -200,32 +203,30 @@ mod tests {
     }
 
     #[test]
-    fn small_batches_that_cost_what_every_batch_costs_shrink_nothing() {
+    fn short_batches_shrink_nothing_and_are_no_ground_for_large_ones() {
         let mut size = size(500, None);
-        for at in 0..40 {
-            assert_eq!(size.settled(1 + at % 3, ms(40.0)), Change::None);
-        }
+        settle(&mut size, 8, 10.0, 1.0);
         assert_eq!(size.now(), 500);
-    }
-
-    #[test]
-    fn what_the_machine_adds_to_a_few_events_at_times_shrinks_nothing() {
-        let mut size = size(500, Some(1.0));
         for at in 0..200_usize {
             let noise = if at % 5 == 0 { 60.0 } else { (at % 7) as f64 };
             assert_eq!(size.settled(1 + at % 4, ms(5.0 + noise)), Change::None, "after {at}");
+            assert_eq!(size.now(), if at < REMEMBERED - 1 { 500 } else { FIRST }, "after {at}");
         }
-        assert_eq!(size.now(), 500);
+        assert_eq!(settle(&mut size, 3, 10.0, 1.0), [128, 256, 500]);
     }
 
     #[test]
-    fn events_that_are_slow_one_by_one_shrink_batches_too() {
-        let mut size = size(500, Some(1.0));
+    fn events_that_are_slow_one_by_one_exceed_the_budget_once_at_most() {
+        let mut size = size(500, None);
+        settle(&mut size, 8, 10.0, 1.0);
         for at in 0..20 {
             let events = 1 + at % 3;
             size.settled(events, ms(5.0 + 100.0 * events as f64));
         }
-        assert!((25..=35).contains(&size.now()), "{} events of 100 ms", size.now());
+        assert_eq!(size.now(), FIRST);
+        for now in settle(&mut size, 5, 5.0, 100.0) {
+            assert!((25..=35).contains(&now), "{now} events of 100 ms");
+        }
     }
 
     #[test]

@@ -50,15 +50,6 @@ pub(crate) enum Fetched {
     Error(KafkaError),
 }
 
-impl Fetched {
-    fn of(error: KafkaError) -> Self {
-        match error {
-            KafkaError::PartitionEOF(_) => Self::End,
-            error => Self::Error(error),
-        }
-    }
-}
-
 /// How much to take at once, and how long to wait for more.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -98,28 +89,29 @@ impl Queue {
     }
 
     fn take(&self, limits: Limits, buffer: &mut Fetching) -> Option<Fetched> {
-        loop {
-            if buffer.records.len() >= limits.records || buffer.records.bytes() >= limits.bytes {
-                return Some(buffer.finish());
-            }
-            match self.records.next(&mut buffer.records) {
-                Some(Ok(())) => {}
-                Some(Err(error)) if buffer.records.is_empty() => return Some(Fetched::of(error)),
-                Some(Err(error)) => {
-                    buffer.error = Some(error);
-                    return Some(buffer.finish());
-                }
-                None => break,
-            }
-        }
-        if let Some(error) = buffer.error.take() {
-            return Some(Fetched::of(error));
-        }
+        self.fill(limits, buffer);
         if buffer.records.is_empty() {
-            return None;
+            return match buffer.error.take() {
+                Some(error) => Some(Fetched::Error(error)),
+                None => std::mem::take(&mut buffer.is_at_end).then_some(Fetched::End),
+            };
         }
         let until = *buffer.linger_until.get_or_insert_with(|| Instant::now() + limits.linger);
-        (Instant::now() >= until).then(|| buffer.finish())
+        let is_done = buffer.is_at_end || buffer.error.is_some() || buffer.is_full(limits) || Instant::now() >= until;
+        is_done.then(|| buffer.finish())
+    }
+
+    fn fill(&self, limits: Limits, buffer: &mut Fetching) {
+        while buffer.error.is_none() && !buffer.is_full(limits) {
+            match self.records.next(&mut buffer.records) {
+                Some(Ok(())) => buffer.is_at_end = false,
+                // Said each time that the fetcher meets the end, so a queue that was left alone at the end holds one behind
+                // every few records.
+                Some(Err(KafkaError::PartitionEOF(_))) => buffer.is_at_end = true,
+                Some(Err(error)) => buffer.error = Some(error),
+                None => return,
+            }
+        }
     }
 }
 
@@ -128,13 +120,78 @@ impl Queue {
 pub(crate) struct Fetching {
     records: RecordBuffer,
     linger_until: Option<Instant>,
+    /// The log's end comes after them.
+    is_at_end: bool,
+    /// This error comes after them.
     error: Option<KafkaError>,
 }
 
 impl Fetching {
+    fn is_full(&self, limits: Limits) -> bool {
+        self.records.len() >= limits.records || self.records.bytes() >= limits.bytes
+    }
+
     fn finish(&mut self) -> Fetched {
         self.linger_until = None;
         let next = RecordBuffer::with_capacity(self.records.len(), self.records.bytes());
         Fetched::Records(std::mem::replace(&mut self.records, next).finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use rdkafka::types::RDKafkaErrorCode;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { records: 4, bytes: 1 << 20, linger: Duration::from_millis(5) };
+
+    fn queue(of: impl IntoIterator<Item = Result<i64, KafkaError>>) -> Queue {
+        let items: Mutex<VecDeque<_>> = Mutex::new(of.into_iter().collect());
+        Queue::simulated(move || Some(items.lock().unwrap().pop_front()?.map(|offset| Record::new(offset, "{}"))))
+    }
+
+    fn end() -> Result<i64, KafkaError> {
+        Err(KafkaError::PartitionEOF(0))
+    }
+
+    async fn fetched(queue: &Queue, fetching: &mut Fetching) -> String {
+        match queue.fetch(LIMITS, fetching).await {
+            Fetched::Records(records) => format!("{:?}", records.iter().map(|record| record.offset).collect::<Vec<_>>()),
+            Fetched::End => "end".to_owned(),
+            Fetched::Error(_) => "error".to_owned(),
+        }
+    }
+
+    async fn all(of: impl IntoIterator<Item = Result<i64, KafkaError>>, fetches: usize) -> Vec<String> {
+        let (queue, mut fetching, mut all) = (queue(of), Fetching::default(), Vec::new());
+        for _ in 0..fetches {
+            all.push(fetched(&queue, &mut fetching).await);
+        }
+        all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_records_follow_cuts_no_batch() {
+        let items = [Ok(0), end(), Ok(1), end(), end(), Ok(2), Ok(3), end(), Ok(4), end()];
+        assert_eq!(all(items, 3).await, ["[0, 1, 2, 3]", "[4]", "end"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_comes_behind_the_records_before_it_and_before_those_after_it() {
+        let error = Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OffsetOutOfRange));
+        assert_eq!(all([Ok(0), error, Ok(1), end()], 4).await, ["[0]", "error", "[1]", "end"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_end_nobody_lingers_and_elsewhere_as_long_as_configured() {
+        for (items, waited) in [(vec![Ok(0), end()], Duration::ZERO), (vec![Ok(0)], LIMITS.linger)] {
+            let begun = Instant::now();
+            assert_eq!(all(items, 1).await, ["[0]"]);
+            assert_eq!(begun.elapsed(), waited);
+        }
     }
 }
