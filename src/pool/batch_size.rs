@@ -122,7 +122,11 @@ impl BatchSize {
     /// Twice the largest of the last batches.
     fn tried(&self) -> usize {
         let largest = self.settled.iter().map(|batch| batch.events).fold(0.0, f64::max);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number, and never negative")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a whole number, and never negative"
+        )]
         (largest as usize).saturating_mul(2)
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -14,6 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Assigned, Member, Queue, SourceEvent, Watermarks};
 use crate::kafka::{Rarely, plain};
 use crate::metrics::{Commit, PoolMetrics};
+
+/// How long the poll thread waits for brokers that are asked only to wake the threads that fetch from them.
+const WAKE_TIMEOUT: Duration = Duration::from_millis(250);
+/// Later than any record, in milliseconds since 1970, so that a broker has nothing to search for.
+const FAR_FUTURE_MS: i64 = 253_402_300_799_999;
 
 /// Turns callbacks into [`SourceEvent`]s.
 pub(crate) struct Context {
@@ -192,6 +198,17 @@ impl Context {
     }
 }
 
+/// Has the partitions that stay fetched on. librdkafka pauses all of them while it asks for a change of the assignment, and
+/// lets them go on when it is made, but does not wake the threads that fetch (`rd_kafka_assignment_resume`): with nothing
+/// else to do they sleep for up to a second. A request to the partitions' leaders wakes them, and so does its answer.
+fn wake_fetchers(consumer: &BaseConsumer<Context>) {
+    let Ok(mut assigned) = consumer.assignment() else { return };
+    if assigned.count() > 0 && assigned.set_all_offsets(Offset::Offset(FAR_FUTURE_MS)).is_ok() {
+        // What is answered does not matter.
+        consumer.offsets_for_times(assigned, WAKE_TIMEOUT).ok();
+    }
+}
+
 fn names(tpl: &TopicPartitionList) -> Vec<(String, i32)> {
     tpl.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
 }
@@ -236,5 +253,6 @@ impl ConsumerContext for Context {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, tpl),
             _ => self.revoke(consumer, tpl),
         }
+        wake_fetchers(consumer);
     }
 }

@@ -160,7 +160,9 @@ mod tests {
 
     async fn fetched(queue: &Queue, fetching: &mut Fetching) -> String {
         match queue.fetch(LIMITS, fetching).await {
-            Fetched::Records(records) => format!("{:?}", records.iter().map(|record| record.offset).collect::<Vec<_>>()),
+            Fetched::Records(records) => {
+                format!("{:?}", records.iter().map(|record| record.offset).collect::<Vec<_>>())
+            }
             Fetched::End => "end".to_owned(),
             Fetched::Error(_) => "error".to_owned(),
         }

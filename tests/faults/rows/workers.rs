@@ -22,6 +22,8 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 const BATCH_MAX: f64 = 500.0;
 /// How long a partition that is handed over may be without an effect, in the median.
 const HAND_OVER_MAX: Duration = Duration::from_secs(1);
+/// How long one that stays may be without an effect while others move.
+const STAYS_MAX: Duration = Duration::from_millis(500);
 /// How long gaps are looked at before anybody joins or leaves.
 const CALM: Duration = Duration::from_secs(12);
 /// How often a frozen worker is put out of the group, which its heartbeat may tell it before it has done anything.
@@ -174,7 +176,7 @@ async fn awaken(case: &mut Case<'_>, at: usize, frozen_at: Instant) -> Result<()
     let heirs: Vec<usize> = case.workers[..at].iter().map(|worker| worker.slot).collect();
     let late = match case.world.protocol {
         // librdkafka gives a heartbeat of this protocol up after 1.1 s, and misses the assignment that came with it.
-        Protocol::Consumer => HEIRS_LATE / 2,
+        Protocol::Consumer => HEIRS_LATE / 5,
         Protocol::Classic | Protocol::Static => HEIRS_LATE,
     };
     heirs.iter().for_each(|slot| case.lab.slots[*slot].kafka.set(Weather::Slow(late)));
@@ -182,7 +184,7 @@ async fn awaken(case: &mut Case<'_>, at: usize, frozen_at: Instant) -> Result<()
     let by_it = format!("SELECT count(*) FROM messages WHERE writer = 'weir/{pid}'");
     let before = case.world.count(&by_it).await?;
     case.workers[at].signal("CONT")?;
-    tokio::time::sleep(late).await;
+    tokio::time::sleep(HEIRS_LATE).await;
     let (after, rows) = (case.world.count(&by_it).await?, case.world.ledger().await?);
     let own = case.workers[at].claims();
     let taken = rows.iter().filter(|row| row.owner.is_some_and(|owner| own.contains(&owner))).count();
@@ -197,6 +199,7 @@ async fn awaken(case: &mut Case<'_>, at: usize, frozen_at: Instant) -> Result<()
 /// again.
 pub(super) async fn come_and_go(case: &mut Case<'_>) -> Result<()> {
     case.begin(2, Mix::default()).await?;
+    gaps::note_claims(case).await?;
     let calm_since = gaps::now_s();
     case.sleep(CALM).await;
     let moving_since = gaps::now_s();
@@ -225,7 +228,7 @@ pub(super) async fn come_and_go(case: &mut Case<'_>) -> Result<()> {
         format!("{fences} fences were met, and every partition was given up before it was taken")
     });
     case.note(format!("{visits} visits; {settled} events settled while {published} were published"));
-    let Gaps { hand_overs, calm, unmoved } =
+    let Gaps { hand_overs, calm, unmoved, longest } =
         gaps::measure(case, (calm_since, moving_since), (moving_since, moved_until)).await?;
     let median = *hand_overs.get(hand_overs.len() / 2).context("no partition moved")?;
     // A static member that stops leaves its partitions waiting for its return.
@@ -233,11 +236,13 @@ pub(super) async fn come_and_go(case: &mut Case<'_>) -> Result<()> {
     case.check(!is_handed_over || median <= HAND_OVER_MAX, || {
         format!("a partition that moved stood still for {median:.1?} in the median")
     });
+    case.check(unmoved <= STAYS_MAX, || format!("a partition that stayed stood still for {unmoved:.1?}"));
     case.note(format!(
         "{} partitions moved, without an effect for {median:.0?} in the median and {:.0?} at most; those that stayed for \
-         {unmoved:.0?} at most, against {calm:.0?} in the calm (99.9th percentile)",
+         {unmoved:.0?} at most ({}), against {calm:.0?} in the calm (99.9th percentile)",
         hand_overs.len(),
         hand_overs.last().copied().unwrap_or_default(),
+        longest.map_or_else(|| "none".to_owned(), |(partition, at)| format!("partition {partition} at {at:.3}")),
     ));
     Ok(())
 }
