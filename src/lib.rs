@@ -23,6 +23,7 @@
 //! | [`telemetry`] | logs |
 //! | [`admin`] | health and metrics over HTTP |
 //! | [`demo`] | everything in one process |
+//! | [`load`] | the load harness |
 //! | [`cli`] | one file a subcommand |
 //! | [`sabotage`] | deliberate bugs for the fault matrix; none in an ordinary build |
 
@@ -38,6 +39,8 @@ pub mod demo;
 pub mod event;
 pub mod handler;
 pub mod kafka;
+#[cfg(feature = "load")]
+pub mod load;
 pub mod metrics;
 pub mod once;
 pub mod payload;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The modules from the command line down to what depends on nothing; a module may use those after it.
 const LAYERS: [&[&str]; 9] = [
     &["cli"],
-    &["demo"],
+    &["demo", "load"],
     &["pool"],
     &["dead_letter", "verify", "why"],
     &["pipeline", "source"],
