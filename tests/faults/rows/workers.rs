@@ -184,7 +184,7 @@ async fn awaken(case: &mut Case<'_>, at: usize, frozen_at: Instant) -> Result<()
     let by_it = format!("SELECT count(*) FROM messages WHERE writer = 'weir/{pid}'");
     let before = case.world.count(&by_it).await?;
     case.workers[at].signal("CONT")?;
-    tokio::time::sleep(HEIRS_LATE).await;
+    tokio::time::sleep(late).await;
     let (after, rows) = (case.world.count(&by_it).await?, case.world.ledger().await?);
     let own = case.workers[at].claims();
     let taken = rows.iter().filter(|row| row.owner.is_some_and(|owner| own.contains(&owner))).count();
