@@ -27,7 +27,8 @@ const INSERT: &str = "
 struct Task {
     partition: i32,
     pool: sqlx::PgPool,
-    redis: redis::aio::MultiplexedConnection,
+    /// `None`: nothing is looked up.
+    redis: Option<redis::aio::MultiplexedConnection>,
     /// Whether new events are counted as well.
     analyze: bool,
 }
@@ -50,7 +51,8 @@ pub(crate) async fn run() -> Result<()> {
         .test_before_acquire(false)
         .connect(&var("BENCH_POSTGRES")?)
         .await?;
-    let redis = redis::Client::open(var("REDIS_URL")?)?;
+    let redis = (var("BENCH_REDIS")? == "true").then(|| redis::Client::open(var("REDIS_URL")?).map_err(anyhow::Error::from));
+    let redis = redis.transpose()?;
     let metadata = consumer.fetch_metadata(Some(&topic), Duration::from_secs(5))?;
     let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|p| p.id()).collect();
     let mut assignment = TopicPartitionList::new();
@@ -64,7 +66,10 @@ pub(crate) async fn run() -> Result<()> {
     consumer.assign(&assignment)?;
     let analyze = var("BENCH_ANALYZE")? == "true";
     for (partition, queue) in queues {
-        let redis = redis.get_multiplexed_async_connection().await?;
+        let redis = match &redis {
+            Some(redis) => Some(redis.get_multiplexed_async_connection().await?),
+            None => None,
+        };
         let mut task = Task { partition, pool: pool.clone(), redis, analyze };
         tokio::spawn(async move {
             let mut batches = queue.stream().ready_chunks(BATCH);
@@ -91,7 +96,10 @@ fn id(event: &MessageEvent) -> String {
 impl Task {
     async fn handle(&mut self, events: &[MessageEvent]) -> Result<()> {
         let keys: Vec<String> = events.iter().map(|event| format!("loop:{}", id(event))).collect();
-        let seen: Vec<Option<String>> = self.redis.mget(&keys).await?;
+        let seen: Vec<Option<String>> = match &mut self.redis {
+            Some(redis) => redis.mget(&keys).await?,
+            None => vec![None; keys.len()],
+        };
         let new: Vec<&MessageEvent> =
             events.iter().zip(seen).filter(|(_, seen)| seen.is_none()).map(|(event, _)| event).collect();
         if self.analyze {
@@ -105,11 +113,13 @@ impl Task {
         } else {
             insert(INSERT, &new).execute(&self.pool).await?;
         }
-        let mut mark = redis::pipe();
-        for key in &keys {
-            mark.set_ex(key, 1, EXPIRY_SECONDS).ignore();
+        if let Some(redis) = &mut self.redis {
+            let mut mark = redis::pipe();
+            for key in &keys {
+                mark.set_ex(key, 1, EXPIRY_SECONDS).ignore();
+            }
+            mark.exec_async(redis).await?;
         }
-        mark.exec_async(&mut self.redis).await?;
         Ok(())
     }
 }
