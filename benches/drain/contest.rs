@@ -6,7 +6,7 @@ use crate::drain::{Left, Run, Workload, drain};
 use crate::limits::{Rows, consumer_perf};
 use crate::load::Backlog;
 use crate::services::Services;
-use crate::side::Side;
+use crate::side::{Job, Side};
 
 /// Who takes part.
 pub(crate) struct Contest {
@@ -30,15 +30,18 @@ impl Contest {
     pub(crate) async fn hold(&self, services: &Services, backlog: &Backlog, rounds: usize) -> Result<()> {
         println!("\n{}: {} events, {rounds} rounds", self.title, backlog.events);
         heading();
-        let mut rows: Vec<Row> = self.sides.iter().map(|(name, _)| Row { name: name.clone(), runs: Vec::new() }).collect();
+        let mut rows: Vec<Row> =
+            self.sides.iter().map(|(name, _)| Row { name: name.clone(), runs: Vec::new() }).collect();
         let mut copies = Row { name: COPY.to_owned(), runs: Vec::new() };
         let (mut fetched, mut dumped, mut left): (Vec<f64>, Option<Rows>, Option<Left>) = (Vec::new(), None, None);
         for _ in 0..rounds {
             for ((name, side), row) in self.sides.iter().zip(&mut rows) {
-                let mut run = drain(side, services, backlog, self.workload).await?;
+                let mut run = drain(side, &Job::new(services, backlog, self.workload), 1).await?;
                 line(name, backlog, &run);
                 match &left {
-                    Some(left) => ensure!(run.left == *left, "{name} left {:?}, {} {left:?}", run.left, self.sides[0].0),
+                    Some(left) => {
+                        ensure!(run.left == *left, "{name} left {:?}, {} {left:?}", run.left, self.sides[0].0)
+                    }
                     None => left = Some(std::mem::take(&mut run.left)),
                 }
                 row.runs.push(run);
@@ -72,9 +75,11 @@ impl Contest {
         );
         for Row { name, runs } in rows {
             let of = |value: fn(&Run) -> f64| median(runs.iter().map(value)).unwrap_or(f64::NAN);
-            let mut ratios: Vec<f64> = runs.iter().zip(&rows[0].runs).map(|(run, base)| base.seconds / run.seconds).collect();
+            let mut ratios: Vec<f64> =
+                runs.iter().zip(&rows[0].runs).map(|(run, base)| base.seconds / run.seconds).collect();
             ratios.sort_by(f64::total_cmp);
-            let (least, most) = (ratios.first().copied().unwrap_or(f64::NAN), ratios.last().copied().unwrap_or(f64::NAN));
+            let (least, most) =
+                (ratios.first().copied().unwrap_or(f64::NAN), ratios.last().copied().unwrap_or(f64::NAN));
             println!(
                 "{name:<24} {:>10.0} {:>10.0} {:>8.2} {:>8.2} {:>9.0}   {least:.2}, {:.2}, {most:.2}",
                 backlog.events as f64 / of(|run| run.seconds),

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use sqlx::PgConnection;
 
-use crate::load::Backlog;
-use crate::services::{Services, sql};
+use crate::services::sql;
 use crate::side::{Job, Side};
 
 /// How often the size of the tables is looked at.
@@ -83,21 +82,60 @@ impl Left {
 }
 
 /// Drains the whole topic into empty tables, with a fresh group and an empty Redis.
-pub(crate) async fn drain(side: &Side, services: &Services, backlog: &Backlog, workload: Workload) -> Result<Run> {
-    let mut db = services.empty().await?;
-    let job = Job { services, backlog, workload, group: uuid::Uuid::new_v4().to_string() };
-    migrate(&job)?;
+pub(crate) async fn drain(side: &Side, job: &Job<'_>, workers: usize) -> Result<Run> {
+    let mut db = job.services.empty().await?;
+    migrate(job)?;
     sql(&mut db, "CHECKPOINT").await?;
-    let mut command = side.command(&job)?;
     let begun = Instant::now();
-    let mut child = command.spawn().with_context(|| format!("start {}", command.get_program().display()))?;
-    let watched = watch(&mut child, begun, &mut db, backlog.events).await;
-    child.kill().ok();
-    child.wait()?;
+    let mut processes = Processes::start(side, job, workers)?;
+    let watched = watch(&mut processes, begun, &mut db, job.backlog.events).await;
+    drop(processes);
     let (first_s, seconds, Usage { cpu_seconds, peak_mib }) = watched?;
     let left = Left::count(&mut db).await?;
-    left.check(workload, backlog.events)?;
+    left.check(job.workload, job.backlog.events)?;
     Ok(Run { seconds, first_s, cpu_seconds, peak_mib, left })
+}
+
+/// The processes of a side, ended when they are dropped.
+pub(crate) struct Processes(Vec<Child>);
+
+impl Processes {
+    pub(crate) fn start(side: &Side, job: &Job<'_>, workers: usize) -> Result<Self> {
+        let mut started = Self(Vec::new());
+        for _ in 0..workers {
+            let mut command = side.command(job)?;
+            let child = command.spawn().with_context(|| format!("start {}", command.get_program().display()))?;
+            started.0.push(child);
+        }
+        Ok(started)
+    }
+
+    fn check(&mut self) -> Result<()> {
+        for child in &mut self.0 {
+            if let Some(status) = child.try_wait()? {
+                bail!("a process ended with {status} before the topic was drained");
+            }
+        }
+        Ok(())
+    }
+
+    /// All their time, and the peak of the largest.
+    fn usage(&self) -> Usage {
+        let each = self.0.iter().filter_map(|child| Usage::of(child.id()));
+        each.fold(Usage::default(), |all, one| Usage {
+            cpu_seconds: all.cpu_seconds + one.cpu_seconds,
+            peak_mib: all.peak_mib.max(one.peak_mib),
+        })
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
 }
 
 /// All sides write into the tables that weir makes.
@@ -111,21 +149,23 @@ pub(crate) fn migrate(job: &Job<'_>) -> Result<()> {
 
 /// Waits until the table has stopped growing at the full count. Its size is looked at, which costs nothing, and the
 /// rows are counted only once it stands still. The counters are written by the same transactions.
-async fn watch(child: &mut Child, begun: Instant, db: &mut PgConnection, events: u64) -> Result<(f64, f64, Usage)> {
+async fn watch(
+    processes: &mut Processes,
+    begun: Instant,
+    db: &mut PgConnection,
+    events: u64,
+) -> Result<(f64, f64, Usage)> {
     let patience = Duration::from_secs(60 + events / 1_000);
     let (mut size, mut first, mut grown_at, mut used) = (0i64, None, Instant::now(), Usage::default());
     loop {
         tokio::time::sleep(LOOK).await;
         ensure!(begun.elapsed() < patience, "not drained within {} s", patience.as_secs());
-        if let Some(status) = child.try_wait()? {
-            bail!("it ended with {status} before the topic was drained");
-        }
-        let now: i64 =
-            sqlx::query_scalar("SELECT pg_relation_size('messages')").fetch_one(&mut *db).await?;
+        processes.check()?;
+        let now: i64 = sqlx::query_scalar("SELECT pg_relation_size('messages')").fetch_one(&mut *db).await?;
         if now > size {
             (size, grown_at) = (now, Instant::now());
             first.get_or_insert_with(|| begun.elapsed().as_secs_f64());
-            used = Usage::of(child.id()).unwrap_or(used);
+            used = processes.usage();
         } else if grown_at.elapsed() > STILL {
             let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&mut *db).await?;
             if rows.unsigned_abs() >= events {

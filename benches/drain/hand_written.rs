@@ -51,7 +51,8 @@ pub(crate) async fn run() -> Result<()> {
         .test_before_acquire(false)
         .connect(&var("BENCH_POSTGRES")?)
         .await?;
-    let redis = (var("BENCH_REDIS")? == "true").then(|| redis::Client::open(var("REDIS_URL")?).map_err(anyhow::Error::from));
+    let redis =
+        (var("BENCH_REDIS")? == "true").then(|| redis::Client::open(var("REDIS_URL")?).map_err(anyhow::Error::from));
     let redis = redis.transpose()?;
     let metadata = consumer.fetch_metadata(Some(&topic), Duration::from_secs(5))?;
     let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|p| p.id()).collect();

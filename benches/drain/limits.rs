@@ -49,7 +49,7 @@ impl Rows {
     /// Copies them into the empty table, over all connections at once.
     pub(crate) async fn copy(&self, services: &Services, backlog: &Backlog) -> Result<Run> {
         let mut db = services.empty().await?;
-        let job = Job { services, backlog, workload: Workload::Persist, group: uuid::Uuid::new_v4().to_string() };
+        let job = Job::new(services, backlog, Workload::Persist);
         migrate(&job)?;
         sql(&mut db, "CHECKPOINT").await?;
         let begun = Instant::now();

@@ -7,7 +7,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use crate::services::Services;
 
-const PARTITIONS: i32 = 8;
+/// How many partitions a topic has where nothing else is asked for.
+pub(crate) const PARTITIONS: i32 = 8;
 const CONVERSATIONS: u64 = 10_000;
 /// How much busier: the n-th busiest has 1/n of the events of the busiest.
 const ZIPF: f64 = 1.0;
@@ -18,12 +19,13 @@ const BEGINNING_MS: u64 = 1_760_000_000_000;
 pub(crate) struct Backlog {
     pub(crate) topic: String,
     pub(crate) events: u64,
+    pub(crate) partitions: i32,
 }
 
 /// Fills a new topic.
-pub(crate) async fn publish(services: &Services, events: u64) -> Result<Backlog> {
-    let topic = format!("{}-{events}", services.name);
-    services.make_topic(&topic, PARTITIONS).await?;
+pub(crate) async fn publish(services: &Services, events: u64, partitions: i32) -> Result<Backlog> {
+    let topic = format!("{}-{events}-{partitions}", services.name);
+    services.make_topic(&topic, partitions).await?;
     let producer: BaseProducer = services
         .client()
         .set("linger.ms", "20")
@@ -44,7 +46,7 @@ pub(crate) async fn publish(services: &Services, events: u64) -> Result<Backlog>
         }
     }
     producer.flush(Duration::from_secs(60))?;
-    Ok(Backlog { topic, events })
+    Ok(Backlog { topic, events, partitions })
 }
 
 /// Which conversation an event is of.

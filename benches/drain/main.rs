@@ -1,6 +1,7 @@
 //! How fast a backlog is drained into PostgreSQL, by sides that take turns: a hand-written rdkafka loop, `weir run`, and
-//! beside them what nobody can beat, the database's `COPY` of the same rows and the broker's own consumer; then how much
-//! memory weir takes for a backlog and for one ten times as long.
+//! beside them what nobody can beat, the database's `COPY` of the same rows and the broker's own consumer. With
+//! `WORKLOAD=scale`: what an event costs with ten times the backlog, more partitions and more workers, and what more workers
+//! bring.
 //!
 //! The loop does the same decode, the same check and mark in Redis, writes the same rows, and nothing else: no group,
 //! no ledger, no retry, no metrics. All sides are child processes; what each left is counted in the database after
@@ -11,13 +12,12 @@
 //! |---|---|---|
 //! | `EVENTS` | 2,000,000 | the backlog |
 //! | `ROUNDS` | 5 | how often each side drains it |
-//! | `WORKLOAD` | all but `peers` | `persist`, `analyze` (persist and analyze), `memory` or `peers` |
-//! | `MEMORY_EVENTS` | half of `EVENTS` | the shorter of the two backlogs whose memory is measured; 0: none |
+//! | `WORKLOAD` | `persist` and `analyze` | `persist`, `analyze` (persist and analyze), `scale` or `peers` |
 //! | `WEIR` | the one just built | another binary |
 //! | `BESIDE` | none | further binaries of weir, separated by `:`, run in each round as well: before and after, interleaved |
 //! | `PEERS` | all | of the peers, those whose name has one of these words, separated by commas |
 //!
-//! The shorter backlog must be a good deal longer than what is fetched ahead, or its peak is not a worker's usual one.
+//! The backlog must be a good deal longer than what is fetched ahead, or its peak is not a worker's usual one.
 #![expect(clippy::print_stdout, reason = "the figures are the answer")]
 
 mod contest;
@@ -25,12 +25,16 @@ mod drain;
 mod hand_written;
 mod limits;
 mod load;
+#[path = "../../tests/faults/proxy.rs"]
+#[expect(dead_code, reason = "the fault matrix makes worse weather")]
+mod proxy;
+mod scale;
 mod services;
 mod side;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use contest::Contest;
 use drain::Workload;
 use load::Backlog;
@@ -42,8 +46,7 @@ struct Asked {
     events: u64,
     rounds: usize,
     contests: Vec<Contest>,
-    /// The shorter of the backlogs whose memory is measured.
-    memory_events: Option<u64>,
+    scale: bool,
 }
 
 impl Asked {
@@ -53,18 +56,17 @@ impl Asked {
             Err(_) => Ok(default),
         };
         let events = number("EVENTS", 2_000_000)?;
-        let memory_events = number("MEMORY_EVENTS", events / 2)?;
-        let (contests, memory) = match std::env::var("WORKLOAD").as_deref() {
-            Err(_) => (vec![persist(), analyze()], true),
+        let (contests, scale) = match std::env::var("WORKLOAD").as_deref() {
+            Err(_) => (vec![persist(), analyze()], false),
             Ok("persist") => (vec![persist()], false),
             Ok("analyze") => (vec![analyze()], false),
-            Ok("memory") => (Vec::new(), true),
+            Ok("scale") => (Vec::new(), true),
             Ok("peers") => (vec![peers()?], false),
-            Ok(other) => bail!("WORKLOAD is persist, analyze, memory or peers, not {other:?}"),
+            Ok(other) => bail!("WORKLOAD is persist, analyze, scale or peers, not {other:?}"),
         };
         let rounds = usize::try_from(number("ROUNDS", 5)?)?;
         ensure!(events > 0 && rounds > 0, "EVENTS and ROUNDS are at least 1");
-        Ok(Self { events, rounds, contests, memory_events: (memory && memory_events > 0).then_some(memory_events) })
+        Ok(Self { events, rounds, contests, scale })
     }
 }
 
@@ -139,35 +141,24 @@ async fn main() -> Result<()> {
 }
 
 async fn measure(asked: &Asked, services: &Services, backlogs: &mut Vec<Backlog>) -> Result<()> {
-    let mut sizes: Vec<u64> = asked.contests.iter().map(|_| asked.events).collect();
-    sizes.extend(asked.memory_events.into_iter().flat_map(|events| [events, events * 10]));
-    sizes.sort_unstable();
-    sizes.dedup();
-    for events in sizes {
-        backlogs.push(load::publish(services, events).await?);
+    if asked.scale {
+        return scale(asked, services, backlogs).await;
     }
-    let of = |events: u64| backlogs.iter().find(|backlog| backlog.events == events).expect("it was published");
+    backlogs.push(load::publish(services, asked.events, load::PARTITIONS).await?);
     for contest in &asked.contests {
-        contest.hold(services, of(asked.events), asked.rounds).await?;
-    }
-    if let Some(events) = asked.memory_events {
-        memory(services, [of(events), of(events * 10)]).await?;
+        contest.hold(services, &backlogs[0], asked.rounds).await?;
     }
     Ok(())
 }
 
-/// weir's peak at a backlog and at one ten times as long, side by side.
-async fn memory(services: &Services, backlogs: [&Backlog; 2]) -> Result<()> {
-    println!("\nmemory: persist, {} and {} events", backlogs[0].events, backlogs[1].events);
-    contest::heading();
-    let mut peaks = Vec::new();
-    for backlog in backlogs {
-        for (name, side) in weir(true).take(1) {
-            let run = drain::drain(&side, services, backlog, Workload::Persist).await?;
-            contest::line(&name, backlog, &run);
-            peaks.push(run.peak_mib);
-        }
+async fn scale(asked: &Asked, services: &Services, backlogs: &mut Vec<Backlog>) -> Result<()> {
+    let events = asked.events;
+    let topics = [(events, 8), (events * 10, 8), (events, 64), (events, 512), (events, 12)];
+    for (events, partitions) in topics {
+        backlogs.push(load::publish(services, events, partitions).await?);
     }
-    println!("peak: {:.0} MiB at 1x, {:.0} MiB at 10x, {:.2} times as much", peaks[0], peaks[1], peaks[1] / peaks[0]);
-    Ok(())
+    let [short, long, many, most, twelve] = &backlogs[..] else { bail!("five topics were published") };
+    let (_, side) = weir(true).next().context("weir's binary")?;
+    scale::costs(&side, services, &[(short, 1), (long, 1), (many, 1), (most, 1), (short, 3)]).await?;
+    scale::workers(&side, services, twelve, asked.rounds).await
 }

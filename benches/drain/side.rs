@@ -20,6 +20,25 @@ pub(crate) struct Job<'a> {
     pub(crate) backlog: &'a Backlog,
     pub(crate) workload: Workload,
     pub(crate) group: String,
+    /// Where the database is to be reached, if not directly.
+    pub(crate) postgres: String,
+    /// Lines of the pool's and the store's sections, beside the defaults.
+    pub(crate) lines: Lines,
+}
+
+/// Settings of weir's that are not at their default.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lines {
+    pub(crate) pool: &'static str,
+    pub(crate) store: &'static str,
+}
+
+impl<'a> Job<'a> {
+    /// With a group of its own, and everything at its default.
+    pub(crate) fn new(services: &'a Services, backlog: &'a Backlog, workload: Workload) -> Self {
+        let group = uuid::Uuid::new_v4().to_string();
+        Self { services, backlog, workload, group, postgres: services.postgres.clone(), lines: Lines::default() }
+    }
 }
 
 /// One of those that are compared.
@@ -95,13 +114,14 @@ impl Job<'_> {
 
     /// weir's configuration: everything at its default but the addresses and the pipelines.
     pub(crate) fn write_config(&self, name: &str, processed_set: bool) -> Result<PathBuf> {
-        let Services { brokers, postgres, redis, .. } = self.services;
-        let (group, topic) = (&self.group, &self.backlog.topic);
+        let Services { brokers, redis, .. } = self.services;
+        let (group, topic, postgres) = (&self.group, &self.backlog.topic, &self.postgres);
+        let Lines { pool, store } = self.lines;
         let set = if processed_set { "" } else { "processed_set = \"off\"\n" };
         let mut text = format!(
-            "[kafka]\nbrokers = [\"{brokers}\"]\n[store]\nurl = \"{postgres}\"\n[redis]\nurl = \"{redis}\"\n\
+            "[kafka]\nbrokers = [\"{brokers}\"]\n[store]\nurl = \"{postgres}\"\n{store}[redis]\nurl = \"{redis}\"\n\
              [health]\nlisten = \"127.0.0.1:0\"\n\
-             [pools.storage]\ngroup = \"{group}\"\ntopics = [\"{topic}\"]\nstart = \"beginning\"\n{set}\
+             [pools.storage]\ngroup = \"{group}\"\ntopics = [\"{topic}\"]\nstart = \"beginning\"\n{set}{pool}\
              [[pools.storage.pipelines]]\nname = \"persist\"\nhandler = \"persist\"\n",
         );
         if self.workload == Workload::PersistAndAnalyze {
@@ -131,7 +151,8 @@ fn connect(job: &Job<'_>) -> Result<Command> {
     let built = peers().join("connect");
     let read = |name: &str| {
         let path = built.join(name);
-        std::fs::read_to_string(&path).with_context(|| format!("read {}; `make bench-peers` puts it there", path.display()))
+        std::fs::read_to_string(&path)
+            .with_context(|| format!("read {}; `make bench-peers` puts it there", path.display()))
     };
     let offsets = std::env::temp_dir().join(format!("{}-{}-offsets", job.services.name, job.group));
     let worker = format!(
@@ -170,5 +191,8 @@ fn jdbc(postgres: &str) -> Result<String> {
     let url = Url::parse(postgres).context("POSTGRES_URL")?;
     let (host, port) = (url.host_str().unwrap_or("127.0.0.1"), url.port().unwrap_or(5432));
     let (user, password) = (url.username(), url.password().unwrap_or_default());
-    Ok(format!("jdbc:postgresql://{host}:{port}{}?user={user}&password={password}&reWriteBatchedInserts=true", url.path()))
+    Ok(format!(
+        "jdbc:postgresql://{host}:{port}{}?user={user}&password={password}&reWriteBatchedInserts=true",
+        url.path()
+    ))
 }
