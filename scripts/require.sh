@@ -38,7 +38,8 @@ look() {
         need setpriv util-linux util-linux has setpriv
         need flock util-linux util-linux-core has flock ;;
       peers)
-        need "a Java compiler" "$(java_package jdk)" java-21-openjdk-devel has javac ;;
+        need "a Java compiler" "$(java_package jdk)" java-21-openjdk-devel has javac
+        need "libcurl's headers" libcurl4-openssl-dev libcurl-devel pkg-config --exists libcurl ;;
       faults)
         need faketime faketime libfaketime has faketime ;;
       *) echo "usage: require.sh build | services | peers | faults" >&2; exit 2 ;;

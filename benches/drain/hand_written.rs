@@ -2,18 +2,23 @@
 //! where events are counted as well, one transaction of the insert and the counters.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt as _;
+use hdrhistogram::Histogram;
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use redis::AsyncCommands as _;
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use weir::payload::MessageEvent;
+
+use crate::latency::{INTENDED, Latencies, now_us};
 
 const BATCH: usize = 500;
 const EXPIRY_SECONDS: u64 = 900;
@@ -31,6 +36,7 @@ struct Task {
     redis: Option<redis::aio::MultiplexedConnection>,
     /// Whether new events are counted as well.
     analyze: bool,
+    latencies: Option<Arc<Mutex<Histogram<u64>>>>,
 }
 
 pub(crate) async fn run() -> Result<()> {
@@ -66,12 +72,13 @@ pub(crate) async fn run() -> Result<()> {
         .collect();
     consumer.assign(&assignment)?;
     let analyze = var("BENCH_ANALYZE")? == "true";
+    let latencies = measured_latencies()?;
     for (partition, queue) in queues {
         let redis = match &redis {
             Some(redis) => Some(redis.get_multiplexed_async_connection().await?),
             None => None,
         };
-        let mut task = Task { partition, pool: pool.clone(), redis, analyze };
+        let mut task = Task { partition, pool: pool.clone(), redis, analyze, latencies: latencies.clone() };
         tokio::spawn(async move {
             let mut batches = queue.stream().ready_chunks(BATCH);
             while let Some(batch) = batches.next().await {
@@ -81,12 +88,42 @@ pub(crate) async fn run() -> Result<()> {
                     .filter_map(|message| serde_json::from_slice(message.payload()?).ok())
                     .collect();
                 task.handle(&events).await.expect("the benchmark's services are up");
+                if let Some(latencies) = &task.latencies {
+                    note(&mut latencies.lock().unwrap(), batch.iter().flatten());
+                }
             }
         });
     }
     loop {
         // Serves the client's events; messages come by the partitions' own queues.
         tokio::time::timeout(Duration::from_millis(100), consumer.recv()).await.ok();
+    }
+}
+
+/// What is measured, written to its file twice a second, where it is asked for.
+fn measured_latencies() -> Result<Option<Arc<Mutex<Histogram<u64>>>>> {
+    let Some(path) = std::env::var_os("BENCH_LATENCIES").map(PathBuf::from) else { return Ok(None) };
+    let latencies = Arc::new(Mutex::new(Histogram::new(3)?));
+    let written = Arc::clone(&latencies);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let now = Latencies::of(&written.lock().unwrap());
+            let (text, new) = (serde_json::to_vec(&now).expect("figures"), path.with_extension("new"));
+            std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path)).expect("write the latencies");
+        }
+    });
+    Ok(Some(latencies))
+}
+
+fn note<'a>(latencies: &mut Histogram<u64>, messages: impl Iterator<Item = &'a BorrowedMessage<'a>>) {
+    let now = now_us();
+    for message in messages {
+        let header = message.headers().and_then(|headers| headers.iter().find(|header| header.key == INTENDED)?.value);
+        let intended: Option<i64> = header.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+        if let Some(intended) = intended {
+            latencies.saturating_record(u64::try_from(now - intended).unwrap_or(0));
+        }
     }
 }
 

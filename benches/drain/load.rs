@@ -16,6 +16,7 @@ const ZIPF: f64 = 1.0;
 const BEGINNING_MS: u64 = 1_760_000_000_000;
 
 /// A backlog to drain.
+#[derive(Clone)]
 pub(crate) struct Backlog {
     pub(crate) topic: String,
     pub(crate) events: u64,
@@ -50,13 +51,13 @@ pub(crate) async fn publish(services: &Services, events: u64, partitions: i32) -
 }
 
 /// Which conversation an event is of.
-struct Conversations {
+pub(crate) struct Conversations {
     /// The share of the events that is of this conversation or a busier one.
     up_to: Vec<f64>,
 }
 
 impl Conversations {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let shares = (1..=CONVERSATIONS).map(|rank| (rank as f64).powf(-ZIPF));
         let mut sum = 0.0;
         let mut up_to: Vec<f64> = shares
@@ -69,13 +70,13 @@ impl Conversations {
         Self { up_to }
     }
 
-    fn pick(&self, rng: &mut fastrand::Rng) -> u64 {
+    pub(crate) fn pick(&self, rng: &mut fastrand::Rng) -> u64 {
         let at = rng.f64();
         (self.up_to.partition_point(|share| *share <= at) as u64).min(CONVERSATIONS - 1)
     }
 }
 
-fn message(n: u64, conversation: u64) -> (String, String) {
+pub(crate) fn message(n: u64, conversation: u64) -> (String, String) {
     let (from, to) = (conversation, conversation + 1);
     let value = format!(
         "{{\"type\":\"new_message\",\"message\":{{\"message_id\":\"{}\",\"from\":{from},\"to\":{to},\"content\":\"message {n}: {}\",\

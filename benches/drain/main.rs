@@ -1,7 +1,7 @@
 //! How fast a backlog is drained into PostgreSQL, by sides that take turns: a hand-written rdkafka loop, `weir run`, and
 //! beside them what nobody can beat, the database's `COPY` of the same rows and the broker's own consumer. With
 //! `WORKLOAD=scale`: what an event costs with ten times the backlog, more partitions and more workers, and what more workers
-//! bring.
+//! bring. With `WORKLOAD=latency`: how long an event takes at 30 % of the loop's rate.
 //!
 //! The loop does the same decode, the same check and mark in Redis, writes the same rows, and nothing else: no group,
 //! no ledger, no retry, no metrics. All sides are child processes; what each left is counted in the database after
@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | `EVENTS` | 2,000,000 | the backlog |
 //! | `ROUNDS` | 5 | how often each side drains it |
-//! | `WORKLOAD` | `persist` and `analyze` | `persist`, `analyze` (persist and analyze), `scale` or `peers` |
+//! | `WORKLOAD` | `persist` and `analyze` | `persist`, `analyze` (persist and analyze), `scale`, `latency` or `peers` |
 //! | `WEIR` | the one just built | another binary |
 //! | `BESIDE` | none | further binaries of weir, separated by `:`, run in each round as well: before and after, interleaved |
 //! | `PEERS` | all | of the peers, those whose name has one of these words, separated by commas |
@@ -23,6 +23,7 @@
 mod contest;
 mod drain;
 mod hand_written;
+mod latency;
 mod limits;
 mod load;
 #[path = "../../tests/faults/proxy.rs"]
@@ -47,6 +48,7 @@ struct Asked {
     rounds: usize,
     contests: Vec<Contest>,
     scale: bool,
+    latency: bool,
 }
 
 impl Asked {
@@ -56,17 +58,19 @@ impl Asked {
             Err(_) => Ok(default),
         };
         let events = number("EVENTS", 2_000_000)?;
-        let (contests, scale) = match std::env::var("WORKLOAD").as_deref() {
-            Err(_) => (vec![persist(), analyze()], false),
-            Ok("persist") => (vec![persist()], false),
-            Ok("analyze") => (vec![analyze()], false),
-            Ok("scale") => (Vec::new(), true),
-            Ok("peers") => (vec![peers()?], false),
-            Ok(other) => bail!("WORKLOAD is persist, analyze, scale or peers, not {other:?}"),
+        let workload = std::env::var("WORKLOAD").ok();
+        let contests = match workload.as_deref() {
+            None => vec![persist(), analyze()],
+            Some("persist") => vec![persist()],
+            Some("analyze") => vec![analyze()],
+            Some("scale" | "latency") => Vec::new(),
+            Some("peers") => vec![peers()?],
+            Some(other) => bail!("WORKLOAD is persist, analyze, scale, latency or peers, not {other:?}"),
         };
+        let is = |name| workload.as_deref() == Some(name);
         let rounds = usize::try_from(number("ROUNDS", 5)?)?;
         ensure!(events > 0 && rounds > 0, "EVENTS and ROUNDS are at least 1");
-        Ok(Self { events, rounds, contests, scale })
+        Ok(Self { events, rounds, contests, scale: is("scale"), latency: is("latency") })
     }
 }
 
@@ -147,6 +151,11 @@ async fn measure(asked: &Asked, services: &Services, backlogs: &mut Vec<Backlog>
     backlogs.push(load::publish(services, asked.events, load::PARTITIONS).await?);
     for contest in &asked.contests {
         contest.hold(services, &backlogs[0], asked.rounds).await?;
+    }
+    if asked.latency {
+        let sides: Vec<_> = persist().sides.into_iter().filter(|(_, side)| side.uses_redis()).collect();
+        let backlog = backlogs[0].clone();
+        latency::contest(&sides, services, &backlog, asked.rounds, backlogs).await?;
     }
     Ok(())
 }

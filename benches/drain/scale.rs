@@ -80,10 +80,10 @@ async fn in_turns(side: &Side, job: &Job<'_>, workers: &[usize], rounds: usize) 
 async fn rate(side: &Side, job: &Job<'_>, workers: usize) -> Result<f64> {
     let mut db = job.services.empty().await?;
     // Directly: what it takes says nothing of the workers.
-    let direct = Job { postgres: job.services.postgres.clone(), group: uuid::Uuid::new_v4().to_string(), ..*job };
+    let direct = Job { lines: job.lines, ..Job::new(job.services, job.backlog, job.workload) };
     migrate(&direct)?;
     sql(&mut db, "CHECKPOINT").await?;
-    let job = Job { group: direct.group.clone(), postgres: job.postgres.clone(), ..*job };
+    let job = Job { postgres: job.postgres.clone(), ..direct };
     let processes = Processes::start(side, &job, workers)?;
     let patience = Instant::now() + Duration::from_secs(60);
     while owners(&mut db).await? < workers || settled(&mut db).await? == 0 {

@@ -24,6 +24,10 @@ pub(crate) struct Job<'a> {
     pub(crate) postgres: String,
     /// Lines of the pool's and the store's sections, beside the defaults.
     pub(crate) lines: Lines,
+    /// Where weir's health and metrics are; 0: anywhere.
+    pub(crate) health_port: u16,
+    /// Where the hand-written loop writes the latencies that it measures.
+    pub(crate) latencies: Option<PathBuf>,
 }
 
 /// Settings of weir's that are not at their default.
@@ -37,7 +41,16 @@ impl<'a> Job<'a> {
     /// With a group of its own, and everything at its default.
     pub(crate) fn new(services: &'a Services, backlog: &'a Backlog, workload: Workload) -> Self {
         let group = uuid::Uuid::new_v4().to_string();
-        Self { services, backlog, workload, group, postgres: services.postgres.clone(), lines: Lines::default() }
+        Self {
+            services,
+            backlog,
+            workload,
+            group,
+            postgres: services.postgres.clone(),
+            lines: Lines::default(),
+            health_port: 0,
+            latencies: None,
+        }
     }
 }
 
@@ -59,6 +72,15 @@ pub(crate) enum Side {
 }
 
 impl Side {
+    /// Whether it looks in Redis before and marks there after.
+    pub(crate) fn uses_redis(&self) -> bool {
+        match self {
+            Self::HandWritten { redis } | Self::Spring { redis } => *redis,
+            Self::Weir { processed_set, .. } => *processed_set,
+            Self::Arroyo | Self::ParallelConsumer | Self::Connect => false,
+        }
+    }
+
     /// The process that drains, with all that it needs to know.
     pub(crate) fn command(&self, job: &Job<'_>) -> Result<Command> {
         let mut command = match self {
@@ -69,6 +91,7 @@ impl Side {
                     .env("BENCH_TOPIC", &job.backlog.topic)
                     .env("BENCH_POSTGRES", &job.services.postgres)
                     .env("BENCH_REDIS", redis.to_string())
+                    .envs(job.latencies.iter().map(|path| ("BENCH_LATENCIES", path)))
                     .env("BENCH_ANALYZE", (job.workload == Workload::PersistAndAnalyze).to_string());
                 command
             }
@@ -117,10 +140,11 @@ impl Job<'_> {
         let Services { brokers, redis, .. } = self.services;
         let (group, topic, postgres) = (&self.group, &self.backlog.topic, &self.postgres);
         let Lines { pool, store } = self.lines;
+        let health_port = self.health_port;
         let set = if processed_set { "" } else { "processed_set = \"off\"\n" };
         let mut text = format!(
             "[kafka]\nbrokers = [\"{brokers}\"]\n[store]\nurl = \"{postgres}\"\n{store}[redis]\nurl = \"{redis}\"\n\
-             [health]\nlisten = \"127.0.0.1:0\"\n\
+             [health]\nlisten = \"127.0.0.1:{health_port}\"\n\
              [pools.storage]\ngroup = \"{group}\"\ntopics = [\"{topic}\"]\nstart = \"beginning\"\n{set}{pool}\
              [[pools.storage.pipelines]]\nname = \"persist\"\nhandler = \"persist\"\n",
         );
