@@ -112,8 +112,9 @@ fn main() {
     let var = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let pool = PgPoolOptions::new().max_connections(CONCURRENCY as u32).connect(&var("POSTGRES_URL"));
-    let pool = runtime.block_on(pool).expect("PostgreSQL");
+    let url = var("POSTGRES_URL");
+    let pool = runtime.block_on(PgPoolOptions::new().max_connections(CONCURRENCY as u32).connect(&url));
+    let pool = pool.expect("PostgreSQL");
     let config = KafkaConfig::new_consumer_config(
         vec![var("BROKERS")],
         var("GROUP"),
