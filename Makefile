@@ -56,10 +56,26 @@ preflight:
 
 # ---- measurements --------------------------------------------------------------------------------------------------
 
-bench: ## drains of 2,000,000 events beside a hand-written loop, and memory; EVENTS, ROUNDS, WORKLOAD change it
+bench: ## drains of 2,000,000 events beside a hand-written loop and COPY, and memory; EVENTS, ROUNDS, WORKLOAD change it
 	@scripts/require.sh build services
 	@$(services) up
 	set -a; . .services/env; set +a; cargo bench --locked --bench drain
+
+bench-scale: ## the cost of an event by backlog, partitions and workers, and what more workers bring; EVENTS, ROUNDS
+	@scripts/require.sh build services
+	@$(services) up
+	set -a; . .services/env; set +a; WORKLOAD=scale cargo bench --locked --bench drain
+
+bench-latency: ## from the intended send time to the effect, at 30 % of the loop's rate; EVENTS, ROUNDS
+	@scripts/require.sh build services
+	@$(services) up
+	set -a; . .services/env; set +a; WORKLOAD=latency cargo bench --locked --bench drain
+
+bench-peers: ## the same drain by others' consumers: Spring Kafka, Parallel Consumer, Kafka Connect, arroyo (benches/peers)
+	@scripts/require.sh build services peers
+	benches/peers/build.sh
+	@$(services) up
+	set -a; . .services/env; set +a; WORKLOAD=peers cargo bench --locked --bench drain
 
 bench-verify: ## what `weir verify` costs, and that its memory stays the same; EVENTS=1000000,10000000 changes how many
 	@scripts/require.sh build services

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that this machine has what a purpose needs:   require.sh build | services | faults, or several
+# Makes sure that this machine has what a purpose needs:   require.sh build | services | peers | faults, or several
 # As root on Debian it installs what is missing; elsewhere it names all of it in one message and fails.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -37,16 +37,24 @@ look() {
         need "Python 3" python3 python3 has python3
         need setpriv util-linux util-linux has setpriv
         need flock util-linux util-linux-core has flock ;;
+      peers)
+        need "a Java compiler" "$(java_package jdk)" java-21-openjdk-devel has javac
+        need "libcurl's headers" libcurl4-openssl-dev libcurl-devel pkg-config --exists libcurl ;;
       faults)
         need faketime faketime libfaketime has faketime ;;
-      *) echo "usage: require.sh build | services | faults" >&2; exit 2 ;;
+      *) echo "usage: require.sh build | services | peers | faults" >&2; exit 2 ;;
     esac
   done
 }
 
 # The oldest Java that runs Kafka 4, where the distribution still has it.
-java_package() {
-  if apt-cache show openjdk-17-jre-headless > /dev/null 2>&1; then echo openjdk-17-jre-headless; else echo openjdk-21-jre-headless; fi
+java_package() { # jre (by default) or jdk
+  local kind=${1:-jre}
+  if apt-cache show "openjdk-17-$kind-headless" > /dev/null 2>&1; then
+    echo "openjdk-17-$kind-headless"
+  else
+    echo "openjdk-21-$kind-headless"
+  fi
 }
 
 tell() {

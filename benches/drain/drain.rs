@@ -1,14 +1,13 @@
 //! One drain of a backlog by one side, a child process: how long it took, what it used, what it left.
 
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use sqlx::PgConnection;
 
-use crate::load::Backlog;
-use crate::services::{Services, sql};
+use crate::services::sql;
+use crate::side::{Job, Side};
 
 /// How often the size of the tables is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -22,23 +21,19 @@ pub(crate) enum Workload {
     PersistAndAnalyze,
 }
 
-/// Who drains.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Side {
-    HandWritten,
-    Weir(PathBuf),
-}
-
 /// What one run took, and what it left.
 pub(crate) struct Run {
+    /// From the start of the process to the last row.
     pub(crate) seconds: f64,
+    /// From its start to the first row.
+    pub(crate) first_s: f64,
     pub(crate) cpu_seconds: f64,
     pub(crate) peak_mib: f64,
     pub(crate) left: Left,
 }
 
 /// The effects, counted in the database. The digests are sums of the rows' hashes, times of arrival left out.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Left {
     rows: i64,
     digest: String,
@@ -55,7 +50,7 @@ struct Counters {
 }
 
 impl Left {
-    async fn count(db: &mut PgConnection) -> Result<Self> {
+    pub(crate) async fn count(db: &mut PgConnection) -> Result<Self> {
         let (rows, digest) = sqlx::query_as(
             "SELECT count(*), sum(hashtextextended(concat_ws('|', message_id, conversation, sender, recipient, content,
                                                              message_type, timestamp), 0))::text FROM messages",
@@ -75,7 +70,7 @@ impl Left {
     }
 
     /// Every event has a row, and was counted once in each dimension that sums.
-    fn check(&self, workload: Workload, events: u64) -> Result<()> {
+    pub(crate) fn check(&self, workload: Workload, events: u64) -> Result<()> {
         ensure!(self.rows.unsigned_abs() == events, "{} rows of {events}", self.rows);
         let dimensions = if workload == Workload::Persist { 0 } else { 4 };
         ensure!(self.counters.len() == dimensions, "{dimensions} dimensions were to be counted: {:?}", self.counters);
@@ -86,63 +81,95 @@ impl Left {
     }
 }
 
-impl Side {
-    /// Drains the whole topic into empty tables, with a fresh group and an empty Redis.
-    pub(crate) async fn drain(&self, services: &Services, backlog: &Backlog, workload: Workload) -> Result<Run> {
-        let mut db = services.empty().await?;
-        let config = write_config(services, backlog, workload)?;
-        // Both sides write into the tables that weir makes.
-        let weir = if let Self::Weir(weir) = self { weir } else { Path::new(env!("CARGO_BIN_EXE_weir")) };
-        let migrated = Command::new(weir).arg("migrate").arg("--config").arg(&config).stdout(Stdio::null()).status()?;
-        ensure!(migrated.success(), "weir migrate failed");
-        sql(&mut db, "CHECKPOINT").await?;
-        let begun = Instant::now();
-        let mut child = self.spawn(services, backlog, workload, &config)?;
-        let watched = watch(&mut child, begun, &mut db, backlog.events).await;
-        child.kill().ok();
-        child.wait()?;
-        std::fs::remove_file(&config)?;
-        let (seconds, Usage { cpu_seconds, peak_mib }) = watched?;
-        let left = Left::count(&mut db).await?;
-        left.check(workload, backlog.events)?;
-        Ok(Run { seconds, cpu_seconds, peak_mib, left })
+/// Drains the whole topic into empty tables, with a fresh group and an empty Redis.
+pub(crate) async fn drain(side: &Side, job: &Job<'_>, workers: usize) -> Result<Run> {
+    let mut db = job.services.empty().await?;
+    migrate(job)?;
+    sql(&mut db, "CHECKPOINT").await?;
+    let begun = Instant::now();
+    let mut processes = Processes::start(side, job, workers)?;
+    let watched = watch(&mut processes, begun, &mut db, job.backlog.events).await;
+    drop(processes);
+    let (first_s, seconds, Usage { cpu_seconds, peak_mib }) = watched?;
+    let left = Left::count(&mut db).await?;
+    left.check(job.workload, job.backlog.events)?;
+    Ok(Run { seconds, first_s, cpu_seconds, peak_mib, left })
+}
+
+/// The processes of a side, ended when they are dropped.
+pub(crate) struct Processes(Vec<Child>);
+
+impl Processes {
+    pub(crate) fn start(side: &Side, job: &Job<'_>, workers: usize) -> Result<Self> {
+        let mut started = Self(Vec::new());
+        for _ in 0..workers {
+            let mut command = side.command(job)?;
+            let child = command.spawn().with_context(|| format!("start {}", command.get_program().display()))?;
+            started.0.push(child);
+        }
+        Ok(started)
     }
 
-    fn spawn(&self, services: &Services, backlog: &Backlog, workload: Workload, config: &Path) -> Result<Child> {
-        let mut command = match self {
-            Self::Weir(weir) => Command::new(weir),
-            Self::HandWritten => Command::new(std::env::current_exe()?),
-        };
-        match self {
-            Self::Weir(_) => command.arg("run").arg("--config").arg(config).stderr(Stdio::null()),
-            Self::HandWritten => command
-                .arg("hand-written")
-                .env("BENCH_TOPIC", &backlog.topic)
-                .env("BENCH_POSTGRES", &services.postgres)
-                .env("BENCH_ANALYZE", (workload == Workload::PersistAndAnalyze).to_string()),
-        };
-        Ok(command.spawn()?)
+    fn check(&mut self) -> Result<()> {
+        for child in &mut self.0 {
+            if let Some(status) = child.try_wait()? {
+                bail!("a process ended with {status} before the topic was drained");
+            }
+        }
+        Ok(())
     }
+
+    /// All their time, and the peak of the largest.
+    fn usage(&self) -> Usage {
+        let each = self.0.iter().filter_map(|child| Usage::of(child.id()));
+        each.fold(Usage::default(), |all, one| Usage {
+            cpu_seconds: all.cpu_seconds + one.cpu_seconds,
+            peak_mib: all.peak_mib.max(one.peak_mib),
+        })
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// All sides write into the tables that weir makes.
+pub(crate) fn migrate(job: &Job<'_>) -> Result<()> {
+    let config = job.write_config("migrate", true)?;
+    let mut migrate = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let migrated = migrate.arg("migrate").arg("--config").arg(&config).stdout(Stdio::null()).status()?;
+    ensure!(migrated.success(), "weir migrate failed");
+    Ok(())
 }
 
 /// Waits until the table has stopped growing at the full count. Its size is looked at, which costs nothing, and the
 /// rows are counted only once it stands still. The counters are written by the same transactions.
-async fn watch(child: &mut Child, begun: Instant, db: &mut PgConnection, events: u64) -> Result<(f64, Usage)> {
+async fn watch(
+    processes: &mut Processes,
+    begun: Instant,
+    db: &mut PgConnection,
+    events: u64,
+) -> Result<(f64, f64, Usage)> {
     let patience = Duration::from_secs(60 + events / 1_000);
-    let (mut size, mut grown_at, mut used) = (0i64, Instant::now(), Usage::default());
+    let (mut size, mut first, mut grown_at, mut used) = (0i64, None, Instant::now(), Usage::default());
     loop {
         tokio::time::sleep(LOOK).await;
         ensure!(begun.elapsed() < patience, "not drained within {} s", patience.as_secs());
-        let now: i64 = sqlx::query_scalar("SELECT pg_relation_size('messages') + pg_indexes_size('messages')")
-            .fetch_one(&mut *db)
-            .await?;
+        processes.check()?;
+        let now: i64 = sqlx::query_scalar("SELECT pg_relation_size('messages')").fetch_one(&mut *db).await?;
         if now > size {
             (size, grown_at) = (now, Instant::now());
-            used = Usage::of(child.id()).unwrap_or(used);
+            first.get_or_insert_with(|| begun.elapsed().as_secs_f64());
+            used = processes.usage();
         } else if grown_at.elapsed() > STILL {
             let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&mut *db).await?;
             if rows.unsigned_abs() >= events {
-                return Ok(((grown_at - begun).as_secs_f64(), used));
+                return Ok((first.unwrap_or_default(), (grown_at - begun).as_secs_f64(), used));
             }
             grown_at = Instant::now();
         }
@@ -167,25 +194,4 @@ impl Usage {
         let kib: f64 = peak.trim().trim_end_matches(" kB").parse().ok()?;
         Some(Self { cpu_seconds: ticks / 100.0, peak_mib: kib / 1024.0 })
     }
-}
-
-/// weir's configuration: everything at its default but the addresses and the pipelines.
-fn write_config(services: &Services, backlog: &Backlog, workload: Workload) -> Result<PathBuf> {
-    let Services { brokers, postgres, redis, name, .. } = services;
-    let (group, topic) = (uuid::Uuid::new_v4(), &backlog.topic);
-    let mut text = format!(
-        "[kafka]\nbrokers = [\"{brokers}\"]\n[store]\nurl = \"{postgres}\"\n[redis]\nurl = \"{redis}\"\n\
-         [health]\nlisten = \"127.0.0.1:0\"\n\
-         [pools.storage]\ngroup = \"{group}\"\ntopics = [\"{topic}\"]\nstart = \"beginning\"\n\
-         [[pools.storage.pipelines]]\nname = \"persist\"\nhandler = \"persist\"\n",
-    );
-    if workload == Workload::PersistAndAnalyze {
-        text.push_str(
-            "[[pools.storage.pipelines]]\nname = \"analyze\"\nhandler = \"analyze\"\n\
-             dimensions = [\"type\", \"user\", \"conversation\", \"active_users\"]\n",
-        );
-    }
-    let path = std::env::temp_dir().join(format!("{name}.toml"));
-    std::fs::write(&path, text)?;
-    Ok(path)
 }

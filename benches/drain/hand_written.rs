@@ -2,18 +2,23 @@
 //! where events are counted as well, one transaction of the insert and the counters.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt as _;
+use hdrhistogram::Histogram;
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use redis::AsyncCommands as _;
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use weir::payload::MessageEvent;
+
+use crate::latency::{INTENDED, Latencies, now_us};
 
 const BATCH: usize = 500;
 const EXPIRY_SECONDS: u64 = 900;
@@ -27,9 +32,11 @@ const INSERT: &str = "
 struct Task {
     partition: i32,
     pool: sqlx::PgPool,
-    redis: redis::aio::MultiplexedConnection,
+    /// `None`: nothing is looked up.
+    redis: Option<redis::aio::MultiplexedConnection>,
     /// Whether new events are counted as well.
     analyze: bool,
+    latencies: Option<Arc<Mutex<Histogram<u64>>>>,
 }
 
 pub(crate) async fn run() -> Result<()> {
@@ -50,7 +57,9 @@ pub(crate) async fn run() -> Result<()> {
         .test_before_acquire(false)
         .connect(&var("BENCH_POSTGRES")?)
         .await?;
-    let redis = redis::Client::open(var("REDIS_URL")?)?;
+    let redis =
+        (var("BENCH_REDIS")? == "true").then(|| redis::Client::open(var("REDIS_URL")?).map_err(anyhow::Error::from));
+    let redis = redis.transpose()?;
     let metadata = consumer.fetch_metadata(Some(&topic), Duration::from_secs(5))?;
     let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|p| p.id()).collect();
     let mut assignment = TopicPartitionList::new();
@@ -63,9 +72,13 @@ pub(crate) async fn run() -> Result<()> {
         .collect();
     consumer.assign(&assignment)?;
     let analyze = var("BENCH_ANALYZE")? == "true";
+    let latencies = measured_latencies()?;
     for (partition, queue) in queues {
-        let redis = redis.get_multiplexed_async_connection().await?;
-        let mut task = Task { partition, pool: pool.clone(), redis, analyze };
+        let redis = match &redis {
+            Some(redis) => Some(redis.get_multiplexed_async_connection().await?),
+            None => None,
+        };
+        let mut task = Task { partition, pool: pool.clone(), redis, analyze, latencies: latencies.clone() };
         tokio::spawn(async move {
             let mut batches = queue.stream().ready_chunks(BATCH);
             while let Some(batch) = batches.next().await {
@@ -75,12 +88,42 @@ pub(crate) async fn run() -> Result<()> {
                     .filter_map(|message| serde_json::from_slice(message.payload()?).ok())
                     .collect();
                 task.handle(&events).await.expect("the benchmark's services are up");
+                if let Some(latencies) = &task.latencies {
+                    note(&mut latencies.lock().unwrap(), batch.iter().flatten());
+                }
             }
         });
     }
     loop {
         // Serves the client's events; messages come by the partitions' own queues.
         tokio::time::timeout(Duration::from_millis(100), consumer.recv()).await.ok();
+    }
+}
+
+/// What is measured, written to its file twice a second, where it is asked for.
+fn measured_latencies() -> Result<Option<Arc<Mutex<Histogram<u64>>>>> {
+    let Some(path) = std::env::var_os("BENCH_LATENCIES").map(PathBuf::from) else { return Ok(None) };
+    let latencies = Arc::new(Mutex::new(Histogram::new(3)?));
+    let written = Arc::clone(&latencies);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let now = Latencies::of(&written.lock().unwrap());
+            let (text, new) = (serde_json::to_vec(&now).expect("figures"), path.with_extension("new"));
+            std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path)).expect("write the latencies");
+        }
+    });
+    Ok(Some(latencies))
+}
+
+fn note<'a>(latencies: &mut Histogram<u64>, messages: impl Iterator<Item = &'a BorrowedMessage<'a>>) {
+    let now = now_us();
+    for message in messages {
+        let header = message.headers().and_then(|headers| headers.iter().find(|header| header.key == INTENDED)?.value);
+        let intended: Option<i64> = header.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+        if let Some(intended) = intended {
+            latencies.saturating_record(u64::try_from(now - intended).unwrap_or(0));
+        }
     }
 }
 
@@ -91,7 +134,10 @@ fn id(event: &MessageEvent) -> String {
 impl Task {
     async fn handle(&mut self, events: &[MessageEvent]) -> Result<()> {
         let keys: Vec<String> = events.iter().map(|event| format!("loop:{}", id(event))).collect();
-        let seen: Vec<Option<String>> = self.redis.mget(&keys).await?;
+        let seen: Vec<Option<String>> = match &mut self.redis {
+            Some(redis) => redis.mget(&keys).await?,
+            None => vec![None; keys.len()],
+        };
         let new: Vec<&MessageEvent> =
             events.iter().zip(seen).filter(|(_, seen)| seen.is_none()).map(|(event, _)| event).collect();
         if self.analyze {
@@ -105,11 +151,13 @@ impl Task {
         } else {
             insert(INSERT, &new).execute(&self.pool).await?;
         }
-        let mut mark = redis::pipe();
-        for key in &keys {
-            mark.set_ex(key, 1, EXPIRY_SECONDS).ignore();
+        if let Some(redis) = &mut self.redis {
+            let mut mark = redis::pipe();
+            for key in &keys {
+                mark.set_ex(key, 1, EXPIRY_SECONDS).ignore();
+            }
+            mark.exec_async(redis).await?;
         }
-        mark.exec_async(&mut self.redis).await?;
         Ok(())
     }
 }

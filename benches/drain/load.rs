@@ -1,4 +1,4 @@
-//! The load: chat messages of about 330 bytes, lz4, keyed by conversation, no conversation busier than another.
+//! The load: chat messages of about 330 bytes, lz4, keyed by conversation, of which some are much busier than others.
 
 use std::time::Duration;
 
@@ -7,21 +7,26 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use crate::services::Services;
 
-const PARTITIONS: i32 = 8;
+/// How many partitions a topic has where nothing else is asked for.
+pub(crate) const PARTITIONS: i32 = 8;
 const CONVERSATIONS: u64 = 10_000;
+/// How much busier: the n-th busiest has 1/n of the events of the busiest.
+const ZIPF: f64 = 1.0;
 /// The first event's time; each is a millisecond after the one before.
 const BEGINNING_MS: u64 = 1_760_000_000_000;
 
 /// A backlog to drain.
+#[derive(Clone)]
 pub(crate) struct Backlog {
     pub(crate) topic: String,
     pub(crate) events: u64,
+    pub(crate) partitions: i32,
 }
 
 /// Fills a new topic.
-pub(crate) async fn publish(services: &Services, events: u64) -> Result<Backlog> {
-    let topic = format!("{}-{events}", services.name);
-    services.make_topic(&topic, PARTITIONS).await?;
+pub(crate) async fn publish(services: &Services, events: u64, partitions: i32) -> Result<Backlog> {
+    let topic = format!("{}-{events}-{partitions}", services.name);
+    services.make_topic(&topic, partitions).await?;
     let producer: BaseProducer = services
         .client()
         .set("linger.ms", "20")
@@ -30,8 +35,10 @@ pub(crate) async fn publish(services: &Services, events: u64) -> Result<Backlog>
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.messages", "200000")
         .create()?;
+    let conversations = Conversations::new();
+    let mut rng = fastrand::Rng::with_seed(events);
     for n in 0..events {
-        let (key, value) = message(n);
+        let (key, value) = message(n, conversations.pick(&mut rng));
         while producer.send(BaseRecord::to(&topic).key(&key).payload(&value)).is_err() {
             producer.poll(Duration::from_millis(5));
         }
@@ -40,11 +47,36 @@ pub(crate) async fn publish(services: &Services, events: u64) -> Result<Backlog>
         }
     }
     producer.flush(Duration::from_secs(60))?;
-    Ok(Backlog { topic, events })
+    Ok(Backlog { topic, events, partitions })
 }
 
-fn message(n: u64) -> (String, String) {
-    let conversation = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % CONVERSATIONS;
+/// Which conversation an event is of.
+pub(crate) struct Conversations {
+    /// The share of the events that is of this conversation or a busier one.
+    up_to: Vec<f64>,
+}
+
+impl Conversations {
+    pub(crate) fn new() -> Self {
+        let shares = (1..=CONVERSATIONS).map(|rank| (rank as f64).powf(-ZIPF));
+        let mut sum = 0.0;
+        let mut up_to: Vec<f64> = shares
+            .map(|share| {
+                sum += share;
+                sum
+            })
+            .collect();
+        up_to.iter_mut().for_each(|share| *share /= sum);
+        Self { up_to }
+    }
+
+    pub(crate) fn pick(&self, rng: &mut fastrand::Rng) -> u64 {
+        let at = rng.f64();
+        (self.up_to.partition_point(|share| *share <= at) as u64).min(CONVERSATIONS - 1)
+    }
+}
+
+pub(crate) fn message(n: u64, conversation: u64) -> (String, String) {
     let (from, to) = (conversation, conversation + 1);
     let value = format!(
         "{{\"type\":\"new_message\",\"message\":{{\"message_id\":\"{}\",\"from\":{from},\"to\":{to},\"content\":\"message {n}: {}\",\

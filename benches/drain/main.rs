@@ -1,43 +1,54 @@
-//! How fast a backlog is drained into PostgreSQL, pair by pair: a hand-written rdkafka loop, then `weir run`; and how
-//! much memory weir takes for a backlog and for one ten times as long.
+//! How fast a backlog is drained into PostgreSQL, by sides that take turns: a hand-written rdkafka loop, `weir run`, and
+//! beside them what nobody can beat, the database's `COPY` of the same rows and the broker's own consumer. With
+//! `WORKLOAD=scale`: what an event costs with ten times the backlog, more partitions and more workers, and what more workers
+//! bring. With `WORKLOAD=latency`: how long an event takes at 30 % of the loop's rate.
 //!
 //! The loop does the same decode, the same check and mark in Redis, writes the same rows, and nothing else: no group,
-//! no ledger, no retry, no metrics. Both sides are child processes; what each left is counted in the database after
-//! the run and must be the same. Run it with `make bench`. The environment changes it:
+//! no ledger, no retry, no metrics. All sides are child processes; what each left is counted in the database after
+//! the run and must be the same. Run it with `make bench`; with `make bench-peers`, which measures others' consumers in
+//! their place (`benches/peers`). The environment changes it:
 //!
 //! | variable | default | |
 //! |---|---|---|
-//! | `EVENTS` | 2,000,000 | the backlog of the pairs |
-//! | `ROUNDS` | 5 | pairs of each workload |
-//! | `WORKLOAD` | all | `persist`, `analyze` (persist and analyze) or `memory` |
-//! | `MEMORY_EVENTS` | half of `EVENTS` | the shorter of the two backlogs whose memory is measured; 0: none |
+//! | `EVENTS` | 2,000,000 | the backlog |
+//! | `ROUNDS` | 5 | how often each side drains it |
+//! | `WORKLOAD` | `persist` and `analyze` | `persist`, `analyze` (persist and analyze), `scale`, `latency` or `peers` |
 //! | `WEIR` | the one just built | another binary |
 //! | `BESIDE` | none | further binaries of weir, separated by `:`, run in each round as well: before and after, interleaved |
+//! | `PEERS` | all | of the peers, those whose name has one of these words, separated by commas |
 //!
-//! The shorter backlog must be a good deal longer than what is fetched ahead, or its peak is not a worker's usual one.
+//! The backlog must be a good deal longer than what is fetched ahead, or its peak is not a worker's usual one.
 #![expect(clippy::print_stdout, reason = "the figures are the answer")]
 
+mod contest;
 mod drain;
 mod hand_written;
+mod latency;
+mod limits;
 mod load;
+#[path = "../../tests/faults/proxy.rs"]
+#[expect(dead_code, reason = "the fault matrix makes worse weather")]
+mod proxy;
+mod scale;
 mod services;
+mod side;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
-use drain::{Run, Side, Workload};
+use anyhow::{Context as _, Result, bail, ensure};
+use contest::Contest;
+use drain::Workload;
 use load::Backlog;
 use services::Services;
+use side::Side;
 
 /// What was asked for.
 struct Asked {
     events: u64,
     rounds: usize,
-    workloads: Vec<Workload>,
-    /// The shorter of the backlogs whose memory is measured.
-    memory_events: Option<u64>,
-    /// The binary whose memory is measured, and those beside it, by name.
-    weir: Vec<(String, Side)>,
+    contests: Vec<Contest>,
+    scale: bool,
+    latency: bool,
 }
 
 impl Asked {
@@ -47,24 +58,65 @@ impl Asked {
             Err(_) => Ok(default),
         };
         let events = number("EVENTS", 2_000_000)?;
-        let memory_events = number("MEMORY_EVENTS", events / 2)?;
-        let (workloads, memory) = match std::env::var("WORKLOAD").as_deref() {
-            Err(_) => (vec![Workload::Persist, Workload::PersistAndAnalyze], true),
-            Ok("persist") => (vec![Workload::Persist], false),
-            Ok("analyze") => (vec![Workload::PersistAndAnalyze], false),
-            Ok("memory") => (Vec::new(), true),
-            Ok(other) => bail!("WORKLOAD is persist, analyze or memory, not {other:?}"),
+        let workload = std::env::var("WORKLOAD").ok();
+        let contests = match workload.as_deref() {
+            None => vec![persist(), analyze()],
+            Some("persist") => vec![persist()],
+            Some("analyze") => vec![analyze()],
+            Some("scale" | "latency") => Vec::new(),
+            Some("peers") => vec![peers()?],
+            Some(other) => bail!("WORKLOAD is persist, analyze, scale, latency or peers, not {other:?}"),
         };
+        let is = |name| workload.as_deref() == Some(name);
         let rounds = usize::try_from(number("ROUNDS", 5)?)?;
         ensure!(events > 0 && rounds > 0, "EVENTS and ROUNDS are at least 1");
-        Ok(Self {
-            events,
-            rounds,
-            workloads,
-            memory_events: (memory && memory_events > 0).then_some(memory_events),
-            weir: binaries().map(|path| (name_of(&path), Side::Weir(path))).collect(),
-        })
+        Ok(Self { events, rounds, contests, scale: is("scale"), latency: is("latency") })
     }
+}
+
+fn named(name: &str, side: Side) -> (String, Side) {
+    (name.to_owned(), side)
+}
+
+fn weir(processed_set: bool) -> impl Iterator<Item = (String, Side)> {
+    binaries().map(move |binary| {
+        let name = name_of(&binary);
+        let name = if processed_set { name } else { format!("{name}, no processed set") };
+        (name, Side::Weir { binary, processed_set })
+    })
+}
+
+fn persist() -> Contest {
+    let mut sides = vec![named("hand-written", Side::HandWritten { redis: true })];
+    sides.extend(weir(true));
+    sides.push(named("hand-written, no Redis", Side::HandWritten { redis: false }));
+    sides.extend(weir(false));
+    Contest { title: "persist", workload: Workload::Persist, sides, limits: true }
+}
+
+fn analyze() -> Contest {
+    let mut sides = vec![named("hand-written", Side::HandWritten { redis: true })];
+    sides.extend(weir(true));
+    Contest { title: "persist and analyze", workload: Workload::PersistAndAnalyze, sides, limits: false }
+}
+
+fn peers() -> Result<Contest> {
+    let mut all: Vec<(String, Side)> = weir(true).chain(weir(false)).collect();
+    all.extend([
+        named("sentry_arroyo", Side::Arroyo),
+        named("Spring Kafka, Redis", Side::Spring { redis: true }),
+        named("Spring Kafka", Side::Spring { redis: false }),
+        named("Parallel Consumer", Side::ParallelConsumer),
+        named("Kafka Connect, Debezium", Side::Connect),
+    ]);
+    let asked = std::env::var("PEERS").unwrap_or_default().to_lowercase();
+    let words: Vec<&str> = asked.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    let sides: Vec<_> = all
+        .into_iter()
+        .filter(|(name, _)| words.is_empty() || words.iter().any(|word| name.to_lowercase().contains(word)))
+        .collect();
+    ensure!(!sides.is_empty(), "PEERS={asked}: nobody has a name like that");
+    Ok(Contest { title: "persist, by others", workload: Workload::Persist, sides, limits: false })
 }
 
 fn binaries() -> impl Iterator<Item = PathBuf> {
@@ -93,69 +145,29 @@ async fn main() -> Result<()> {
 }
 
 async fn measure(asked: &Asked, services: &Services, backlogs: &mut Vec<Backlog>) -> Result<()> {
-    let mut sizes: Vec<u64> = asked.workloads.iter().map(|_| asked.events).collect();
-    sizes.extend(asked.memory_events.into_iter().flat_map(|events| [events, events * 10]));
-    sizes.sort_unstable();
-    sizes.dedup();
-    for events in sizes {
-        backlogs.push(load::publish(services, events).await?);
+    if asked.scale {
+        return scale(asked, services, backlogs).await;
     }
-    let of = |events: u64| backlogs.iter().find(|backlog| backlog.events == events).expect("it was published");
-    for workload in &asked.workloads {
-        pairs(asked, services, of(asked.events), *workload).await?;
+    backlogs.push(load::publish(services, asked.events, load::PARTITIONS).await?);
+    for contest in &asked.contests {
+        contest.hold(services, &backlogs[0], asked.rounds).await?;
     }
-    if let Some(events) = asked.memory_events {
-        memory(asked, services, [of(events), of(events * 10)]).await?;
+    if asked.latency {
+        let sides: Vec<_> = persist().sides.into_iter().filter(|(_, side)| side.uses_redis()).collect();
+        let backlog = backlogs[0].clone();
+        latency::contest(&sides, services, &backlog, asked.rounds, backlogs).await?;
     }
     Ok(())
 }
 
-/// Rounds of the hand-written loop, then weir, then the binaries beside it, if any.
-async fn pairs(asked: &Asked, services: &Services, backlog: &Backlog, workload: Workload) -> Result<()> {
-    let what = if workload == Workload::Persist { "persist" } else { "persist and analyze" };
-    println!("\n{what}: {} events, {} rounds", backlog.events, asked.rounds);
-    heading();
-    let mut ratios = vec![Vec::new(); asked.weir.len()];
-    for _ in 0..asked.rounds {
-        let floor = Side::HandWritten.drain(services, backlog, workload).await?;
-        line("hand-written", backlog, &floor);
-        for ((name, side), ratios) in asked.weir.iter().zip(&mut ratios) {
-            let run = side.drain(services, backlog, workload).await?;
-            line(name, backlog, &run);
-            ensure!(run.left == floor.left, "{name} left {:?}, the loop {:?}", run.left, floor.left);
-            ratios.push(floor.seconds / run.seconds);
-        }
+async fn scale(asked: &Asked, services: &Services, backlogs: &mut Vec<Backlog>) -> Result<()> {
+    let events = asked.events;
+    let topics = [(events, 8), (events * 10, 8), (events, 64), (events, 512), (events, 12)];
+    for (events, partitions) in topics {
+        backlogs.push(load::publish(services, events, partitions).await?);
     }
-    for ((name, _), ratios) in asked.weir.iter().zip(&mut ratios) {
-        ratios.sort_by(f64::total_cmp);
-        let (min, median, max) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
-        println!("{name} / hand-written: min {min:.2}, median {median:.2}, max {max:.2}");
-    }
-    Ok(())
-}
-
-/// weir's peak at a backlog and at one ten times as long, side by side.
-async fn memory(asked: &Asked, services: &Services, backlogs: [&Backlog; 2]) -> Result<()> {
-    println!("\nmemory: persist, {} and {} events", backlogs[0].events, backlogs[1].events);
-    heading();
-    let (name, weir) = &asked.weir[0];
-    let mut peaks = Vec::new();
-    for backlog in backlogs {
-        let run = weir.drain(services, backlog, Workload::Persist).await?;
-        line(name, backlog, &run);
-        peaks.push(run.peak_mib);
-    }
-    println!("peak: {:.0} MiB at 1x, {:.0} MiB at 10x, {:.2} times as much", peaks[0], peaks[1], peaks[1] / peaks[0]);
-    Ok(())
-}
-
-fn heading() {
-    println!("{:<14} {:>10} {:>12} {:>8} {:>8} {:>9}", "run", "events", "events/s", "s", "cpu s", "peak MiB");
-}
-
-fn line(name: &str, backlog: &Backlog, run: &Run) {
-    #[expect(clippy::cast_precision_loss, reason = "a backlog is far below 2^52")]
-    let rate = backlog.events as f64 / run.seconds;
-    let Run { seconds, cpu_seconds, peak_mib, .. } = run;
-    println!("{name:<14} {:>10} {rate:>12.0} {seconds:>8.2} {cpu_seconds:>8.2} {peak_mib:>9.0}", backlog.events);
+    let [short, long, many, most, twelve] = &backlogs[..] else { bail!("five topics were published") };
+    let (_, side) = weir(true).next().context("weir's binary")?;
+    scale::costs(&side, services, &[(short, 1), (long, 1), (many, 1), (most, 1), (short, 3)]).await?;
+    scale::workers(&side, services, twelve, asked.rounds).await
 }

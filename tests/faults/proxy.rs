@@ -23,6 +23,9 @@ pub(crate) enum Weather {
     Clear,
     /// Every answer comes so much later.
     Slow(Duration),
+    /// Every COMMIT arrives so much later.
+    #[allow(dead_code, reason = "for the benchmark, which has this proxy too")]
+    SlowCommits(Duration),
     /// Nothing passes in either direction; what was held arrives later, as after a network's partition.
     Held,
     /// It is accepted and swallowed; the connections it was lost on are reset afterwards.
@@ -177,7 +180,8 @@ impl Pump<'_> {
         match now {
             Weather::Clear => {}
             Weather::Slow(delay) if self.answers => tokio::time::sleep(delay).await,
-            Weather::Slow(_) => {}
+            Weather::SlowCommits(delay) if !self.answers && has_commit(bytes) => tokio::time::sleep(delay).await,
+            Weather::Slow(_) | Weather::SlowCommits(_) => {}
             Weather::Held => {
                 let after = self.weather.wait_for(|weather| *weather != Weather::Held).await;
                 if after.is_err() || after.is_ok_and(|after| *after == Weather::Cut) {
@@ -198,9 +202,8 @@ impl Pump<'_> {
         to.write_all(bytes).await.map_err(|_| Ending::Closed)
     }
 
-    /// A COMMIT is a write of its own, since the driver waits for the answers before it.
     fn at_commit(&self, bytes: &[u8], before: bool, every: u64) -> Result<(), Ending> {
-        if self.answers || !bytes.windows(COMMIT.len()).any(|window| window == COMMIT) {
+        if self.answers || !has_commit(bytes) {
             return Ok(());
         }
         if self.shared.commits.fetch_add(1, Ordering::Relaxed) % every != every - 1 {
@@ -213,4 +216,9 @@ impl Pump<'_> {
         self.is_answer_lost.store(true, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// A COMMIT is a write of its own, since the driver waits for the answers before it.
+fn has_commit(bytes: &[u8]) -> bool {
+    bytes.windows(COMMIT.len()).any(|window| window == COMMIT)
 }

@@ -1,0 +1,198 @@
+//! How long an event takes from its intended send time until its effect is committed, at a third of the rate at which the
+//! hand-written loop drains: sent on time whatever becomes of it, measured by each side after its commit.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, ensure};
+use hdrhistogram::Histogram;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use serde::{Deserialize, Serialize};
+
+use crate::drain::{Processes, Workload, drain, migrate};
+use crate::load::{Backlog, Conversations, PARTITIONS, message};
+use crate::services::Services;
+use crate::side::{Job, Side};
+
+/// The header with the intended time, in microseconds since 1970.
+pub(crate) const INTENDED: &str = "weir-intended-us";
+/// Of the rate at which the loop drains.
+const SHARE: f64 = 0.3;
+const WARM_UP: Duration = Duration::from_secs(5);
+const MEASURED: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a side measured.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Latencies {
+    pub(crate) count: u64,
+    p50_ms: f64,
+    p99_ms: f64,
+    p999_ms: f64,
+    max_ms: f64,
+}
+
+impl Latencies {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
+        let ms = |percentile: f64| histogram.value_at_percentile(percentile) as f64 / 1_000.0;
+        Self {
+            count: histogram.len(),
+            p50_ms: ms(50.0),
+            p99_ms: ms(99.0),
+            p999_ms: ms(99.9),
+            max_ms: histogram.max() as f64 / 1_000.0,
+        }
+    }
+}
+
+/// What `/latency` answers.
+#[derive(Deserialize)]
+struct Answer {
+    pools: std::collections::HashMap<String, Latencies>,
+}
+
+pub(crate) fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Rounds in which each side takes the same load, one after the other; the first is what the others are compared with.
+pub(crate) async fn contest(
+    sides: &[(String, Side)],
+    services: &Services,
+    backlog: &Backlog,
+    rounds: usize,
+    topics: &mut Vec<Backlog>,
+) -> Result<()> {
+    let drained = drain(&sides[0].1, &Job::new(services, backlog, Workload::Persist), 1).await?;
+    let rate = (backlog.events as f64 / (drained.seconds - drained.first_s) * SHARE).round();
+    println!(
+        "\nlatency: {rate} events/s, {:.0} % of what {} drains, for {MEASURED:?}; milliseconds from the intended send time",
+        SHARE * 100.0,
+        sides[0].0
+    );
+    println!(
+        "{:<24} {:>10} {:>8} {:>8} {:>8} {:>8} {:>10}",
+        "run", "events", "p50", "p99", "p99.9", "max", "sent late"
+    );
+    let mut all: Vec<Vec<Latencies>> = vec![Vec::new(); sides.len()];
+    for _ in 0..rounds {
+        for ((name, side), all) in sides.iter().zip(&mut all) {
+            let topic = format!("{}-latency-{}", services.name, topics.len());
+            services.make_topic(&topic, PARTITIONS).await?;
+            topics.push(Backlog { topic, events: 0, partitions: PARTITIONS });
+            let (measured, slip_ms) = measure(side, services, &topics[topics.len() - 1], rate).await?;
+            let Latencies { count, p50_ms, p99_ms, p999_ms, max_ms } = measured;
+            println!("{name:<24} {count:>10} {p50_ms:>8.1} {p99_ms:>8.1} {p999_ms:>8.1} {max_ms:>8.1} {slip_ms:>10.1}");
+            all.push(measured);
+        }
+    }
+    let median = |measured: &[Latencies], of: fn(&Latencies) -> f64| {
+        let mut values: Vec<f64> = measured.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    for ((name, _), measured) in sides.iter().zip(&all) {
+        let of = |of: fn(&Latencies) -> f64| (median(measured, of), median(measured, of) / median(&all[0], of));
+        let [(p50, r50), (p99, r99), (p999, r999)] = [of(|l| l.p50_ms), of(|l| l.p99_ms), of(|l| l.p999_ms)];
+        println!(
+            "{name}: p50 {p50:.1} ms ({r50:.2}), p99 {p99:.1} ms ({r99:.2}), p99.9 {p999:.1} ms ({r999:.2}): medians, of {}",
+            sides[0].0
+        );
+    }
+    Ok(())
+}
+
+async fn measure(side: &Side, services: &Services, backlog: &Backlog, rate: f64) -> Result<(Latencies, f64)> {
+    let mut db = services.empty().await?;
+    let path = std::env::temp_dir().join(format!("{}-latencies.json", services.name));
+    std::fs::remove_file(&path).ok();
+    let health_port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let job = Job { health_port, latencies: Some(path.clone()), ..Job::new(services, backlog, Workload::Persist) };
+    migrate(&job)?;
+    let processes = Processes::start(side, &job, 1)?;
+    let topic = backlog.topic.clone();
+    let client = services.client();
+    let sent = tokio::task::spawn_blocking(move || send(&client, &topic, rate)).await??;
+    let patience = Instant::now() + PATIENCE;
+    let measured = loop {
+        let measured = match side {
+            Side::Weir { .. } => asked(health_port),
+            _ => read(&path),
+        };
+        match measured {
+            Ok(measured) if measured.count >= sent.measured => break measured,
+            other => {
+                ensure!(Instant::now() < patience, "{} events were measured by no means: {other:?}", sent.measured)
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    drop(processes);
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM messages").fetch_one(&mut db).await?;
+    ensure!(rows.unsigned_abs() == sent.all, "{rows} rows of {}", sent.all);
+    ensure!(measured.count == sent.measured, "{} events were measured, {} sent", measured.count, sent.measured);
+    Ok((measured, sent.slip_ms))
+}
+
+struct Sent {
+    all: u64,
+    measured: u64,
+    /// The latest that an event was handed to the producer.
+    slip_ms: f64,
+}
+
+/// Each event at its time, or as soon after it as can be; it has the intended time in its header once the warm-up is over.
+fn send(client: &rdkafka::ClientConfig, topic: &str, rate: f64) -> Result<Sent> {
+    let producer: BaseProducer = client
+        .clone()
+        .set("linger.ms", "2")
+        .set("compression.type", "lz4")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.messages", "500000")
+        .create()?;
+    let conversations = Conversations::new();
+    let mut rng = fastrand::Rng::with_seed(1);
+    let (begun, begun_us) = (Instant::now(), now_us());
+    let all = ((WARM_UP + MEASURED).as_secs_f64() * rate) as u64;
+    let (mut slip, mut measured) = (Duration::ZERO, 0);
+    for n in 0..all {
+        let at = Duration::from_secs_f64(n as f64 / rate);
+        while begun.elapsed() < at {
+            producer.poll(Duration::ZERO);
+            std::thread::sleep((at.saturating_sub(begun.elapsed())).min(Duration::from_millis(1)));
+        }
+        let (key, value) = message(n, conversations.pick(&mut rng));
+        let mut record = BaseRecord::to(topic).key(&key).payload(&value);
+        if at >= WARM_UP {
+            measured += 1;
+            slip = slip.max(begun.elapsed() - at);
+            let intended = (begun_us + i64::try_from(at.as_micros())?).to_string();
+            record = record.headers(OwnedHeaders::new().insert(Header { key: INTENDED, value: Some(&intended) }));
+        }
+        producer.send(record).map_err(|(error, _)| error).context("hand an event to the producer")?;
+        if n % 100 == 0 {
+            producer.poll(Duration::ZERO);
+        }
+    }
+    producer.flush(PATIENCE)?;
+    Ok(Sent { all, measured, slip_ms: slip.as_secs_f64() * 1_000.0 })
+}
+
+fn read(path: &Path) -> Result<Latencies> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+fn asked(port: u16) -> Result<Latencies> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET /latency HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let body = text.split_once("\r\n\r\n").context("an answer without a body")?.1;
+    let answer: Answer = serde_json::from_str(body).with_context(|| body.to_owned())?;
+    answer.pools.get("storage").copied().context("nothing measured yet")
+}

@@ -1,0 +1,116 @@
+//! What an event costs where there are more events, more partitions, more workers; and what more workers bring.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use sqlx::PgConnection;
+use url::Url;
+
+use crate::contest::{heading, line};
+use crate::drain::{Processes, Workload, drain, migrate};
+use crate::load::Backlog;
+use crate::proxy::{Proxy, Weather};
+use crate::services::{Services, sql};
+use crate::side::{Job, Lines, Side};
+
+/// How long a rate is measured.
+const WINDOW: Duration = Duration::from_secs(10);
+const COMMIT_LATENCY: Duration = Duration::from_millis(50);
+/// Many transactions, and fewer at a time in a worker than there are partitions, so that a second worker has its use.
+const SMALL: Lines = Lines { pool: "max_poll_records = 10\n", store: "connections = 4\n" };
+
+/// The cost of an event, by backlog, partitions and workers.
+pub(crate) async fn costs(side: &Side, services: &Services, cases: &[(&Backlog, usize)]) -> Result<()> {
+    println!("\nthe cost of an event: persist");
+    heading();
+    let mut costs = Vec::new();
+    for (backlog, workers) in cases {
+        let run = drain(side, &Job::new(services, backlog, Workload::Persist), *workers).await?;
+        let of = format!("{} M, {} partitions, {workers} workers", backlog.events / 1_000_000, backlog.partitions);
+        line(&of, backlog, &run);
+        costs.push((of, run.cpu_seconds * 1e6 / backlog.events as f64, run.peak_mib));
+    }
+    println!();
+    for (of, cost_us, peak_mib) in &costs {
+        println!(
+            "{of:<32} {cost_us:.2} µs of CPU an event, {:.2} times the first; at most {peak_mib:.0} MiB a worker",
+            cost_us / costs[0].1
+        );
+    }
+    Ok(())
+}
+
+/// Rates of one worker and of several, in turns: with commits that take long, and with a database at its limit.
+pub(crate) async fn workers(side: &Side, services: &Services, backlog: &Backlog, rounds: usize) -> Result<()> {
+    let proxy = Proxy::listen().await.context("listen before the database")?;
+    let direct = Url::parse(&services.postgres).context("POSTGRES_URL")?;
+    proxy.lead_to(direct.port().unwrap_or(5432));
+    let mut through = direct.clone();
+    through.set_port(Some(proxy.port)).ok().context("a port in POSTGRES_URL")?;
+    proxy.set(Weather::SlowCommits(COMMIT_LATENCY));
+    let slow = Job { postgres: through.to_string(), lines: SMALL, ..Job::new(services, backlog, Workload::Persist) };
+    println!(
+        "\ncommits that take {COMMIT_LATENCY:?}: batches of 10, 4 connections a worker, {} partitions",
+        backlog.partitions
+    );
+    in_turns(side, &slow, &[1, 3], rounds).await?;
+    println!("\na database at its limit: everything at its default, {} partitions", backlog.partitions);
+    in_turns(side, &Job::new(services, backlog, Workload::Persist), &[1, 2, 3, 4], rounds).await
+}
+
+async fn in_turns(side: &Side, job: &Job<'_>, workers: &[usize], rounds: usize) -> Result<()> {
+    let mut ratios = vec![Vec::new(); workers.len()];
+    for _ in 0..rounds {
+        let mut first = None;
+        for (workers, ratios) in workers.iter().zip(&mut ratios) {
+            let rate = rate(side, job, *workers).await?;
+            let ratio = rate / *first.get_or_insert(rate);
+            println!("{workers} workers: {rate:>8.0} events/s, {ratio:.2} times one");
+            ratios.push(ratio);
+        }
+    }
+    for (workers, ratios) in workers.iter().zip(&mut ratios) {
+        ratios.sort_by(f64::total_cmp);
+        println!("{workers} workers: {:.2} times one in the median of {rounds}", ratios[ratios.len() / 2]);
+    }
+    Ok(())
+}
+
+/// Events a second while there is a backlog, by the ledger.
+async fn rate(side: &Side, job: &Job<'_>, workers: usize) -> Result<f64> {
+    let mut db = job.services.empty().await?;
+    // Directly: what it takes says nothing of the workers.
+    let direct = Job { lines: job.lines, ..Job::new(job.services, job.backlog, job.workload) };
+    migrate(&direct)?;
+    sql(&mut db, "CHECKPOINT").await?;
+    let job = Job { postgres: job.postgres.clone(), ..direct };
+    let processes = Processes::start(side, &job, workers)?;
+    let patience = Instant::now() + Duration::from_secs(60);
+    while owners(&mut db).await? < workers || settled(&mut db).await? == 0 {
+        ensure!(Instant::now() < patience, "{workers} workers have not shared the partitions within 60 s");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (before, begun) = (settled(&mut db).await?, Instant::now());
+    let (mut now, mut at) = (before, begun);
+    while at - begun < WINDOW && now.unsigned_abs() < job.backlog.events * 9 / 10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        (now, at) = (settled(&mut db).await?, Instant::now());
+    }
+    drop(processes);
+    Ok((now - before) as f64 / (at - begun).as_secs_f64())
+}
+
+async fn settled(db: &mut PgConnection) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT coalesce(sum(next_offset), 0)::bigint FROM weir_ledger").fetch_one(db).await?)
+}
+
+/// How many processes write: each has connections of its own name.
+async fn owners(db: &mut PgConnection) -> Result<usize> {
+    let names: i64 = sqlx::query_scalar(
+        "SELECT count(DISTINCT application_name) FROM pg_stat_activity
+          WHERE datname = current_database() AND application_name LIKE 'weir/%'",
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(usize::try_from(names).unwrap_or(0))
+}
