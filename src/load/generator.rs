@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
@@ -80,7 +79,7 @@ impl Shared {
 
 /// The running producers.
 pub(super) struct Generator {
-    threads: Vec<JoinHandle<()>>,
+    /// A task for each producer; it ends when the producer has, and every answer is there.
     answering: tokio::task::JoinSet<()>,
     /// Late events are given up too.
     give_up: CancellationToken,
@@ -93,25 +92,43 @@ struct Unanswered {
     kind: Kind,
 }
 
+/// Clients for all producers, which know the topic already: that the first events wait for it would be measured.
+///
+/// # Errors
+/// The topic is not there, or no broker answers in time.
+pub(super) async fn connect(
+    plan: &Plan,
+    kafka: &config::Kafka,
+    topic: &str,
+    patience: Duration,
+) -> Result<Vec<Publisher>> {
+    let mut client = kafka.client();
+    client.set("client.id", "weir-load");
+    if let Some(linger) = plan.linger {
+        client.remove("queue.buffering.max.ms");
+        client.set("linger.ms", linger.as_millis().to_string());
+    }
+    let options = PublishOptions { in_flight_events_max: plan.in_flight, ..PublishOptions::default() };
+    let mut clients = Vec::with_capacity(plan.producers);
+    for _ in 0..plan.producers {
+        let publisher = Publisher::new(client.clone(), options.clone())?;
+        publisher.await_topic(topic, patience).await?;
+        clients.push(publisher);
+    }
+    Ok(clients)
+}
+
 impl Generator {
-    /// Starts the producers. Nothing is sent before the clock's begin.
-    pub(super) fn start(plan: &Plan, kafka: &config::Kafka, topic: &str, shared: &Arc<Shared>) -> Result<Self> {
-        let mut client = kafka.client();
-        client.set("client.id", "weir-load");
-        if let Some(linger) = plan.linger {
-            client.remove("queue.buffering.max.ms");
-            client.set("linger.ms", linger.as_millis().to_string());
-        }
-        let options = PublishOptions { in_flight_events_max: plan.in_flight, ..PublishOptions::default() };
-        let mut generator =
-            Self { threads: Vec::new(), answering: tokio::task::JoinSet::new(), give_up: CancellationToken::new() };
-        for index in 0..plan.producers {
-            let publisher = Publisher::new(client.clone(), options.clone())?;
+    /// Starts a producer for each client. Nothing is sent before the clock's begin.
+    pub(super) fn start(plan: &Plan, clients: Vec<Publisher>, topic: &str, shared: &Arc<Shared>) -> Result<Self> {
+        let mut generator = Self { answering: tokio::task::JoinSet::new(), give_up: CancellationToken::new() };
+        let producers = clients.len();
+        for (index, publisher) in clients.into_iter().enumerate() {
             let (unanswered, answers) = mpsc::channel(plan.in_flight as usize + 1);
-            generator.answering.spawn(answer(answers, Arc::clone(shared)));
+            generator.answering.spawn(answer(answers, publisher.clone(), Arc::clone(shared)));
             let producer = Producer {
                 index,
-                producers: plan.producers,
+                producers,
                 publisher,
                 topic: topic.to_owned(),
                 shared: Arc::clone(shared),
@@ -120,7 +137,8 @@ impl Generator {
                 runtime: Runtime::current(),
             };
             let thread = std::thread::Builder::new().name(format!("load-{index}"));
-            generator.threads.push(thread.spawn(move || producer.run()).context("start a producer's thread")?);
+            // It ends by itself once it is through, or told to give up.
+            thread.spawn(move || producer.run()).context("start a producer's thread")?;
         }
         Ok(generator)
     }
@@ -128,7 +146,7 @@ impl Generator {
     /// Whether nothing is sent any more, and every answer is there.
     pub(super) fn is_done(&mut self) -> bool {
         while self.answering.try_join_next().is_some() {}
-        self.threads.iter().all(JoinHandle::is_finished) && self.answering.is_empty()
+        self.answering.is_empty()
     }
 
     /// Gives up what has not been sent. Answers still come.
@@ -140,8 +158,6 @@ impl Generator {
     pub(super) async fn end(mut self) {
         self.give_up.cancel();
         self.answering.shutdown().await;
-        // They hear it within moments; closing a client blocks, so it is not waited for here.
-        drop(self.threads);
     }
 }
 
@@ -165,13 +181,12 @@ impl Producer {
                 continue;
             }
             let at_us = shared.schedule.at_us(event);
-            if !self.wait_until(at_us) {
-                break;
-            }
-            if !self.send(event, at_us) {
+            if !self.wait_until(at_us) || !self.send(event, at_us) {
                 break;
             }
         }
+        // The answers end with what is on its way; the client is kept until then.
+        drop(self.unanswered);
     }
 
     /// `false`: the event is not to be sent any more.
@@ -198,39 +213,27 @@ impl Producer {
         // The id stands in the value, where it can be read.
         let headers = &headers[..if kind == Kind::Malformed { 2 } else { 1 }];
         let outgoing = Outgoing::new(&self.topic, made.value.as_bytes()).key(made.key.as_bytes()).headers(headers);
-        let sending = async {
-            let handed = self.publisher.send(outgoing).await;
-            flow_note(flow, self.index, clock, at_us, &handed);
-            if let Ok(handle) = handed {
-                // The answers' end goes away with the run only.
-                self.unanswered.send(Unanswered { handle, original, kind }).await.ok();
-            }
-        };
         self.runtime.block_on(async {
-            tokio::select! {
+            let handed = tokio::select! {
                 biased;
-                () = sending => true,
-                () = self.give_up.cancelled() => false,
+                handed = self.publisher.send(outgoing) => handed,
+                () = self.give_up.cancelled() => return false,
+            };
+            match handed {
+                Ok(handle) => {
+                    flow.handed_over(self.index, clock.now_us().saturating_sub(at_us));
+                    // Whoever hears the answers goes away with the run only.
+                    self.unanswered.send(Unanswered { handle, original, kind }).await.ok();
+                }
+                Err(error) => flow.refused(&error.to_string()),
             }
+            true
         })
     }
 }
 
-fn flow_note(
-    flow: &Flow,
-    producer: usize,
-    clock: &Clock,
-    at_us: u64,
-    handed: &Result<Handle, crate::publish::PublishError>,
-) {
-    match handed {
-        Ok(_) => flow.handed_over(producer, clock.now_us().saturating_sub(at_us)),
-        Err(error) => flow.refused(&error.to_string()),
-    }
-}
-
 /// Waits for each acknowledgement, in the order of sending.
-async fn answer(mut answers: mpsc::Receiver<Unanswered>, shared: Arc<Shared>) {
+async fn answer(mut answers: mpsc::Receiver<Unanswered>, publisher: Publisher, shared: Arc<Shared>) {
     while let Some(Unanswered { handle, original, kind }) = answers.recv().await {
         match handle.await {
             Ok(Receipt::Acknowledged { partition, offset }) => {
@@ -240,4 +243,6 @@ async fn answer(mut answers: mpsc::Receiver<Unanswered>, shared: Arc<Shared>) {
             Err(error) => shared.flow.failed(&error.to_string()),
         }
     }
+    // Closing a client blocks.
+    drop(tokio::task::spawn_blocking(move || drop(publisher)));
 }

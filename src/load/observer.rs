@@ -72,22 +72,42 @@ pub(super) struct Observer {
     pub(super) slip: Histogram<u64>,
 }
 
+/// What is there before a run, which counts as nothing.
+pub(super) struct Baseline {
+    workers: Vec<Watched>,
+    settled: u64,
+}
+
+impl Baseline {
+    /// # Errors
+    /// A worker or the database does not answer.
+    pub(super) async fn look(addresses: Vec<String>, pool: &str, standing: &Standing) -> Result<Self> {
+        let mut workers = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let told = scrape::ask(&address, pool, ANSWER_MAX * 5).await?;
+            workers.push(Watched { address, last: Some((told, Instant::now())) });
+        }
+        let settled = standing.ledger().await?.iter().flatten().map(|next| next.unsigned_abs()).sum();
+        Ok(Self { workers, settled })
+    }
+}
+
 impl Observer {
     pub(super) fn new(
         shared: Arc<Shared>,
         standing: Arc<Standing>,
         pool: &str,
-        addresses: Vec<String>,
+        baseline: Baseline,
         interval: Duration,
     ) -> Self {
         let empty = || PhaseSums { sent: 0, slip: latency::histogram(), latency: latency::histogram() };
         Self {
             pool: pool.to_owned(),
             within: (interval / 2).clamp(ANSWER_MIN, ANSWER_MAX),
-            workers: addresses.into_iter().map(|address| Watched { address, last: None }).collect(),
+            workers: baseline.workers,
             pending: Pending::default(),
             before: Before::default(),
-            settled_before: 0,
+            settled_before: baseline.settled,
             batched_events: 0.0,
             phases: shared.schedule.phases().iter().map(|_| empty()).collect(),
             standstills: Vec::new(),
@@ -97,20 +117,6 @@ impl Observer {
             shared,
             standing,
         }
-    }
-
-    /// Takes what is there before the run as nothing.
-    ///
-    /// # Errors
-    /// A worker does not answer.
-    pub(super) async fn begin(&mut self) -> Result<()> {
-        for worker in &mut self.workers {
-            let told = scrape::ask(&worker.address, &self.pool, ANSWER_MAX * 5).await?;
-            worker.last = Some((told, Instant::now()));
-        }
-        self.settled_before = self.standing.look(&self.shared).await.settled;
-        self.standing.take_longest();
-        Ok(())
     }
 
     /// Asks all workers at once, and adds what is new.

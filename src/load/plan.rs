@@ -266,6 +266,9 @@ impl Plan {
     pub(super) fn resolve(&mut self, path: &Path, config: &Config) -> Result<(String, String), PlanError> {
         let found = choose("pool", self.pool.as_deref(), config.pools.keys().map(String::as_str)).and_then(|pool| {
             let topics = config.pools.get(&pool).map(|pool| pool.topics.as_slice()).unwrap_or_default();
+            if config.store.is_none() {
+                return Err(format!("`pool`: the configuration has no store.url that {pool:?} writes to"));
+            }
             let topic = choose("topic", self.topic.as_deref(), topics.iter().map(String::as_str))?;
             Ok((pool, topic))
         });

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::audit::{self, Audited};
 use super::events::Events;
 use super::flow::Flow;
-use super::generator::{Clock, Generator, Shared};
-use super::observer::Observer;
+use super::generator::{self, Clock, Generator, Shared};
+use super::observer::{Baseline, Observer};
 use super::plan::Plan;
 use super::result::{RunResult, SCHEMA, Totals};
 use super::schedule::Schedule;
@@ -63,7 +63,7 @@ pub struct Done {
 pub async fn run(config: Config, options: Options, stop: CancellationToken) -> Result<Done> {
     let Options { path, mut plan, called, out } = options;
     let (pool, topic) = plan.resolve(&path, &config)?;
-    let Some(settings) = &config.store else { bail!("`store.url` is not set: say which database the pool writes to") };
+    let settings = config.store.as_ref().context("`store.url` is not set")?;
     let store = store::open(settings)?;
     store::await_answer(&*store, config.startup_timeout).await?;
     store.check().await?;
@@ -162,20 +162,15 @@ impl Stage {
 
     /// Sends and looks until everything is settled or time is up.
     async fn play(&mut self, schedule: Schedule, addresses: Vec<String>, workers: &mut [Worker]) -> Result<Played> {
-        let events = Events::new(&self.plan.events, self.plan.seed);
-        let flow = Flow::new(schedule.events(), self.standing.partitions, self.plan.producers);
-        let clock = Clock::begin_in(READY);
-        let shared = Arc::new(Shared::new(schedule, events, flow, clock));
-        let standing = Arc::clone(&self.standing);
-        let mut observer =
-            Observer::new(Arc::clone(&shared), Arc::clone(&standing), &self.pool, addresses, self.plan.interval);
-        observer.begin().await?;
-        // What took its time shifts the begin and no event.
-        let late = shared.clock.begun.elapsed();
-        if late > Duration::ZERO {
-            bail!("the workers took longer than {READY:?} to answer at the begin: the machine is too busy to measure");
-        }
-        let generator = Generator::start(&self.plan, &self.config.kafka, &self.topic, &shared)?;
+        let (plan, standing) = (&self.plan, Arc::clone(&self.standing));
+        let events = Events::new(&plan.events, plan.seed);
+        let flow = Flow::new(schedule.events(), standing.partitions, plan.producers);
+        let clients = generator::connect(plan, &self.config.kafka, &self.topic, self.config.startup_timeout).await?;
+        let baseline = Baseline::look(addresses, &self.pool, &standing).await?;
+        let shared = Arc::new(Shared::new(schedule, events, flow, Clock::begin_in(READY)));
+        let observer =
+            Observer::new(Arc::clone(&shared), Arc::clone(&standing), &self.pool, baseline, plan.interval);
+        let generator = Generator::start(plan, clients, &self.topic, &shared)?;
         let done = CancellationToken::new();
         let _ends_with_this = done.clone().drop_guard();
         tokio::spawn(standing.watch(Arc::clone(&shared), self.plan.interval, done));
