@@ -251,8 +251,7 @@ pub async fn serve(
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(%address, "health and metrics listening");
-    let routes = Router::new()
-        .route("/metrics", get(render));
+    let routes = Router::new().route("/metrics", get(render));
     #[cfg(feature = "load")]
     let routes = routes.route("/latency", get(latency));
     let routes = routes

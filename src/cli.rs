@@ -132,7 +132,9 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Check(args) => check::run(&args, &config),
             Command::Dead(args) => dead::run(args, config).await,
             #[cfg(feature = "load")]
-            Command::Load(args) => load::run(args, config, crate::load::Called { config: cli.config, set: cli.set }).await,
+            Command::Load(args) => {
+                load::run(args, config, crate::load::Called { config: cli.config, set: cli.set }).await
+            }
             Command::Migrate(args) => migrate::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,
             Command::Retire(args) => retire::run(args, config).await,

@@ -202,7 +202,11 @@ fn the_figures_are_those_of_the_database() {
     assert_eq!((last.lag_events, last.workers.len()), (0, 2));
     assert_eq!(last.workers.iter().map(|worker| worker.partitions).sum::<u64>(), 6);
     assert!(last.workers.iter().all(|worker| worker.memory_bytes > 1 << 20));
-    let shares: f64 = result.intervals.iter().find_map(|at| (!at.loop_share.is_empty()).then(|| at.loop_share.values().sum())).unwrap();
+    let shares: f64 = result
+        .intervals
+        .iter()
+        .find_map(|at| (!at.loop_share.is_empty()).then(|| at.loop_share.values().sum()))
+        .unwrap();
     assert!((shares - 1.0).abs() < 1e-6, "{shares}");
     let percentiles = std::fs::read_to_string(world.out().join("latency.hgrm")).unwrap();
     assert!(percentiles.contains(&format!("Total count    = {:12}]", totals.effects)), "{percentiles}");
@@ -298,8 +302,11 @@ fn a_bad_plan_is_told_with_its_line_before_anything_is_done() {
     let dir = std::env::temp_dir().join(format!("weir-load-{}", Uuid::new_v4().simple()));
     std::fs::create_dir_all(&dir).unwrap();
     let (plan, config) = (dir.join("plan.toml"), dir.join("weir.toml"));
-    std::fs::write(&plan, "name = \"x\"\n[[phases]]\nname = \"a\"\nduration = \"1s\"\nraet = 1\n[workers]\nstart = 1\n")
-        .unwrap();
+    std::fs::write(
+        &plan,
+        "name = \"x\"\n[[phases]]\nname = \"a\"\nduration = \"1s\"\nraet = 1\n[workers]\nstart = 1\n",
+    )
+    .unwrap();
     std::fs::write(&config, "[kafka]\nbrokers = [\"127.0.0.1:1\"]\n").unwrap();
     let run = Command::new(env!("CARGO_BIN_EXE_weir"))
         .args(["load", "run"])

@@ -52,7 +52,8 @@ pub(super) async fn run(config: &Config, pool: &str, shared: &Arc<Shared>) -> Re
     let report = verify::run(config.clone(), scope, Box::new(|_| ())).await.context("audit the run")?;
     let found = report.pools.get(pool).context("audit the run: the pool is not in the report")?;
     let missing = shared.flow.stored.count();
-    let kinds = [("lost", &found.lost_ids), ("repeated", &found.repeated_ids), ("out of order", &found.out_of_order_ids)];
+    let kinds =
+        [("lost", &found.lost_ids), ("repeated", &found.repeated_ids), ("out of order", &found.out_of_order_ids)];
     let mut named: Vec<String> =
         kinds.iter().flat_map(|(kind, ids)| ids.iter().map(move |id| format!("{kind}: {id}"))).collect();
     named.extend(found.wrong_counters.iter().map(|counter| format!("counter: {counter}")));

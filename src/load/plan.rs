@@ -133,7 +133,8 @@ impl<'de> Deserialize<'de> for Size {
             }
 
             fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
-                let bytes = usize::try_from(bytes).map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))?;
+                let bytes =
+                    usize::try_from(bytes).map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))?;
                 Ok(Size { min: bytes, max: bytes })
             }
 
@@ -413,9 +414,8 @@ mod duration {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|_| {
-            de::Error::custom(format!("found {text:?}, expected a duration such as \"20s\" or \"250ms\""))
-        })
+        humantime::parse_duration(&text)
+            .map_err(|_| de::Error::custom(format!("found {text:?}, expected a duration such as \"20s\" or \"250ms\"")))
     }
 
     pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -113,7 +113,9 @@ impl Stage {
 
     fn addresses(&self, workers: &[Worker]) -> Vec<String> {
         match workers {
-            [] => self.plan.workers.scrape.iter().filter_map(|url| scrape::address_of(url)).map(str::to_owned).collect(),
+            [] => {
+                self.plan.workers.scrape.iter().filter_map(|url| scrape::address_of(url)).map(str::to_owned).collect()
+            }
             workers => workers.iter().map(|worker| worker.address.clone()).collect(),
         }
     }
@@ -168,8 +170,7 @@ impl Stage {
         let clients = generator::connect(plan, &self.config.kafka, &self.topic, self.config.startup_timeout).await?;
         let baseline = Baseline::look(addresses, &self.pool, &standing).await?;
         let shared = Arc::new(Shared::new(schedule, events, flow, Clock::begin_in(READY)));
-        let observer =
-            Observer::new(Arc::clone(&shared), Arc::clone(&standing), &self.pool, baseline, plan.interval);
+        let observer = Observer::new(Arc::clone(&shared), Arc::clone(&standing), &self.pool, baseline, plan.interval);
         let generator = Generator::start(plan, clients, &self.topic, &shared)?;
         let done = CancellationToken::new();
         let _ends_with_this = done.clone().drop_guard();
@@ -192,7 +193,8 @@ impl Stage {
     ) -> (RunResult, hdrhistogram::Histogram<u64>) {
         let Played { shared, observer, drained, mut problems } = played;
         let drain_deadline = self.config.pools[&self.pool].drain_deadline;
-        for ended in futures_util::future::join_all(workers.into_iter().map(|worker| worker.end(drain_deadline))).await {
+        for ended in futures_util::future::join_all(workers.into_iter().map(|worker| worker.end(drain_deadline))).await
+        {
             problems.extend(ended.err().map(|error| format!("{error:#}")));
         }
         problems.dedup();

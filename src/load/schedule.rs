@@ -166,7 +166,8 @@ mod tests {
     #[test]
     fn phases_follow_each_other_without_a_gap() {
         let schedule = Schedule::new(&[phase(500, 0.0, 0.0, 5), phase(1_500, 1_000.0, 2_000.0, 0)]);
-        let of = |at: usize| (schedule.phases()[at].begin_us, schedule.phases()[at].end_us, schedule.phases()[at].events);
+        let of =
+            |at: usize| (schedule.phases()[at].begin_us, schedule.phases()[at].end_us, schedule.phases()[at].events);
         assert_eq!((of(0), of(1)), ((0, 500_000, 5), (500_000, 2_000_000, 2_250)));
         assert_eq!((schedule.events(), schedule.end_us()), (2_255, 2_000_000));
     }

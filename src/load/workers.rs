@@ -32,7 +32,13 @@ pub(super) struct Worker {
 }
 
 /// Starts workers and waits until each serves its health.
-pub(super) async fn start(count: usize, called: &Called, pool: &str, folder: &Path, within: Duration) -> Result<Vec<Worker>> {
+pub(super) async fn start(
+    count: usize,
+    called: &Called,
+    pool: &str,
+    folder: &Path,
+    within: Duration,
+) -> Result<Vec<Worker>> {
     let mut workers = Vec::with_capacity(count);
     for number in 1..=count {
         workers.push(Worker::start(called, pool, folder.join(format!("worker-{number}.log")))?);

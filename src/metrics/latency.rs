@@ -90,7 +90,9 @@ impl PoolReport {
     fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1_000.0;
         let mut bytes = Vec::new();
-        V2Serializer::new().serialize(histogram, &mut bytes).expect("writing to memory fails only for counts over 2^63");
+        V2Serializer::new()
+            .serialize(histogram, &mut bytes)
+            .expect("writing to memory fails only for counts over 2^63");
         Self {
             count: histogram.len(),
             p50_ms: at(0.5),
