@@ -1,4 +1,4 @@
-//! Health and metrics over HTTP: `/metrics`, `/healthz` and `/readyz`.
+//! Health and metrics over HTTP: `/metrics`, `/healthz`, `/readyz`, and `/latency` for the load harness.
 //!
 //! `/healthz` says whether the process should be restarted: 503 when a pool's poll loop has stood still for
 //! longer than a restart would take. `/readyz` says whether it has started: 503 until every pool has joined
@@ -251,8 +251,10 @@ pub async fn serve(
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(%address, "health and metrics listening");
-    let routes = Router::new()
-        .route("/metrics", get(render))
+    let routes = Router::new().route("/metrics", get(render));
+    #[cfg(feature = "load")]
+    let routes = routes.route("/latency", get(latency));
+    let routes = routes
         .with_state(metrics)
         .merge(Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(health));
     let task = tokio::spawn(async move {
@@ -266,6 +268,11 @@ pub async fn serve(
 
 async fn render(State(metrics): State<Metrics>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+}
+
+#[cfg(feature = "load")]
+async fn latency(State(metrics): State<Metrics>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], metrics.render_latency())
 }
 
 async fn healthz(State(health): State<Health>) -> impl IntoResponse {

@@ -6,6 +6,8 @@ mod check;
 mod dead;
 #[cfg(feature = "demo")]
 mod demo;
+#[cfg(feature = "load")]
+mod load;
 mod migrate;
 mod publish;
 mod retire;
@@ -69,6 +71,8 @@ enum Command {
     Dead(dead::Args),
     #[cfg(feature = "demo")]
     Demo(demo::Args),
+    #[cfg(feature = "load")]
+    Load(load::Args),
     /// Brings the database's schema up to this release
     Migrate(migrate::Args),
     Publish(publish::Args),
@@ -127,6 +131,10 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Demo(_) => unreachable!("it has run"),
             Command::Check(args) => check::run(&args, &config),
             Command::Dead(args) => dead::run(args, config).await,
+            #[cfg(feature = "load")]
+            Command::Load(args) => {
+                load::run(args, config, crate::load::Called { config: cli.config, set: cli.set }).await
+            }
             Command::Migrate(args) => migrate::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,
             Command::Retire(args) => retire::run(args, config).await,
@@ -184,11 +192,22 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         });
         cause.is::<Usage>()
             || store.is_some_and(|error| error.fault == Fault::Fatal)
+            || is_bad_plan(cause)
             || cause.is::<config::Error>()
             || cause.is::<telemetry::Error>()
             || build.is_some_and(|error| !matches!(error, BuildError::Store(_)))
     });
     if is_bad_usage { ExitCode::from(BAD_USAGE) } else { ExitCode::FAILURE }
+}
+
+#[cfg(feature = "load")]
+fn is_bad_plan(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<crate::load::PlanError>()
+}
+
+#[cfg(not(feature = "load"))]
+fn is_bad_plan(_: &(dyn std::error::Error + 'static)) -> bool {
+    false
 }
 
 /// The pools to work on: all that are configured, or those that were asked for.

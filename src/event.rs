@@ -22,6 +22,9 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+/// The header in which an event says when it was meant to be sent: microseconds since 1970, as decimal digits.
+pub const INTENDED_HEADER: &str = "weir-intended-us";
+
 /// The longest event id accepted, in bytes: it must fit a database key.
 pub const ID_BYTES_MAX: usize = 512;
 

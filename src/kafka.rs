@@ -28,6 +28,12 @@ const RECONNECT_MS: &str = "1000";
 /// Events that are looked at for the reason of one failed question.
 const EVENTS_MAX: usize = 100;
 
+/// librdkafka's version.
+#[cfg(feature = "load")]
+pub(crate) fn client_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
 /// Why a cluster cannot be asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Unanswered {

@@ -6,7 +6,10 @@
 //! [`Metrics`] owns the registry. [`Metrics::pool`] resolves a pool's series once, so that counting an event
 //! is an atomic addition and never a look-up by label.
 
+#[cfg(feature = "load")]
+mod latency;
 mod pool;
+mod process;
 
 use std::sync::Arc;
 
@@ -15,6 +18,8 @@ use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+#[cfg(feature = "load")]
+pub use latency::latency_histogram;
 pub use pool::{Commit, DEAD_REASONS, Dependency, Lookups, Phase, PipelineMetrics, PoolMetrics, TopicMetrics};
 
 /// All metrics of a process. Clones share one registry.
@@ -41,7 +46,14 @@ impl Metrics {
         TextEncoder::new()
             .encode_utf8(&self.0.registry.gather(), &mut text)
             .expect("writing to a String cannot fail, and gathered families are never empty");
-        text
+        text + &process::render()
+    }
+
+    /// How long events took from the time they were meant to be sent, of every pool, as JSON with the histograms.
+    #[cfg(feature = "load")]
+    #[must_use]
+    pub fn render_latency(&self) -> String {
+        self.0.latencies.render()
     }
 }
 
@@ -81,6 +93,8 @@ struct Families {
     partitions_assigned: IntGaugeVec,
     offset_commits: IntCounterVec,
     tombstones: IntCounterVec,
+    #[cfg(feature = "load")]
+    latencies: latency::Latencies,
 }
 
 impl Families {
@@ -236,6 +250,8 @@ impl Families {
                 &["pool", "result"],
             ),
             tombstones: counters(r, "weir_tombstones_total", "Records without a value.", &["pool"]),
+            #[cfg(feature = "load")]
+            latencies: latency::Latencies::new(),
             registry,
         }
     }

@@ -413,6 +413,10 @@ impl<T: Payload> Shared<T> {
     }
 
     fn note_settled(&self, batch: &Batch<T>, counts: &Counts, now_ms: i64) {
+        // First: whoever sees the batch counted finds its latencies there.
+        if !counts.intended_us.is_empty() {
+            self.metrics.settled_since(&counts.intended_us, partition::now_us());
+        }
         self.metrics.batch(batch.len());
         self.metrics.tombstones(batch.tombstones);
         #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]

@@ -32,6 +32,7 @@ mod spill;
 mod story;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rdkafka::error::KafkaError;
 use serde::Serialize;
@@ -42,7 +43,7 @@ use crate::kafka::Unanswered;
 use crate::source::TopicIdError;
 use crate::store;
 use audit::Audit;
-#[cfg(feature = "demo")]
+#[cfg(any(feature = "demo", feature = "load"))]
 pub(crate) use database::Database;
 #[cfg(feature = "demo")]
 pub(crate) use events::Counter;
@@ -87,13 +88,19 @@ pub enum Step {
 /// Told of each step.
 pub type Progress = dyn FnMut(Step) + Send;
 
+/// Says of an event's id whether the event is audited.
+pub type Wanted = dyn Fn(&str) -> bool + Send + Sync;
+
 /// What is audited.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Scope {
     /// The pools.
     pub pools: Vec<String>,
     /// Only events whose record is not older, in milliseconds since 1970; without it, all that Kafka has.
     pub since_ms: Option<i64>,
+    /// Only events of the ids that it wants, asked once a record; without it, all. Counters can then only be too low,
+    /// since they count the others too.
+    pub wanted: Option<Arc<Wanted>>,
 }
 
 /// Why an audit could not be made.
@@ -190,6 +197,18 @@ impl Error {
     fn database(action: impl Into<String>, error: sqlx::Error) -> Self {
         Self::Database { action: action.into(), error }
     }
+}
+
+/// The database's name and version, as it says.
+///
+/// # Errors
+/// It does not answer in time.
+#[cfg(feature = "load")]
+pub(crate) async fn database_version(
+    store: &crate::config::Store,
+    patience: std::time::Duration,
+) -> Result<(&'static str, String), Error> {
+    Database::connect(store, patience).await?.version().await
 }
 
 /// What was found, summed over the pools.

@@ -36,7 +36,8 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let pools = super::pool_names(&args.pools, &config)?;
     let bar = ProgressBar::new(0);
-    let report = verify::run(config, Scope { pools, since_ms: args.since }, Box::new(shown_on(bar.clone()))).await;
+    let report =
+        verify::run(config, Scope { pools, since_ms: args.since, wanted: None }, Box::new(shown_on(bar.clone()))).await;
     bar.finish_and_clear();
     let report = report?;
     super::print(if args.json { serde_json::to_string(&report)? } else { table(&report) }.trim_end())?;

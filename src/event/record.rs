@@ -49,6 +49,11 @@ impl Record {
         let found = self.headers.iter().rev().find(|header| header.name == name.as_bytes());
         found?.value.as_deref()
     }
+
+    /// When the event was meant to be sent, in microseconds since 1970, if it says so.
+    pub fn intended_us(&self) -> Option<i64> {
+        std::str::from_utf8(self.header(super::INTENDED_HEADER)?).ok()?.parse().ok()
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -91,6 +91,8 @@ struct Series {
     commits_ok: IntCounter,
     commits_failed: IntCounter,
     tombstones: IntCounter,
+    #[cfg(feature = "load")]
+    latency: super::latency::Latency,
 }
 
 /// What the processed set answered, counted by id.
@@ -156,6 +158,8 @@ impl PoolMetrics {
             commits_ok: f.offset_commits.with_label_values(&[pool, "ok"]),
             commits_failed: f.offset_commits.with_label_values(&[pool, "error"]),
             tombstones: f.tombstones.with_label_values(&by_pool),
+            #[cfg(feature = "load")]
+            latency: f.latencies.pool(pool),
             pool: pool.to_owned(),
             families,
         };
@@ -203,6 +207,13 @@ impl PoolMetrics {
             batch.observe(age_s);
         }
         batch.flush();
+    }
+
+    /// Effects are there now of events that were meant to be sent at these times; both in microseconds since 1970.
+    #[cfg_attr(not(feature = "load"), expect(unused_variables, reason = "told by /latency only"))]
+    pub fn settled_since(&self, intended_us: &[i64], now_us: i64) {
+        #[cfg(feature = "load")]
+        self.0.latency.note(intended_us, now_us);
     }
 
     /// A partition task spent this long in a phase.

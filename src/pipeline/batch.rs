@@ -88,6 +88,8 @@ pub(crate) struct Counts {
     pub(crate) reasons: Vec<Reason>,
     /// The keys of those that hold them back, once a row.
     pub(crate) held_keys: Vec<Vec<u8>>,
+    /// When those events were meant to be sent, in microseconds since 1970, that have an effect now and say so.
+    pub(crate) intended_us: Vec<i64>,
 }
 
 impl<T: Payload> Batch<T> {

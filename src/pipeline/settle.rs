@@ -243,6 +243,7 @@ impl<T: Payload> Pipelines<T> {
             dead: zero(),
             reasons,
             held_keys: Vec::new(),
+            intended_us: fresh.iter().filter_map(|at| batch.entries[*at].event.record.intended_us()).collect(),
         };
         for (at, entry) in batch.entries.iter().enumerate() {
             for pipeline in 0..self.list.len() {

@@ -1,5 +1,6 @@
 //! The audit of one pool, step by step.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
@@ -14,13 +15,14 @@ use super::log::{Log, Place, Range};
 use super::moment::Moment;
 use super::spill::{Disk, Sorter};
 use super::story::{self, Counted, Story, Told};
-use super::{Error, PoolReport, Progress, Scope, Stage, Step};
+use super::{Error, PoolReport, Progress, Scope, Stage, Step, Wanted};
 use crate::config::{Config, Pool, Start};
 
 pub(super) struct Audit<'a> {
     name: &'a str,
     pool: &'a Pool,
     since_ms: Option<i64>,
+    wanted: Option<Arc<Wanted>>,
     /// Records from before this time may have been forgotten.
     horizon_ms: i64,
     rules: Rules,
@@ -64,6 +66,7 @@ impl<'a> Audit<'a> {
             name,
             pool,
             since_ms: scope.since_ms,
+            wanted: scope.wanted.clone(),
             horizon_ms: horizon_ms(pool, &tables),
             rules: Rules::new(pool),
             runtime,
@@ -144,11 +147,15 @@ impl<'a> Audit<'a> {
 
     /// Shows every event of some ranges that is not older than the audit's begin.
     fn each(&mut self, ranges: &[Range], mut show: impl FnMut(Place, Event) -> Result<(), Error>) -> Result<(), Error> {
-        let Self { log, rules, progress, since_ms, .. } = self;
+        let Self { log, rules, progress, since_ms, wanted, .. } = self;
+        let is_audited = |event: &Event| {
+            since_ms.is_none_or(|since_ms| event.record_ms >= since_ms)
+                && wanted.as_ref().is_none_or(|wanted| wanted(&event.id))
+        };
         log.read(ranges, &mut **progress, |place, message| {
             let topic_id = log.partitions[place.partition()].topic_id;
             match rules.event(topic_id, message) {
-                Some(event) if since_ms.is_none_or(|since_ms| event.record_ms >= since_ms) => show(place, event),
+                Some(event) if is_audited(&event) => show(place, event),
                 _ => Ok(()),
             }
         })
@@ -324,7 +331,8 @@ impl<'a> Audit<'a> {
         let since_ms = self.since_ms.map(|since_ms| since_ms.saturating_add(ahead_ms_max));
         // Counters of an earlier minute may count events from before the audit's begin.
         let whole_from = since_ms.map(|since_ms| since_ms.saturating_add(MINUTE_MS - 1).div_euclid(MINUTE_MS));
-        let may_exceed = |minute: i64| moment.has_older || whole_from.is_some_and(|from| minute < from);
+        let counts_others = moment.has_older || self.wanted.is_some();
+        let may_exceed = |minute: i64| counts_others || whole_from.is_some_and(|from| minute < from);
         self.runtime.block_on(
             self.database.stats(|counter, count| recount.stored(&counter, count, may_exceed(counter.minute))),
         )?;

@@ -25,6 +25,9 @@ struct Dialect {
     stats: &'static str,
     /// When a row of `messages` took effect, in microseconds since 1970.
     effect_us: &'static str,
+    /// The database's name, and what asks it for its version.
+    #[cfg(feature = "load")]
+    version: (&'static str, &'static str),
 }
 
 const POSTGRES: Dialect = Dialect {
@@ -34,6 +37,8 @@ const POSTGRES: Dialect = Dialect {
                   WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped",
     stats: "SELECT (extract(epoch FROM minute) / 60)::bigint, dimension, member, count FROM message_stats",
     effect_us: "CAST(extract(epoch FROM received_at) * 1000000 AS bigint)",
+    #[cfg(feature = "load")]
+    version: ("PostgreSQL", "SELECT current_setting('server_version')"),
 };
 
 const SQLITE: Dialect = Dialect {
@@ -41,6 +46,8 @@ const SQLITE: Dialect = Dialect {
     column_type: "SELECT lower(type) FROM pragma_table_info(trim($1, '\"')) WHERE name = $2",
     stats: "SELECT CAST(strftime('%s', minute) AS INTEGER) / 60, dimension, member, count FROM message_stats",
     effect_us: "received_at * 1000",
+    #[cfg(feature = "load")]
+    version: ("SQLite", "SELECT sqlite_version()"),
 };
 
 /// A table whose key column holds a pool's ids.
@@ -111,6 +118,14 @@ impl Database {
         // Reading whole tables takes long, which is nothing to be warned of.
         let options = url.parse::<AnyConnectOptions>().map_err(failed)?.disable_statement_logging();
         Ok(Self { connection: options.connect().await.map_err(failed)?, dialect })
+    }
+
+    /// Its name, and its version as it says.
+    #[cfg(feature = "load")]
+    pub(super) async fn version(&mut self) -> Result<(&'static str, String), Error> {
+        let (name, select) = self.dialect.version;
+        let version = sqlx::query_scalar(select).fetch_one(&mut self.connection).await;
+        Ok((name, version.map_err(|source| Error::database("ask the database for its version", source))?))
     }
 
     /// The tables that `persist` pipelines write; none for a pool that has no such pipeline.

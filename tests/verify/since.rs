@@ -1,7 +1,11 @@
 //! Audits of what is younger than a moment.
 
+use std::sync::Arc;
+
+use weir::verify::{self, Scope};
+
 use super::order::in_order;
-use super::world::{MINUTE_MS, Message, World, message};
+use super::world::{MINUTE_MS, Message, World, message, persist_and_analyze, storage};
 
 #[tokio::test]
 async fn since_a_moment_only_younger_records_are_audited() {
@@ -58,4 +62,16 @@ async fn since_a_moment_counters_of_minutes_that_are_not_whole_can_only_be_too_l
         let report = world.verify_since(since_ms).await;
         assert_eq!(report.counters_wrong, wrong, "minute {minute} by {by}: {report:#?}");
     }
+}
+
+#[tokio::test]
+async fn only_wanted_ids_are_audited_and_counters_may_count_the_others_too() {
+    let mut world = in_order().await;
+    world.sql("DELETE FROM messages WHERE message_id IN ('o-1', 'o-4')").await;
+    let scope = Scope { wanted: Some(Arc::new(|id| id == "o-4" || id == "o-5")), ..storage() };
+    let report = verify::run(world.config(persist_and_analyze()), scope, Box::new(|_| {})).await.unwrap();
+    assert_eq!((report.unique_ids, report.persisted, report.lost), (2, 1, 1), "{report:#?}");
+    let pool = &report.pools["storage"];
+    assert!(pool.records == 2 && pool.lost_ids[0].starts_with("o-4 at "), "{pool:#?}");
+    assert_eq!(report.counters_wrong, 0, "{report:#?}");
 }

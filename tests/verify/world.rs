@@ -35,7 +35,7 @@ pub(crate) struct Message {
 }
 
 pub(crate) fn storage() -> Scope {
-    Scope { pools: vec!["storage".to_owned()], since_ms: None }
+    Scope { pools: vec!["storage".to_owned()], since_ms: None, wanted: None }
 }
 
 pub(crate) fn message(id: &str) -> Message {
