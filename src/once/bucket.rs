@@ -40,9 +40,7 @@ impl Ask {
     #[must_use]
     pub fn slot(&self, stored: Option<i64>, now_us: i64) -> (i64, i64) {
         let earliest = now_us - self.allowance_us + self.ahead_us.clamp(0, self.horizon_us);
-        let begins = stored
-            .filter(|begins| (earliest..=now_us + self.horizon_us).contains(begins))
-            .unwrap_or(earliest);
+        let begins = stored.filter(|begins| (earliest..=now_us + self.horizon_us).contains(begins)).unwrap_or(earliest);
         (begins, begins + self.cost_us)
     }
 }

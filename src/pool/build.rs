@@ -278,9 +278,8 @@ fn assemble<T: Payload>(
         Pace::new(Arc::clone(pool), rate, bucket)
     });
     let connections = config.store.as_ref().map_or(1, |store| connections_of_pool(store, config.pools.len()));
-    let transactions = settings.transactions_max.map(|max| {
-        Transactions::new(max.min(connections) as usize, metrics.clone())
-    });
+    let transactions =
+        settings.transactions_max.map(|max| Transactions::new(max.min(connections) as usize, metrics.clone()));
     Pool {
         name: Arc::clone(pool),
         group: Arc::from(group),
