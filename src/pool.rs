@@ -371,7 +371,7 @@ async fn drive<T: Payload>(
                     checked_at = Instant::now();
                     tasks.check_topic_ids();
                     tasks.check_ledger();
-                    tasks.check_share();
+                    tasks.check_partitions();
                 }
                 tasks.tell(health);
             }

@@ -25,6 +25,8 @@ use crate::event::Payload;
 use crate::metrics;
 use crate::once::{Ask, Bucket};
 
+/// How far ahead reservations may reach whatever the rate: a clock of Redis that goes back by less is waited for.
+const HORIZON_MIN_US: i64 = 5_000_000;
 /// How much may be saved while there is nothing to do, and the size of a batch: parts of a second.
 const ALLOWANCE_US: i64 = 50_000;
 const BATCH_US: i64 = 50_000;
@@ -121,11 +123,6 @@ impl Pace {
         self.state().partitions_of_topics = partitions;
     }
 
-    /// Whether this worker keeps to its share, for lack of a bucket.
-    pub(super) fn is_alone(&self) -> bool {
-        self.state().is_alone
-    }
-
     /// Since when Redis is left alone, and its last error.
     pub(super) fn outage(&self) -> Option<(SystemTime, String)> {
         self.bucket.as_ref().and_then(Bucket::outage)
@@ -181,7 +178,12 @@ impl Pace {
             cost_us: self.cost_us(events, share),
             ahead_us: state.reserved_until_us - now_us,
             allowance_us: ALLOWANCE_US,
-            horizon_us: self.cost_us(1, 1.0).max(LARGE_BATCH_US).saturating_mul(2).saturating_mul(all),
+            horizon_us: self
+                .cost_us(1, 1.0)
+                .max(LARGE_BATCH_US)
+                .saturating_mul(2)
+                .saturating_mul(all)
+                .max(HORIZON_MIN_US),
         }
     }
 
@@ -239,9 +241,10 @@ impl<T: Payload> Task<T> {
 }
 
 impl<T: Payload> Tasks<T> {
-    /// Counts the partitions anew, where the share of the rate depends on them. Asks in the background.
-    pub(super) fn check_share(&self) {
-        if !self.shared.pace.as_ref().is_some_and(Pace::is_alone) {
+    /// Counts the partitions anew: the share of the rate depends on them, and how far reservations may reach. Asks in the
+    /// background.
+    pub(super) fn check_partitions(&self) {
+        if self.shared.pace.is_none() {
             return;
         }
         let shared = Arc::clone(&self.shared);

@@ -4,10 +4,10 @@
 //! A database that is given more than it can do at once answers every one of them later and does no more of them. Then it
 //! is better that batches wait here, in turn, than there, with a connection and its locks each. What tells is how long a
 //! commit takes against the least that it took lately: of `limit` transactions about `limit × (1 − least / now)` wait
-//! (L. Brakmo, L. Peterson, "TCP Vegas", 1995). While few do, the limit grows by one; while many do, it shrinks.
+//! (L. Brakmo, L. Peterson, "TCP Vegas", 1995), a quarter above the least being as good as it. While few do, the limit grows by one; while many do, it shrinks.
 //!
 //! Commits are taken by windows, by their median, so that one slow one says nothing. A window in which the limit was not reached
-//! says nothing either. Once a minute the least is measured anew, with half of the limit for one window: a database that
+//! says nothing either. Once a minute the least is measured anew, with a quarter of the limit for one window: a database that
 //! has become slower for good is not taken for a busy one for longer than that.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,16 +21,20 @@ use super::progress::Phase;
 use crate::event::Payload;
 use crate::metrics::{self, PoolMetrics};
 
-/// Where the limit begins: low, so that the least is measured before anything queues.
-const FIRST: usize = 2;
-/// The fewest commits that tell anything.
-const WINDOW_MIN: usize = 16;
+/// Where the limit begins, so that the least is measured before anything queues.
+const FIRST: usize = 1;
+/// A window has so many commits and takes so long, at least; with the most that are kept it ends sooner.
+const COMMITS_MIN: usize = 16;
+const COMMITS_MAX: usize = 1_024;
+const WINDOW_MIN: Duration = Duration::from_millis(250);
 /// A window that takes longer than this is of different times.
 const WINDOW_MAX: Duration = Duration::from_secs(10);
 /// How often the least is measured anew.
 const LEAST_AGE: Duration = Duration::from_secs(60);
 /// How much a new window counts beside those before it.
 const SMOOTHING: f64 = 0.5;
+/// Commits vary for other reasons too: what is up to so much above the least is as good as it.
+const TOLERANCE: f64 = 1.25;
 
 /// The rule, without the turns.
 #[derive(Debug)]
@@ -67,10 +71,10 @@ impl Limit {
         }
     }
 
-    /// Below so many that wait the limit grows.
+    /// With fewer than so many that wait, the limit grows; with three times as many, it shrinks.
     #[expect(clippy::cast_precision_loss, reason = "connections are few")]
     fn few(&self) -> f64 {
-        (self.now as f64 / 10.0).max(1.0)
+        (self.now as f64 / 20.0).max(1.0)
     }
 
     /// A commit took so long; whether as many transactions were open as may be.
@@ -86,7 +90,9 @@ impl Limit {
         }
         self.is_reached |= is_reached;
         self.window.push(commit.as_secs_f64());
-        if self.window.len() >= WINDOW_MIN.max(2 * self.now) {
+        let is_long = at.duration_since(began) >= WINDOW_MIN;
+        let commits = self.window.len();
+        if commits >= COMMITS_MAX || (is_long && commits >= COMMITS_MIN.max(2 * self.now)) {
             self.close_window(at);
         }
     }
@@ -105,7 +111,7 @@ impl Limit {
             (self.typical, self.least) = (Some(typical), Some(least));
             if at.duration_since(*self.measured_at.get_or_insert(at)) >= LEAST_AGE {
                 self.measuring = Some(self.now);
-                self.now = (self.now / 2).max(1);
+                self.now = (self.now / 4).max(1);
             } else if self.is_reached {
                 self.now = self.next(least, typical);
             }
@@ -115,7 +121,7 @@ impl Limit {
 
     fn next(&self, least: f64, typical: f64) -> usize {
         #[expect(clippy::cast_precision_loss, reason = "connections are few")]
-        let waiting = if typical > 0.0 { self.now as f64 * (1.0 - least / typical) } else { 0.0 };
+        let waiting = if typical > 0.0 { self.now as f64 * (1.0 - TOLERANCE * least / typical) } else { 0.0 };
         let many = 3.0 * self.few();
         if waiting < self.few() {
             (self.now + 1).min(self.max)
@@ -336,7 +342,7 @@ mod tests {
     async fn few_commits_and_those_of_quiet_times_change_nothing() {
         let mut limit = Limit::new(8);
         let at = Instant::now();
-        for n in 0..WINDOW_MIN as u32 - 1 {
+        for n in 0..COMMITS_MIN as u32 - 1 {
             limit.note(Duration::from_millis(4), true, at + Duration::from_millis(1) * n);
         }
         assert_eq!(limit.now, FIRST);
@@ -356,7 +362,7 @@ mod tests {
         let metrics = Metrics::new();
         let transactions = Transactions::new(4, metrics.pool("p"));
         let order = Arc::new(Mutex::new(Vec::new()));
-        let held = (transactions.turn().await, transactions.turn().await);
+        let held = transactions.turn().await;
         let waiting: Vec<_> = (0..6)
             .map(|n| {
                 let (transactions, order) = (Arc::clone(&transactions), Arc::clone(&order));
@@ -371,7 +377,7 @@ mod tests {
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(5)).await;
-        assert!(order.lock().unwrap().is_empty(), "two turns, both taken");
+        assert!(order.lock().unwrap().is_empty(), "one turn, and it is taken");
         drop(held);
         for done in waiting {
             done.await.unwrap();
@@ -382,6 +388,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_limit_that_shrinks_while_all_turns_are_out_takes_them_as_they_come_back() {
         let transactions = Transactions::new(8, Metrics::new().pool("p"));
+        transactions.state().limit.now = 2;
+        transactions.turns.add_permits(1);
         let mut held = vec![transactions.turn().await, transactions.turn().await];
         {
             let mut state = transactions.state();
