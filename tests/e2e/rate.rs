@@ -1,7 +1,8 @@
 //! The rate of a group, seen from the database: by the time at which each transaction began.
 //!
-//! A machine that runs all services, workers and tests on few cores does not wake every task in time, so a single second is
-//! held to 15 %, and their sum to 5 %. The arithmetic alone is held to 5 % in every second, by `pool/pace.rs`.
+//! A machine that runs all services, workers and tests on few cores stalls a disk or a process for a second now and then, which
+//! no rate makes up for. So a single second may be 15 % above the rate, the mean 5 % above and 10 % below it, and the second in
+//! the middle 5 % off. The arithmetic alone is held to 5 % in every second, by `pool/pace.rs`.
 
 use std::time::Duration;
 
@@ -12,8 +13,9 @@ use super::world::{World, service};
 use super::{PATIENCE, until};
 
 const RATE: i64 = 1_000;
-/// Parts of the rate: what a second may be off, and what all may.
+/// Parts of the rate: how far a second may be above it, how far the mean below, and how far what is exact may be off.
 const NOISE: f64 = 0.15;
+const STALLS: f64 = 0.1;
 const EXACT: f64 = 0.05;
 /// Of an allowance and of a batch (docs/flow.md).
 const TWENTIETH: f64 = RATE as f64 / 20.0;
@@ -43,13 +45,14 @@ async fn seconds(world: &World) -> Vec<i64> {
 
 fn assert_kept(seconds: &[i64]) {
     assert!(seconds.len() >= 6, "too short a run: {seconds:?}");
-    let rate = RATE as f64;
-    let off = |seen: f64| (seen - rate).abs() / rate;
+    let part = |seen: f64| seen / RATE as f64 - 1.0;
     let mean = seconds.iter().sum::<i64>() as f64 / seconds.len() as f64;
-    assert!(off(mean) <= EXACT, "{mean} a second: {seconds:?}");
-    for second in seconds {
-        assert!(off(*second as f64) <= NOISE, "{second} in one: {seconds:?}");
-    }
+    assert!((-STALLS..=EXACT).contains(&part(mean)), "{mean} a second: {seconds:?}");
+    let mut sorted = seconds.to_vec();
+    sorted.sort_unstable();
+    let (middle, most) = (sorted[sorted.len() / 2] as f64, sorted[sorted.len() - 1] as f64);
+    assert!(part(middle).abs() <= EXACT, "{middle} in the second in the middle: {seconds:?}");
+    assert!(part(most) <= NOISE, "{most} in one: {seconds:?}");
 }
 
 async fn three_workers(world: &World, config: &str) -> [Worker; 3] {
