@@ -6,6 +6,8 @@ mod check;
 mod dead;
 #[cfg(feature = "demo")]
 mod demo;
+#[cfg(feature = "load")]
+mod load;
 mod migrate;
 mod publish;
 mod retire;
@@ -69,6 +71,8 @@ enum Command {
     Dead(dead::Args),
     #[cfg(feature = "demo")]
     Demo(demo::Args),
+    #[cfg(feature = "load")]
+    Load(load::Args),
     /// Brings the database's schema up to this release
     Migrate(migrate::Args),
     Publish(publish::Args),
@@ -119,12 +123,19 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Command::Demo(args) = cli.command {
         return show(args, &cli.config, &cli.set);
     }
+    // A report is made of files alone: a configuration that is wrong, or missing, is none of its business.
+    #[cfg(feature = "load")]
+    if let Command::Load(load::Args { command: load::Command::Report(args) }) = &cli.command {
+        return load::report::run(args);
+    }
     let config = Config::load(&cli.config, &cli.set)?;
     telemetry::init(&config.log, None)?;
     with_runtime(async {
         match cli.command {
             #[cfg(feature = "demo")]
             Command::Demo(_) => unreachable!("it has run"),
+            #[cfg(feature = "load")]
+            Command::Load(load::Args { command: load::Command::Report(_) }) => unreachable!("it has run"),
             Command::Check(args) => check::run(&args, &config),
             Command::Dead(args) => dead::run(args, config).await,
             Command::Migrate(args) => migrate::run(args, config).await,
