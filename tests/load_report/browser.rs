@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use crate::picture::{Rgb, parse};
+
 /// A browser that takes longer hangs. It takes seconds on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(300);
 const PROBE: &str = include_str!("probe.js");
@@ -74,7 +76,23 @@ pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) width: f64,
     pub(crate) height: f64,
-    pub(crate) stroke: String,
+    stroke: String,
+    fill: String,
+    fill_opacity: f64,
+}
+
+impl Series {
+    /// What it looks like on a ground: a line's own colour, an area's lets the ground through.
+    pub(crate) fn color(&self, ground: Rgb) -> Rgb {
+        if self.fill == "none" {
+            return parse(&self.stroke);
+        }
+        let mixed = |channel: usize| {
+            let (own, ground) = (f64::from(parse(&self.fill)[channel]), f64::from(ground[channel]));
+            (own * self.fill_opacity + ground * (1.0 - self.fill_opacity)).round() as u8
+        };
+        [mixed(0), mixed(1), mixed(2)]
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -41,7 +41,7 @@ pub(crate) fn distinct(pixels: &[Rgb]) -> usize {
 
 /// Whether a colour is among the pixels, or nearly.
 pub(crate) fn has(pixels: &[Rgb], color: Rgb) -> bool {
-    pixels.iter().any(|pixel| pixel.iter().zip(color).all(|(a, b)| a.abs_diff(b) <= 24))
+    pixels.iter().any(|pixel| pixel.iter().zip(color).all(|(a, b)| a.abs_diff(b) <= 16))
 }
 
 /// `rgb(1, 2, 3)`.

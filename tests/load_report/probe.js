@@ -24,7 +24,7 @@
       texts_out: [...area.querySelectorAll("text")].filter(shown).filter(text => box(text)[0] < 0 || box(text)[2] > innerWidth).map(t => t.textContent),
       series: [...area.querySelectorAll("path.line, path.band")].map(path => {
         const extent = path.getBBox();
-        return { name: path.textContent, width: extent.width, height: extent.height, stroke: getComputedStyle(path).stroke };
+        return { name: path.textContent, width: extent.width, height: extent.height, stroke: getComputedStyle(path).stroke, fill: getComputedStyle(path).fill, fill_opacity: Number(getComputedStyle(path).fillOpacity) };
       }),
     };
   });

@@ -50,6 +50,9 @@ pub(in crate::cli) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         _ => PathBuf::from(COMPARISON_FILE),
     };
     let out = args.out.clone().or_else(|| (!args.json).then_some(beside));
+    if let Some(out) = out.as_deref().filter(|out| read.iter().any(|(file, _)| is_same(file, out))) {
+        return Err(Usage(format!("--out {} is a result, which the page would overwrite", out.display())).into());
+    }
     let comparison = Comparison::of(read.into_iter().map(|(file, run)| (file.display().to_string(), run)).collect());
     if let Some(out) = &out {
         write(out, &comparison)?;
@@ -57,6 +60,10 @@ pub(in crate::cli) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let text = if args.json { comparison.json().to_string() } else { summary(&comparison, out.as_deref()) };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn is_same(file: &Path, other: &Path) -> bool {
+    file.canonicalize().ok().zip(other.canonicalize().ok()).is_some_and(|(file, other)| file == other)
 }
 
 fn write(out: &Path, comparison: &Comparison) -> anyhow::Result<()> {
