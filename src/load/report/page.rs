@@ -106,9 +106,15 @@ fn plot_note(runs: &[&RunResult]) -> String {
     } else {
         String::new()
     };
+    let warm_up = match runs {
+        [run] if run.phases.iter().any(|phase| phase.warm_up) => {
+            " Phases are shaded, <span class=\"shade\">the warm-up</span> in a shade of its own."
+        }
+        _ => "",
+    };
     format!(
-        "<p>A point tells of the interval that ends there.{thinned} Values are shown under the pointer, or with the arrow \
-         keys.</p>\n"
+        "<p>A point tells of the interval that ends there.{thinned}{warm_up} Values are shown under the pointer, or with \
+         the arrow keys.</p>\n"
     )
 }
 

@@ -14,6 +14,8 @@ const WORKER_LINES: usize = 6;
 /// The order in which the phases of the workers' loop come; others follow by name.
 const LOOP_ORDER: [&str; 7] = ["poll", "decode", "dedupe", "prepare", "apply", "commit", "wait"];
 
+const ANSWERED: &str = "Of those that answered: it falls where one did not.";
+
 type Points = Vec<(f64, Option<f64>)>;
 
 /// All plots of one run.
@@ -46,8 +48,8 @@ pub(super) fn of_runs(runs: &[(String, &RunResult)]) -> String {
             view.percentile(|interval| &interval.slip, |slip| slip.p99_ms)
         }),
         overlay("batches", "Events of a batch", "", Unit::Events, |view| view.batch_points()),
-        overlay("cpu", "CPU of all workers", "", Unit::Cores, |view| view.all_workers(|worker| worker.cpu_cores)),
-        overlay("memory", "Memory of all workers", "", Unit::Bytes, |view| {
+        overlay("cpu", "CPU of all workers", ANSWERED, Unit::Cores, |view| view.all_workers(|worker| worker.cpu_cores)),
+        overlay("memory", "Memory of all workers", ANSWERED, Unit::Bytes, |view| {
             view.all_workers(|worker| worker.memory_bytes as f64)
         }),
     ]
