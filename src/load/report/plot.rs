@@ -79,6 +79,7 @@ impl Plot<'_> {
              {unit}: {}\">\n",
             escape(&self.series.iter().map(|series| series.name.as_str()).collect::<Vec<_>>().join(", "))
         );
+        html += &self.shades();
         html += &self.grid();
         html += &self.marks();
         html += &self.band_names();
@@ -149,20 +150,20 @@ impl Plot<'_> {
         html + &format!("<text class=\"x\" x=\"50%\" y=\"{}\">{name}</text></g>\n", HEIGHT + 36.0)
     }
 
-    /// All that is stretched to the plot's width.
-    fn marks(&self) -> String {
-        let mut html = format!(
-            "<svg class=\"marks\" width=\"100%\" height=\"{HEIGHT}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-             preserveAspectRatio=\"none\">\n"
-        );
+    /// The shades of the phases, below everything else.
+    fn shades(&self) -> String {
+        let mut html = stretched("shades");
         for (at, span) in self.spans.iter().enumerate() {
             let (left, right) = (self.x.place(span.begin) * WIDTH, self.x.place(span.end) * WIDTH);
             let class = if span.warm_up { "warm-up".to_owned() } else { format!("span{}", at % 2) };
-            html += &format!(
-                "<rect class=\"{class}\" x=\"{left:.1}\" width=\"{:.1}\" height=\"{HEIGHT}\"/>\n",
-                (right - left).max(0.0)
-            );
+            let width = (right - left).max(0.0);
+            html += &format!("<rect class=\"{class}\" x=\"{left:.1}\" width=\"{width:.1}\" height=\"{HEIGHT}\"/>\n");
         }
+        html + "</svg>\n"
+    }
+
+    fn marks(&self) -> String {
+        let mut html = stretched("marks");
         let mut below: Vec<f64> = Vec::new();
         for (at, series) in self.series.iter().enumerate() {
             let (class, path) = match self.kind {
@@ -266,6 +267,14 @@ impl Plot<'_> {
     fn value(&self, value: Option<f64>) -> Value {
         value.filter(|value| value.is_finite()).map_or(Value::Null, |value| json!(rounded(value / self.y.unit.scale())))
     }
+}
+
+/// The beginning of a part that is stretched to the plot's width.
+fn stretched(class: &str) -> String {
+    format!(
+        "<svg class=\"{class}\" width=\"100%\" height=\"{HEIGHT}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+         preserveAspectRatio=\"none\">\n"
+    )
 }
 
 /// The stretches of a line that have values.
