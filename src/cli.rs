@@ -126,6 +126,10 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
     // A report is made of files alone: a configuration that is wrong, or missing, is none of its business.
     #[cfg(feature = "load")]
     if let Command::Load(load::Args { command: load::Command::Report(args) }) = &cli.command {
+        if !cli.config.is_empty() || !cli.set.is_empty() {
+            let problem = "a report is made of results alone: leave --config and --set out";
+            return Err(Usage(problem.to_owned()).into());
+        }
         return load::report::run(args);
     }
     let config = Config::load(&cli.config, &cli.set)?;

@@ -245,6 +245,7 @@ fn what_cannot_be_reported_is_named_with_what_to_do() {
         assert!(output.stdout.is_empty() && !folder.0.join("comparison.html").exists(), "{name}");
     }
     assert_eq!(weir(&folder, &[]).status.code(), Some(2));
+    assert_eq!(weir(&folder, &["before", "--set", "log.level=debug"]).status.code(), Some(2));
     assert_eq!(weir(&folder, &["before"; 9]).status.code(), Some(2));
     let output = weir(&folder, &["before", "--out", "./before/result.json"]);
     assert_eq!(output.status.code(), Some(2));
