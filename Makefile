@@ -24,7 +24,7 @@ build: preflight ## the release binary, target/release/weir
 	cargo build --release --locked
 
 test: ## every test, against real services started here
-	@scripts/require.sh build services
+	@scripts/require.sh build services browser
 	@$(services) up
 	set -a; . .services/env; set +a; cargo test --release --locked --workspace
 

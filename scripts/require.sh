@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that this machine has what a purpose needs:   require.sh build | services | peers | faults, or several
+# Makes sure that this machine has what a purpose needs:   require.sh build | services | peers | faults | browser, or several
 # As root on Debian it installs what is missing; elsewhere it names all of it in one message and fails.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -17,6 +17,7 @@ has() { command -v "$1"; }
 has_openssl() { [ -n "${OPENSSL_DIR:-}" ] || [ -e /usr/include/openssl/ssl.h ] || pkg-config --exists openssl; }
 has_postgres() { ls /usr/lib/postgresql/*/bin/initdb || has initdb; }
 has_java() { [ "$(java -version 2>&1 | sed -nE '1s/.*"([0-9]+).*/\1/p')" -ge 17 ]; }
+has_chromium() { has chromium || has chromium-browser || has google-chrome; }
 
 look() {
   missing=() debian=() fedora=()
@@ -42,7 +43,9 @@ look() {
         need "libcurl's headers" libcurl4-openssl-dev libcurl-devel pkg-config --exists libcurl ;;
       faults)
         need faketime faketime libfaketime has faketime ;;
-      *) echo "usage: require.sh build | services | peers | faults" >&2; exit 2 ;;
+      browser)
+        need Chromium chromium chromium has_chromium ;;
+      *) echo "usage: require.sh build | services | peers | faults | browser" >&2; exit 2 ;;
     esac
   done
 }

@@ -123,6 +123,17 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Command::Demo(args) = cli.command {
         return show(args, &cli.config, &cli.set);
     }
+    // A report is made of files alone: a configuration that is wrong, or missing, is none of its business.
+    #[cfg(feature = "load")]
+    if let Command::Load(args) = &cli.command
+        && let Some(args) = args.report()
+    {
+        if !cli.config.is_empty() || !cli.set.is_empty() {
+            let problem = "a report is made of results alone: leave --config and --set out";
+            return Err(Usage(problem.to_owned()).into());
+        }
+        return load::report(args);
+    }
     let config = Config::load(&cli.config, &cli.set)?;
     telemetry::init(&config.log, None)?;
     with_runtime(async {

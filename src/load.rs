@@ -13,6 +13,7 @@ mod latency;
 mod observer;
 mod output;
 mod plan;
+pub mod report;
 pub mod result;
 mod run;
 mod schedule;

@@ -24,6 +24,7 @@ pub(super) fn folder(asked: Option<&Path>, name: &str) -> Result<PathBuf> {
 fn files(result: &RunResult, whole: &Histogram<u64>) -> Result<Vec<(&'static str, String)>> {
     Ok(vec![
         ("result.json", serde_json::to_string_pretty(result).context("write the result as JSON")? + "\n"),
+        ("report.html", super::report::html(result)),
         ("latency.hgrm", latency::percentile_text(whole)),
     ])
 }
