@@ -19,7 +19,7 @@ const HEIGHT: f64 = 220.0;
 /// The width of the marks' own measure.
 const WIDTH: f64 = 1000.0;
 /// The style sheet's looks for series; more series begin anew.
-pub(super) const LOOKS: usize = 8;
+pub(super) const LOOKS: usize = 9;
 /// A band of a stack that is at least so high, in pixels, has its name written into it.
 const NAMED_BAND: f64 = 16.0;
 /// And that over so much of the width.

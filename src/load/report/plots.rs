@@ -12,7 +12,8 @@ const POINTS: usize = 600;
 /// So many workers at most have a line each.
 const WORKER_LINES: usize = 6;
 /// The order in which the phases of the workers' loop come; others follow by name.
-const LOOP_ORDER: [&str; 7] = ["poll", "decode", "dedupe", "prepare", "apply", "commit", "wait"];
+const LOOP_ORDER: [&str; 9] =
+    ["poll", "rate", "decode", "dedupe", "prepare", "queue", "apply", "commit", "wait"];
 
 const ANSWERED: &str = "Of those that answered: it falls where one did not.";
 
@@ -155,8 +156,8 @@ impl<'a> View<'a> {
     }
 
     fn loop_share(&self) -> String {
-        let names: BTreeSet<&str> =
-            self.intervals.iter().flat_map(|interval| interval.loop_share.keys().map(String::as_str)).collect();
+        let shares = self.intervals.iter().flat_map(|interval| &interval.loop_share);
+        let names: BTreeSet<&str> = shares.filter(|(_, share)| **share > 0.0).map(|(name, _)| name.as_str()).collect();
         let known = LOOP_ORDER.iter().copied().filter(|name| names.contains(name));
         let others = names.iter().copied().filter(|name| !LOOP_ORDER.contains(name));
         let series = known.chain(others).map(|name| Series {
