@@ -203,7 +203,7 @@ impl Stage {
         let known = audited.as_ref().ok();
         let totals = totals(&shared, &observer, drained, known);
         let found = Found {
-            unsent: totals.intended - totals.acknowledged - totals.failed,
+            unsent: totals.intended.saturating_sub(totals.acknowledged + totals.failed),
             pending: known.map_or(0, |audited| audited.pending),
             counters_wrong: known.and_then(|audited| audited.counters_wrong),
             unaudited: audited.as_ref().err().map(|error| format!("{error:#}")),
