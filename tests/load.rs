@@ -138,15 +138,17 @@ impl Worker {
         let log = world.dir.join("worker.log");
         let mut command = world.weir(&["run", "--set", "log.level=info"]);
         let child = command.stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn().unwrap();
+        let mut worker = Self(child, String::new());
         let deadline = Instant::now() + PATIENCE;
-        loop {
+        while worker.1.is_empty() {
             let said = std::fs::read_to_string(&log).unwrap();
             if let Some((_, address)) = said.split_once("health and metrics listening address=") {
-                return Self(child, address.lines().next().unwrap().trim().to_owned());
+                worker.1 = address.lines().next().unwrap().trim().to_owned();
             }
             assert!(Instant::now() < deadline, "{said}");
             std::thread::sleep(Duration::from_millis(50));
         }
+        worker
     }
 
     fn signal(&self, name: &str) {

@@ -61,9 +61,9 @@ impl Shared {
         Self { schedule, events, flow, clock, stop_at_us: AtomicU64::new(NEVER) }
     }
 
-    /// Ends the phases now.
+    /// Ends the phases now. What is sent at this very moment still counts.
     pub(super) fn stop_now(&self) {
-        self.stop_at_us.fetch_min(self.clock.now_us(), Ordering::Relaxed);
+        self.stop_at_us.fetch_min(self.clock.now_us() + 1, Ordering::Relaxed);
     }
 
     /// When the phases end.

@@ -50,14 +50,16 @@ pub(super) fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
 /// For plotting by percentile: denser towards 100 %.
 pub(super) fn by_percentile(histogram: &Histogram<u64>) -> Vec<Point> {
     let steps = histogram.iter_quantiles(TICKS_PER_HALF);
-    steps.map(|step| Point { percentile: step.quantile() * 100.0, value_ms: ms(step.value_iterated_to()) }).collect()
+    steps
+        .map(|step| Point { percentile: step.quantile_iterated_to() * 100.0, value_ms: ms(step.value_iterated_to()) })
+        .collect()
 }
 
 /// HdrHistogram's text form, values in milliseconds.
 pub(super) fn percentile_text(histogram: &Histogram<u64>) -> String {
     let mut text = format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
     for step in histogram.iter_quantiles(TICKS_PER_HALF) {
-        let (value, quantile) = (ms(step.value_iterated_to()), step.quantile());
+        let (value, quantile) = (ms(step.value_iterated_to()), step.quantile_iterated_to());
         let up_to = histogram.count_between(0, step.value_iterated_to());
         text += &format!("{value:12.3} {quantile:2.12} {up_to:10}");
         if quantile < 1.0 {
@@ -115,6 +117,15 @@ mod tests {
     }
 
     #[test]
+    fn points_go_from_the_least_to_all_values() {
+        let points = by_percentile(&of(&[1_000, 2_000, 3_000, 4_000]));
+        let (first, last) = (points.first().unwrap(), points.last().unwrap());
+        assert_eq!((first.percentile, last.percentile), (0.0, 100.0));
+        assert!((first.value_ms - 1.0).abs() < 0.01 && (last.value_ms - 4.0).abs() < 0.01, "{points:?}");
+        assert!(points.is_sorted_by(|a, b| a.percentile < b.percentile && a.value_ms <= b.value_ms), "{points:?}");
+    }
+
+    #[test]
     fn nothing_has_no_figures() {
         assert_eq!(percentiles(&histogram()), Percentiles::default());
     }
@@ -127,6 +138,7 @@ mod tests {
         let half = lines.iter().find(|line| line.len() == 4 && line[1] == "0.500000000000").unwrap();
         assert_eq!((half[2], half[3]), ("500", "2.00"));
         assert!(text.contains("1.000000000000       1000\n#[Mean"), "{text}");
+        assert_eq!(lines[2][1], "0.000000000000");
         assert!(text.contains("Total count    =         1000]"), "{text}");
     }
 }

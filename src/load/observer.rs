@@ -195,6 +195,11 @@ impl Observer {
         }
     }
 
+    /// When the running interval began.
+    pub(super) fn interval_begun_us(&self) -> u64 {
+        self.before.at_us
+    }
+
     /// When the next interval ends: at a whole number of intervals, or with a phase.
     pub(super) fn next_look_us(&self, interval: Duration) -> u64 {
         let interval_us = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);

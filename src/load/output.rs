@@ -14,7 +14,7 @@ const FOLDER: &str = "load-results";
 
 /// Makes the folder: the one that was asked for, or one of the run's name and time.
 pub(super) fn folder(asked: Option<&Path>, name: &str) -> Result<PathBuf> {
-    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(':', "").replace('-', "");
+    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace([':', '-'], "");
     let folder = asked.map_or_else(|| Path::new(FOLDER).join(format!("{name}-{time}")), Path::to_owned);
     std::fs::create_dir_all(&folder).with_context(|| format!("make the folder {}", folder.display()))?;
     Ok(folder)

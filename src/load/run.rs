@@ -197,34 +197,14 @@ impl Stage {
         {
             problems.extend(ended.err().map(|error| format!("{error:#}")));
         }
+        problems.sort();
         problems.dedup();
         let audited = audit::run(&self.config, &self.pool, &shared).await;
-        let sent = shared.flow.look();
-        let intended = shared.intended_before(u64::MAX);
-        let unsent = intended.saturating_sub(sent.sent + sent.refused);
         let known = audited.as_ref().ok();
-        let of = |count: fn(&Audited) -> u64| known.map(count);
-        let totals = Totals {
-            intended,
-            acknowledged: sent.acknowledged,
-            failed: intended.saturating_sub(sent.acknowledged + unsent),
-            duplicates: sent.duplicates,
-            poison: sent.poison,
-            effects: of(|audited| audited.effects).unwrap_or(0),
-            dead: of(|audited| audited.dead).unwrap_or(0),
-            lost: of(|audited| audited.lost),
-            repeated: of(|audited| audited.repeated),
-            out_of_order: known.and_then(|audited| audited.out_of_order),
-            slip: latency::percentiles(&observer.slip),
-            latency: latency::percentiles(&observer.latency),
-            latency_by_percentile: latency::by_percentile(&observer.latency),
-            drained_in_s: drained.map(|drained| drained.as_secs_f64()),
-            rebalances: observer.intervals.iter().map(|interval| interval.rebalances).sum(),
-            longest_pause_s: observer.longest_pause().as_secs_f64(),
-        };
+        let totals = totals(&shared, &observer, drained, known);
         let found = Found {
-            unsent,
-            pending: of(|audited| audited.pending).unwrap_or(0),
+            unsent: totals.intended.saturating_sub(totals.acknowledged + totals.failed),
+            pending: known.map_or(0, |audited| audited.pending),
             counters_wrong: known.and_then(|audited| audited.counters_wrong),
             unaudited: audited.as_ref().err().map(|error| format!("{error:#}")),
             first_error: shared.flow.first_error(),
@@ -245,6 +225,32 @@ impl Stage {
             intervals: observer.intervals,
         };
         (result, observer.latency)
+    }
+}
+
+/// Sums the run up. What was not acknowledged was never sent, or has failed.
+fn totals(shared: &Shared, observer: &Observer, drained: Option<Duration>, audited: Option<&Audited>) -> Totals {
+    let sent = shared.flow.look();
+    let intended = shared.intended_before(u64::MAX);
+    let unsent = intended.saturating_sub(sent.sent + sent.refused);
+    let of = |count: fn(&Audited) -> u64| audited.map(count);
+    Totals {
+        intended,
+        acknowledged: sent.acknowledged,
+        failed: intended.saturating_sub(sent.acknowledged + unsent),
+        duplicates: sent.duplicates,
+        poison: sent.poison,
+        effects: of(|audited| audited.effects).unwrap_or(0),
+        dead: of(|audited| audited.dead).unwrap_or(0),
+        lost: of(|audited| audited.lost),
+        repeated: of(|audited| audited.repeated),
+        out_of_order: audited.and_then(|audited| audited.out_of_order),
+        slip: latency::percentiles(&observer.slip),
+        latency: latency::percentiles(&observer.latency),
+        latency_by_percentile: latency::by_percentile(&observer.latency),
+        drained_in_s: drained.map(|drained| drained.as_secs_f64()),
+        rebalances: observer.intervals.iter().map(|interval| interval.rebalances).sum(),
+        longest_pause_s: observer.longest_pause().as_secs_f64(),
     }
 }
 
@@ -285,9 +291,9 @@ impl Play<'_> {
     }
 
     async fn look(&mut self) {
+        let begun_us = self.observer.interval_begun_us();
         self.observer.look().await;
-        let now_us = self.shared.clock.now_us();
-        let phase = self.shared.schedule.phases().iter().find(|phase| now_us < phase.end_us);
+        let phase = self.shared.schedule.phases().iter().find(|phase| begun_us < phase.end_us);
         if let Some(interval) = self.observer.intervals.last() {
             self.stage.shown.interval(phase.map_or("drain", |phase| &phase.name), interval);
         }

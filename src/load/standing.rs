@@ -171,13 +171,13 @@ impl Tracked {
             *end = (*end).max(*acknowledged);
         }
         if let Some(ledger) = ledger {
-            let next: Vec<i64> = ledger.iter().map(|next| next.unwrap_or(0)).collect();
-            for partition in 0..next.len().min(self.still_since.len()) {
-                let moved = self.next.get(partition) != Some(&next[partition]);
-                let has_work = self.ends[partition] > next[partition];
-                self.note_move(partition, moved, has_work, now);
+            self.next.resize(self.ends.len(), 0);
+            for (partition, next) in ledger.iter().enumerate().take(self.ends.len()) {
+                // Of two looks at a time, the older may come in last.
+                let next = next.unwrap_or(0).max(self.next[partition]);
+                let moved = std::mem::replace(&mut self.next[partition], next) != next;
+                self.note_move(partition, moved, self.ends[partition] > next, now);
             }
-            self.next = next;
         }
         if self.past.back().is_none_or(|(_, ends)| *ends != self.ends) {
             self.past.push_back((now, self.ends.clone()));
@@ -241,6 +241,14 @@ mod tests {
         assert!((stand.lag_s - 3.0).abs() < 1e-9, "{stand:?}");
         tracked.take(Some(&[Some(9), Some(7)]), &[9, 7], at(begun, 5_000));
         assert_eq!(tracked.stand(at(begun, 5_000)), Stand { settled: 16, lag_events: 0, lag_s: 0.0 });
+    }
+
+    #[test]
+    fn an_older_look_that_comes_in_last_takes_nothing_back() {
+        let (mut tracked, begun) = (tracked(1), Instant::now());
+        tracked.take(Some(&[Some(8)]), &[9], at(begun, 0));
+        tracked.take(Some(&[Some(5)]), &[9], at(begun, 1));
+        assert_eq!(tracked.stand(at(begun, 1)).settled, 8);
     }
 
     #[test]

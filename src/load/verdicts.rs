@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::plan::Plan;
+use super::plan::{Plan, Thresholds};
 use super::result::{Percentiles, Totals, Verdict};
 
 /// What is known of a run beside its totals.
@@ -46,16 +46,7 @@ pub(super) fn of(plan: &Plan, totals: &Totals, found: &Found) -> Vec<Verdict> {
     verdicts.extend(audited("repeated", asked.repeated, totals.repeated));
     verdicts.extend(audited("out_of_order", asked.out_of_order, totals.out_of_order));
     verdicts.extend(audited("counters_wrong", asked.counters_wrong, found.counters_wrong));
-    let latencies: [(&str, Option<Duration>, fn(&Percentiles) -> f64); 5] = [
-        ("latency_p50", asked.latency_p50, |latency| latency.p50_ms),
-        ("latency_p90", asked.latency_p90, |latency| latency.p90_ms),
-        ("latency_p99", asked.latency_p99, |latency| latency.p99_ms),
-        ("latency_p999", asked.latency_p999, |latency| latency.p999_ms),
-        ("latency_max", asked.latency_max, |latency| latency.max_ms),
-    ];
-    for (name, limit, of) in latencies {
-        verdicts.extend(limit.map(|limit| millis(name, limit, &totals.latency, of)));
-    }
+    verdicts.extend(latencies(asked, &totals.latency));
     if let Some(limit) = asked.drained_in {
         verdicts.push(seconds("drained_in", limit, totals.drained_in_s));
     }
@@ -81,10 +72,25 @@ pub(super) fn of(plan: &Plan, totals: &Totals, found: &Found) -> Vec<Verdict> {
     verdicts
 }
 
+fn latencies(asked: &Thresholds, found: &Percentiles) -> impl Iterator<Item = Verdict> {
+    let limits = [
+        ("latency_p50", asked.latency_p50, found.p50_ms),
+        ("latency_p90", asked.latency_p90, found.p90_ms),
+        ("latency_p99", asked.latency_p99, found.p99_ms),
+        ("latency_p999", asked.latency_p999, found.p999_ms),
+        ("latency_max", asked.latency_max, found.max_ms),
+    ];
+    let is_measured = found.count > 0;
+    limits
+        .into_iter()
+        .filter_map(move |(name, limit, found_ms)| Some(millis(name, limit?, Some(found_ms).filter(|_| is_measured))))
+}
+
 /// A generator that fell behind has sent another load than the plan's.
 fn generator(limit: Duration, totals: &Totals) -> Verdict {
-    let mut verdict = millis("slip_p99", limit, &totals.slip, |slip| slip.p99_ms);
-    if !verdict.passed && totals.slip.count > 0 {
+    let is_measured = totals.slip.count > 0;
+    let mut verdict = millis("slip_p99", limit, Some(totals.slip.p99_ms).filter(|_| is_measured));
+    if !verdict.passed && is_measured {
         verdict.found += ": the generator fell behind, so this is not the plan's load; lower the rate, or give it more \
                           producers, in_flight or processor";
     }
@@ -119,14 +125,13 @@ fn unknown(name: &str, limit: u64, why: &str) -> Verdict {
     Verdict { found: format!("nobody looked: {why}"), passed: false, ..at_most(name, limit, 0, "") }
 }
 
-fn millis(name: &str, limit: Duration, found: &Percentiles, of: impl Fn(&Percentiles) -> f64) -> Verdict {
+fn millis(name: &str, limit: Duration, found_ms: Option<f64>) -> Verdict {
     let limit_ms = limit.as_secs_f64() * 1_000.0;
-    let is_measured = found.count > 0;
     Verdict {
         name: name.to_owned(),
         asked: format!("at most {}", humantime::format_duration(limit)),
-        found: if is_measured { format!("{:.1} ms", of(found)) } else { "nothing was measured".to_owned() },
-        passed: is_measured && of(found) <= limit_ms,
+        found: found_ms.map_or_else(|| "nothing was measured".to_owned(), |found_ms| format!("{found_ms:.1} ms")),
+        passed: found_ms.is_some_and(|found_ms| found_ms <= limit_ms),
     }
 }
 
