@@ -15,6 +15,7 @@ mod layers;
 mod pipeline;
 mod pool;
 mod process;
+mod rate;
 mod redis;
 #[cfg(test)]
 mod samples;
@@ -34,6 +35,7 @@ pub use kafka::{GroupProtocol, Kafka};
 pub use pipeline::{OnDuplicate, Pipeline};
 pub use pool::{EventFields, OnReject, OnTombstone, Pool, ProcessedSet};
 pub use process::{Health, Log, LogFormat};
+pub use rate::Rate;
 pub use secret::Secret;
 #[cfg(feature = "sqlite")]
 pub(crate) use sqlite::sqlite_options;

@@ -12,7 +12,7 @@
 //! | [`pool`] | owns an assignment: a task per partition, drain, watchdog |
 //! | [`pipeline`] | prepare, settle in one transaction, retry, bisect |
 //! | [`handler`] | the `Handler` trait and the shipped handlers |
-//! | [`once`] | the processed set: a hint that saves work |
+//! | [`once`] | what is kept in Redis: the processed set, a hint that saves work, and the bucket of a rate |
 //! | [`store`] | the database contract: ledger, effects, dead rows |
 //! | [`dead_letter`] | the mirror of dead rows in Kafka |
 //! | [`verify`] | the auditor: Kafka against the database |

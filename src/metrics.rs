@@ -72,6 +72,8 @@ struct Families {
     parked_keys: IntGaugeVec,
     retries: IntCounterVec,
     batch_limit: IntGaugeVec,
+    rate: GaugeVec,
+    transactions_limit: IntGaugeVec,
     holds: IntGaugeVec,
     breaker_open: IntGaugeVec,
     fences: IntCounterVec,
@@ -143,7 +145,8 @@ impl Families {
                 CounterVec::new(
                     Opts::new(
                         "weir_loop_seconds_total",
-                        "Time partition tasks spent, by phase: poll, decode, dedupe, prepare, apply, commit or wait.",
+                        "Time partition tasks spent, by phase: poll, rate (waiting for it), decode, dedupe, \
+                         prepare, queue (waiting for a turn at a transaction), apply, commit or wait.",
                     ),
                     &["pool", "phase"],
                 ),
@@ -195,6 +198,22 @@ impl Families {
                 r,
                 "weir_batch_limit_events",
                 "The most events that the next batch may have, on the partition where it is least.",
+                &["pool"],
+            ),
+            rate: registered(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "weir_rate_events_per_second",
+                        "The configured rate of the whole group; no series where there is none.",
+                    ),
+                    &["pool"],
+                ),
+            ),
+            transactions_limit: gauges(
+                r,
+                "weir_transactions_limit",
+                "Batches that may be in a transaction now, in this worker; no series without transactions_max.",
                 &["pool"],
             ),
             holds: gauges(r, "weir_holds", "Partitions held now, waiting for somebody to act.", &["pool"]),
@@ -284,12 +303,25 @@ mod tests {
         pool.pipeline("persist").prepare_seconds.observe(0.1);
         pool.topic("message-events").set_lag(Some(1), Some(1.0));
         pool.retried("store_away");
+        pool.set_rate(1.0);
+        pool.set_transactions_limit(1);
         metrics
     }
 
     #[test]
     fn every_metric_follows_the_conventions() {
-        let base_units = ["_seconds", "_bytes", "_events", "_unpublished", "_holds", "_assigned", "_keys", "_open"];
+        let base_units = [
+            "_seconds",
+            "_bytes",
+            "_events",
+            "_unpublished",
+            "_holds",
+            "_assigned",
+            "_keys",
+            "_open",
+            "_per_second",
+            "_limit",
+        ];
         for family in filled().0.registry.gather() {
             let name = family.name();
             assert!(name.starts_with("weir_"), "{name}");
@@ -330,6 +362,8 @@ mod tests {
             "weir_parked_keys",
             "weir_retries_total",
             "weir_batch_limit_events",
+            "weir_rate_events_per_second",
+            "weir_transactions_limit",
             "weir_holds",
             "weir_breaker_open",
             "weir_fences_total",

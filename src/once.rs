@@ -8,9 +8,15 @@
 //!
 //! **What breaks it: nothing may.** A set that is down, slow, frozen, full or wrong costs work that a hit
 //! would have saved and, at most, one deadline a second of waiting. It never loses an event, never repeats an
-//! effect, never fails a batch and never keeps a worker from starting. So nothing here returns an error.
+//! effect, never fails a batch and never keeps a worker from starting. So nothing of it returns an error.
+//!
+//! Beside it, over the same connections, lies the [`Bucket`] of a group's rate.
 
 mod breaker;
+mod bucket;
+mod link;
 mod redis;
 
+pub use self::bucket::{Ask, Bucket};
+pub(crate) use self::link::Link;
 pub use self::redis::ProcessedSet;

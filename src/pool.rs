@@ -10,6 +10,7 @@ mod bloat;
 mod build;
 mod forget;
 mod gate;
+mod pace;
 mod park;
 mod partition;
 mod progress;
@@ -22,6 +23,7 @@ mod simulation;
 mod takeover;
 mod tasks;
 mod topics;
+mod transactions;
 mod watch;
 
 pub use build::{BuildError, PoolBuilder, Process};
@@ -34,7 +36,9 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::gate::Gate;
+use self::pace::Pace;
 use self::tasks::Tasks;
+use self::transactions::Transactions;
 use crate::admin::PoolHealth;
 use crate::config;
 use crate::dead_letter::Mirror;
@@ -107,6 +111,8 @@ pub struct Pool<T> {
     pipelines: Pipelines<T>,
     decoding: Decoding<T>,
     processed: Option<ProcessedSet>,
+    pace: Option<Pace>,
+    transactions: Option<Arc<Transactions>>,
     metrics: PoolMetrics,
     health: PoolHealth,
     standings: Standings,
@@ -122,6 +128,10 @@ struct Shared<T> {
     pipeline_metrics: Vec<PipelineMetrics>,
     decoding: Decoding<T>,
     processed: Option<ProcessedSet>,
+    /// Where there is a rate.
+    pace: Option<Pace>,
+    /// Where transactions at a time are limited.
+    transactions: Option<Arc<Transactions>>,
     source: SourceHandle,
     /// One task at a time gives the group its first place on a topic.
     begin: tokio::sync::Mutex<()>,
@@ -299,6 +309,10 @@ impl<T: Payload> Pool<T> {
         let source = Source::start(subscription, counts.iter().sum::<usize>().max(PARTITIONS_MIN))
             .map_err(|error| Error::Kafka { pool: Arc::clone(&self.name), message: error.to_string() })?;
         tracing::info!(pool = &*self.name, "{budget}");
+        if let Some(pace) = &self.pace {
+            pace.set_partitions_of_topics(counts.iter().sum());
+            pace.tell();
+        }
         let gate = Arc::new(Gate::new(Arc::clone(&self.name), Arc::clone(&self.pipelines.store)));
         let pipeline_metrics = self.pipelines.names().map(|name| self.metrics.pipeline(name)).collect();
         let missing = self.config.topics.iter().zip(counts).filter(|(_, count)| **count == 0);
@@ -312,6 +326,8 @@ impl<T: Payload> Pool<T> {
             pipeline_metrics,
             decoding: self.decoding,
             processed: self.processed,
+            pace: self.pace,
+            transactions: self.transactions,
             source: source.handle.clone(),
             begin: tokio::sync::Mutex::new(()),
             gate,
@@ -355,6 +371,7 @@ async fn drive<T: Payload>(
                     checked_at = Instant::now();
                     tasks.check_topic_ids();
                     tasks.check_ledger();
+                    tasks.check_partitions();
                 }
                 tasks.tell(health);
             }

@@ -194,6 +194,29 @@ fn an_impossible_time_budget_is_refused_with_its_arithmetic() {
 }
 
 #[test]
+fn a_rate_is_shown_with_how_it_is_shared_and_a_wrong_one_says_how_one_is_written() {
+    let place = Place::working("");
+    place.check(&["--set", "pools.storage.rate=300/m"]).shows(&[
+        "rate = \"300/m\"",
+        "rate of pool storage: 300/m for the whole group, shared by its workers by their partitions",
+    ]);
+    place
+        .check(&["--set", "pools.storage.rate=5000", "--set", "redis.url=redis://cache"])
+        .shows(&["rate = \"5000/s\"", "shared by its workers by need, in redis"]);
+    let variable =
+        place.command(&["check", "--config", "weir.toml"]).env("WEIR__POOLS__STORAGE__RATE", "5000/s").output();
+    Ran::of(variable.unwrap()).shows(&["rate = \"5000/s\""]);
+    for wrong in ["\"5000/h\"", "0", "-1", "\"fast\"", "1e9"] {
+        refused(
+            &format!("{STORE}{POOL}rate = {wrong}\n"),
+            &["`pools.storage.rate`", "such as \"5000/s\" or \"300/m\""],
+        );
+    }
+    refused(&format!("{STORE}{POOL}transactions_max = 0\n"), &["transactions_max` must be greater than 0"]);
+    refused(&format!("{STORE}{POOL}transactions_max = 9\n"), &["is 9, and `store.connections` are 8"]);
+}
+
+#[test]
 fn pools_that_would_write_over_each_other_are_refused() {
     let other = POOL.replace("storage", "other");
     let pipelines = |pool: &str| {

@@ -41,6 +41,10 @@ fn text(config: &Config) -> anyhow::Result<String> {
     let mut text = toml::to_string(config).context("write the configuration as TOML")?;
     for (name, pool) in &config.pools {
         write!(text, "\n# time budget of pool {name}: {}", Budget::of(&config.kafka, pool))?;
+        if let Some(rate) = pool.rate {
+            let shared_by = if config.redis.is_some() { "by need, in redis" } else { "by their partitions" };
+            write!(text, "\n# rate of pool {name}: {rate} for the whole group, shared by its workers {shared_by}")?;
+        }
     }
     if config.kafka.group_protocol == GroupProtocol::Consumer {
         let assumed_ms = config.kafka.session_timeout().0.as_millis();

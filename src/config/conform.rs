@@ -3,7 +3,7 @@
 use ::config::{Map, Value, ValueKind};
 
 use super::schema::{Key, ROOT, Shape};
-use super::{duration, secret, size, start};
+use super::{Rate, duration, secret, size, start};
 
 /// Every way in which the values are not of the schema's shape.
 pub(super) fn problems(values: &Map<String, Value>) -> Vec<String> {
@@ -127,6 +127,10 @@ fn is_of(shape: Shape, value: &ValueKind) -> bool {
         (Shape::Start, ValueKind::String(text)) => text.parse::<start::Start>().is_ok(),
         (Shape::Address, ValueKind::String(text)) => text.parse::<std::net::SocketAddr>().is_ok(),
         (Shape::Size, ValueKind::String(text)) => size::parse(text).is_ok(),
+        (Shape::Rate, ValueKind::String(text)) => text.parse::<Rate>().is_ok(),
+        #[expect(clippy::cast_precision_loss, reason = "what is not exact is far above the most that a rate may be")]
+        (Shape::Rate, ValueKind::I64(number)) => Rate::per_second(*number as f64).is_some(),
+        (Shape::Rate, ValueKind::Float(number)) => Rate::per_second(*number).is_some(),
         (Shape::Choice(choices), ValueKind::String(text)) => choices.contains(&text.as_str()),
         _ => false,
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Pipeline, Start};
+use super::{Pipeline, Rate, Start};
 
 /// One consumer group with its pipelines.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -37,6 +37,13 @@ pub struct Pool {
     /// The most bytes fetched ahead, over all partitions. Small events take about twice as much memory.
     #[serde(with = "super::size")]
     pub queue_bytes: usize,
+    /// How many events the whole group may handle in a time; without it, as many as it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// The most batches that this worker has in a transaction at a time; fewer while commits are slow. Without it, as many
+    /// as there are connections, however long commits take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transactions_max: Option<u32>,
     /// Whether Redis, where there is one, remembers which events are done.
     pub processed_set: ProcessedSet,
     /// What becomes of records without a value.
@@ -77,6 +84,8 @@ impl Default for Pool {
             handle_ms: None,
             max_partition_fetch_bytes: 1 << 20,
             queue_bytes: 32 << 20,
+            rate: None,
+            transactions_max: None,
             processed_set: ProcessedSet::default(),
             on_tombstone: OnTombstone::default(),
             on_reject: OnReject::default(),

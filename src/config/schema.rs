@@ -22,6 +22,8 @@ pub(super) enum Shape {
     Float,
     /// A number of bytes, or text such as `4MiB`.
     Size,
+    /// A number of events a second, or text in the forms of [`super::Rate`].
+    Rate,
     /// A list of texts.
     Texts,
     /// Texts under names of the user's choice.
@@ -51,6 +53,7 @@ impl Shape {
             Self::Int => "a whole number that is not negative".to_owned(),
             Self::Float => "a number that is not negative".to_owned(),
             Self::Size => "a number of bytes or a size such as \"4MiB\"".to_owned(),
+            Self::Rate => super::rate::FORMS.to_owned(),
             Self::Texts => "a list of texts".to_owned(),
             Self::TextMap => "a table of texts".to_owned(),
             Self::Options => "a table of librdkafka's settings".to_owned(),
@@ -141,6 +144,8 @@ const POOL: &[Key] = &[
     key("handle_ms", Shape::Float),
     key("max_partition_fetch_bytes", Shape::Size),
     key("queue_bytes", Shape::Size),
+    key("rate", Shape::Rate),
+    key("transactions_max", Shape::Int),
     key("processed_set", Shape::Choice(&["set", "off"])),
     key("on_tombstone", Shape::Choice(&["skip", "reject"])),
     key("on_reject", Shape::Choice(&["dead", "park"])),

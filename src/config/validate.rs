@@ -45,6 +45,9 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
     }
     for (name, pool) in &config.pools {
         problems.extend(of_pool(&config.kafka, name, pool));
+        if let (Some(store), Some(max)) = (&config.store, pool.transactions_max) {
+            check_transactions(name, max, store.connections, &mut problems);
+        }
     }
     check_together(&config.pools, &mut problems);
     problems
@@ -160,6 +163,9 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
     ] {
         at_most(&format!("{at}.{key}"), value, most, problems);
     }
+    if pool.transactions_max == Some(0) {
+        problems.push(format!("`{at}.transactions_max` must be greater than 0; leave it out for no limit"));
+    }
     if pool.handle_ms.is_some_and(|handle_ms| !is_handle_ms(handle_ms)) {
         problems.push(format!("`{at}.handle_ms` must be greater than 0; leave it out if it is not known"));
     }
@@ -186,6 +192,14 @@ fn check_park(at: &str, pool: &Pool, problems: &mut Vec<String>) {
         problems.push(format!(
             "`{at}.on_reject` is \"park\", and pipeline {name:?} has on_duplicate = \"update\", by which the newest wins in \
              whatever order: leave out one of them"
+        ));
+    }
+}
+
+fn check_transactions(name: &str, max: u32, connections: u32, problems: &mut Vec<String>) {
+    if max > connections {
+        problems.push(format!(
+            "`pools.{name}.transactions_max` is {max}, and `store.connections` are {connections}: lower it, or raise them"
         ));
     }
 }

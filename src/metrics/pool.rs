@@ -15,12 +15,16 @@ pub const DEAD_REASONS: [&str; 6] = ["malformed", "refused", "when_error", "too_
 pub enum Phase {
     /// Reading from the partition's queue.
     Poll,
+    /// Waiting for the group's rate.
+    Rate,
     /// Turning records into events.
     Decode,
     /// Asking and telling the processed set.
     Dedupe,
     /// Preparing, outside the transaction.
     Prepare,
+    /// Waiting for a turn at a transaction.
+    Queue,
     /// The transaction.
     Apply,
     /// Storing and committing Kafka offsets.
@@ -30,7 +34,7 @@ pub enum Phase {
 }
 
 /// The phases in the order of their declaration, with their labels.
-const PHASES: [&str; 7] = ["poll", "decode", "dedupe", "prepare", "apply", "commit", "wait"];
+const PHASES: [&str; 9] = ["poll", "rate", "decode", "dedupe", "prepare", "queue", "apply", "commit", "wait"];
 
 /// What a pool can be without for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +252,16 @@ impl PoolMetrics {
     /// The most events of the next batch, on the partition where it is least.
     pub fn set_batch_limit(&self, events: usize) {
         self.0.batch_limit.set(count(events));
+    }
+
+    /// The configured rate of the whole group.
+    pub fn set_rate(&self, events_per_s: f64) {
+        self.0.families.rate.with_label_values(&[self.0.pool.as_str()]).set(events_per_s);
+    }
+
+    /// How many batches may be in a transaction now.
+    pub fn set_transactions_limit(&self, transactions: usize) {
+        self.0.families.transactions_limit.with_label_values(&[self.0.pool.as_str()]).set(count(transactions));
     }
 
     /// Partitions held now.

@@ -13,19 +13,15 @@ use std::array;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
-use futures_util::future::try_join_all;
-use redis::{AsyncConnectionConfig, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError};
+use redis::{FromRedisValue, Pipeline};
 use tokio::runtime::Handle;
-use tokio::time::{timeout, timeout_at};
 
-use super::breaker::{Breaker, Change, PAUSE, Permit};
+use super::breaker::{Breaker, Change, Permit};
+use super::link::{Away, Link};
 use crate::config;
 use crate::metrics::PoolMetrics;
 
 const SHARDS: usize = 16;
-/// Connections of one pool: each carries one batch at a time.
-const CONNECTIONS_MAX: usize = 8;
 
 /// The processed set of one pool. Clones share its connections.
 #[derive(Clone, Debug)]
@@ -35,7 +31,7 @@ pub struct ProcessedSet(Arc<Inner>);
 struct Inner {
     pool: String,
     /// `None` if the URL cannot be used, which has been logged.
-    connections: Option<Pool>,
+    link: Option<Link>,
     deadline: Duration,
     expiry_ms: u64,
     metrics: PoolMetrics,
@@ -46,33 +42,19 @@ struct Inner {
     marks_refused: Breaker,
 }
 
-/// Why Redis counts as away.
-#[derive(Debug, thiserror::Error)]
-enum Away {
-    #[error("no answer within {0:?}")]
-    Late(Duration),
-    #[error("connect to redis: {0}")]
-    Connect(#[from] PoolError),
-    #[error("ask redis: {0}")]
-    Ask(#[from] RedisError),
-}
-
 impl ProcessedSet {
     /// A handle to the set of a pool. Neither waits for Redis nor needs it: connections are made when ids
     /// are first asked for. A URL that cannot be used is logged, and every answer is then unknown.
     #[must_use]
     pub fn connect(config: &config::Redis, pool: &str, metrics: PoolMetrics) -> Self {
-        let connections = match open(config.url.expose(), config.deadline) {
-            Ok(connections) => Some(connections),
-            Err(error) => {
-                tracing::error!(pool, %error, "redis.url cannot be used: set it right, or leave [redis] out; \
-                    until then there is no processed set, and duplicates are found by the database");
-                None
-            }
-        };
+        Self::over(Link::open(config, pool), config, pool, metrics)
+    }
+
+    /// The same over connections that the pool has.
+    pub(crate) fn over(link: Option<Link>, config: &config::Redis, pool: &str, metrics: PoolMetrics) -> Self {
         Self(Arc::new(Inner {
             pool: pool.to_owned(),
-            connections,
+            link,
             deadline: config.deadline,
             expiry_ms: u64::try_from(config.expiry.as_millis()).unwrap_or(u64::MAX).max(1),
             metrics,
@@ -85,12 +67,12 @@ impl ProcessedSet {
     /// Since when Redis is left alone and its last error, while it is. Looks whether it is back, at most once a second,
     /// which otherwise only a pool with events would.
     pub fn outage(&self) -> Option<(SystemTime, String)> {
-        let Inner { away, lookups_refused, marks_refused, connections, .. } = &*self.0;
+        let Inner { away, lookups_refused, marks_refused, link, .. } = &*self.0;
         let outage = away.open();
-        if let (Some(_), Some(connections), Ok(runtime)) = (&outage, connections, Handle::try_current())
+        if let (Some(_), Some(link), Ok(runtime)) = (&outage, link, Handle::try_current())
             && away.permit(Instant::now()) == Some(Permit::Trial)
         {
-            runtime.spawn(Arc::clone(&self.0).try_again(connections.clone()));
+            runtime.spawn(Arc::clone(&self.0).try_again(link.clone()));
         }
         outage.or_else(|| lookups_refused.open()).or_else(|| marks_refused.open())
     }
@@ -172,16 +154,16 @@ impl ProcessedSet {
         refused: &Breaker,
         commands: impl FnOnce() -> Pipeline,
     ) -> Option<T> {
-        let connections = self.0.connections.as_ref()?;
+        let link = self.0.link.as_ref()?;
         let permit = refused.permit(Instant::now())?;
         match self.0.away.permit(Instant::now())? {
             Permit::Regular => {}
             Permit::Trial => {
-                tokio::spawn(Arc::clone(&self.0).try_again(connections.clone()));
+                tokio::spawn(Arc::clone(&self.0).try_again(link.clone()));
                 return None;
             }
         }
-        match answer(connections, self.0.deadline, &commands()).await {
+        match link.answer(self.0.deadline, &commands()).await {
             Ok(Ok(reply)) => {
                 if refused.succeeded(permit) == Change::Closed {
                     tracing::info!(pool = self.0.pool, "redis accepts {what}s of the processed set again");
@@ -214,22 +196,10 @@ impl ProcessedSet {
 }
 
 impl Inner {
-    /// The trial: every connection is made anew or proven, with more time than a batch has (a handshake over
-    /// a network takes several round trips), and each must then answer by the deadline. So the first batches
-    /// after an outage find connections that work.
-    async fn try_again(self: Arc<Self>, connections: Pool) {
-        let all = try_join_all((0..CONNECTIONS_MAX).map(|_| async {
-            let mut connection = Lent::new(connections.get().await?);
-            let ping = redis::cmd("PING");
-            timeout(self.deadline, ping.query_async::<()>(connection.get()))
-                .await
-                .map_err(|_| Away::Late(self.deadline))??;
-            Ok::<_, Away>(connection)
-        }));
-        let outcome = timeout(PAUSE, all).await.unwrap_or(Err(Away::Late(PAUSE)));
-        match outcome {
-            Ok(proven) => {
-                proven.into_iter().for_each(Lent::give_back);
+    /// The trial. So the first batches after an outage find connections that work.
+    async fn try_again(self: Arc<Self>, link: Link) {
+        match link.prove(self.deadline).await {
+            Ok(()) => {
                 if self.away.succeeded(Permit::Trial) == Change::Closed {
                     tracing::info!(pool = self.pool, "redis answers again: the processed set is back");
                 }
@@ -248,83 +218,6 @@ impl Inner {
                 tracing::debug!(pool = self.pool, %error, "redis still does not answer");
             }
         }
-    }
-}
-
-/// The reply to a pipeline by the deadline: a value or a refusal, both of which Redis gave.
-async fn answer<T: FromRedisValue>(
-    connections: &Pool,
-    deadline: Duration,
-    commands: &Pipeline,
-) -> Result<Result<T, RedisError>, Away> {
-    let late = |_| Away::Late(deadline);
-    let until = tokio::time::Instant::now() + deadline;
-    let mut connection = Lent::new(timeout_at(until, connections.get()).await.map_err(late)??);
-    let reply = timeout_at(until, commands.query_async(connection.get())).await.map_err(late)?;
-    match reply {
-        Err(error) if !is_refusal(&error) => Err(Away::Ask(error)),
-        reply => {
-            connection.give_back();
-            Ok(reply)
-        }
-    }
-}
-
-/// Whether Redis itself said no, and the connection is as good as before.
-fn is_refusal(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
-}
-
-/// A connection that goes back to its pool only when its reply has been read. On any other way out, a
-/// cancelled caller included, it is closed: the next batch must never read the last one's answer.
-struct Lent(Option<Connection>);
-
-impl Lent {
-    fn new(connection: Connection) -> Self {
-        Self(Some(connection))
-    }
-
-    fn get(&mut self) -> &mut Connection {
-        self.0.as_mut().expect("only give_back and drop take it, and both end this value")
-    }
-
-    fn give_back(mut self) {
-        drop(self.0.take());
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(Connection::take(connection));
-        }
-    }
-}
-
-fn open(url: &str, deadline: Duration) -> Result<Pool, RedisError> {
-    let info = url.into_connection_info()?;
-    if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
-        choose_crypto();
-    }
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(PAUSE)).set_response_timeout(Some(deadline));
-    let pool = Pool::builder(Manager::new_with_config(info, config)?)
-        .max_size(CONNECTIONS_MAX)
-        .wait_timeout(Some(deadline))
-        .create_timeout(Some(PAUSE))
-        .recycle_timeout(Some(deadline))
-        .runtime(Runtime::Tokio1)
-        .build()
-        .expect("time-outs need a runtime, which is given");
-    Ok(pool)
-}
-
-/// rustls panics at the first handshake if it cannot tell which cryptography to use, which happens as soon
-/// as an embedder's dependencies bring a second one. A choice made before is left as it is.
-fn choose_crypto() {
-    if rustls::crypto::CryptoProvider::get_default().is_none()
-        && rustls::crypto::ring::default_provider().install_default().is_err()
-    {
-        tracing::debug!("the cryptography for TLS was chosen elsewhere meanwhile");
     }
 }
 

@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::time::Instant;
 
 use super::batch::Plan;
 use super::{Batch, Counts, Pipelines};
@@ -20,7 +22,10 @@ pub(super) type Identities = HashSet<(String, String)>;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
     /// Everything is committed.
-    Settled,
+    Settled {
+        /// What the commit took.
+        commit: Duration,
+    },
     /// The ledger is not as it was held: somebody else owns the partition, or an earlier attempt was committed.
     Fenced,
     /// The processed set knows ids that the database does not have.
@@ -70,8 +75,9 @@ impl<T: Payload> Pipelines<T> {
             match self.settle_in(&mut *tx, batch, &plan, held).await {
                 Ok(Ok(settled)) => {
                     *counts = settled;
+                    let begun = Instant::now();
                     tx.commit().await?;
-                    return Ok(Attempt::Settled);
+                    return Ok(Attempt::Settled { commit: begun.elapsed() });
                 }
                 Ok(Err(undone)) => {
                     tx.rollback().await?;

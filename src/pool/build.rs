@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use super::pace::Pace;
+use super::transactions::Transactions;
 use super::{Pool, Standings};
 use crate::admin::Health;
 use crate::config::{self, Config, Start};
 use crate::event::{Decode, Document, Event, Fields, FieldsError, Json, Payload};
 use crate::handler::{Handler, PersistError, SHIPPED, Setup};
 use crate::metrics::Metrics;
-use crate::once::ProcessedSet;
+use crate::once::{Bucket, Link, ProcessedSet};
 use crate::pipeline::{Decoding, Pipeline, Pipelines, PipelinesError};
 use crate::store::{self, Store};
 
@@ -240,9 +242,13 @@ async fn pipeline_of(
 /// The pool's share of the process's connections: one pool's batches never wait for another's.
 fn connect(config: &Config, pools: usize) -> Option<Result<Arc<dyn Store>, BuildError>> {
     let mut settings = config.store.clone()?;
-    let pools = u32::try_from(pools.max(1)).unwrap_or(u32::MAX);
-    settings.connections = (settings.connections / pools).max(CONNECTIONS_MIN);
+    settings.connections = connections_of_pool(&settings, pools);
     Some(store::open(&settings).map_err(BuildError::from))
+}
+
+fn connections_of_pool(store: &config::Store, pools: usize) -> u32 {
+    let pools = u32::try_from(pools.max(1)).unwrap_or(u32::MAX);
+    (store.connections / pools).max(CONNECTIONS_MIN)
 }
 
 fn assemble<T: Payload>(
@@ -260,10 +266,20 @@ fn assemble<T: Payload>(
         config::OnReject::Dead => pipelines,
     };
     let reject_tombstones = settings.on_tombstone == config::OnTombstone::Reject;
-    let processed = match (&config.redis, settings.processed_set) {
-        (Some(redis), config::ProcessedSet::Set) => Some(ProcessedSet::connect(redis, pool, metrics.clone())),
-        _ => None,
-    };
+    let takes_set = settings.processed_set == config::ProcessedSet::Set;
+    let (mut processed, mut bucket) = (None, None);
+    if let Some(redis) = config.redis.as_ref().filter(|_| takes_set || settings.rate.is_some()) {
+        let link = Link::open(redis, pool);
+        processed = takes_set.then(|| ProcessedSet::over(link.clone(), redis, pool, metrics.clone()));
+        bucket = settings.rate.map(|_| Bucket::over(link, redis, group));
+    }
+    let pace = settings.rate.map(|rate| {
+        metrics.set_rate(rate.events_per_s());
+        Pace::new(Arc::clone(pool), rate, bucket)
+    });
+    let connections = config.store.as_ref().map_or(1, |store| connections_of_pool(store, config.pools.len()));
+    let transactions =
+        settings.transactions_max.map(|max| Transactions::new(max.min(connections) as usize, metrics.clone()));
     Pool {
         name: Arc::clone(pool),
         group: Arc::from(group),
@@ -272,6 +288,8 @@ fn assemble<T: Payload>(
         pipelines,
         decoding: Decoding { decoder, reject_tombstones },
         processed,
+        pace,
+        transactions,
         metrics,
         health: process.health.pool(pool),
         standings: Standings::default(),

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::batch_size::BatchSize;
+use super::pace::Portion;
 use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
 use crate::event::{Payload, Record};
@@ -63,6 +64,8 @@ pub(super) struct Task<T> {
     pub(super) nudge: Arc<Notify>,
     pub(super) progress: Arc<Progress>,
     pub(super) batch_size: BatchSize,
+    /// How large the rate lets its batches be.
+    pub(super) portion: Portion,
     pub(super) rejects: Rejects,
     /// Counts its topic's events, redeliveries included.
     pub(super) consumed: prometheus::IntCounter,
@@ -145,7 +148,9 @@ impl<T: Payload> Task<T> {
 
     pub(super) async fn fetch(&self, fetching: &mut Fetching) -> Result<Fetched, Halt> {
         let config = &self.shared.config;
-        let limits = Limits { records: self.batch_size.now(), bytes: config.batch_bytes, linger: config.batch_linger };
+        let paced = self.shared.pace.as_ref().map_or(usize::MAX, |pace| pace.batch_max(self.portion));
+        let records = self.batch_size.now().min(paced);
+        let limits = Limits { records, bytes: config.batch_bytes, linger: config.batch_linger };
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Halt::Stop),
@@ -286,10 +291,15 @@ impl<T: Payload> Task<T> {
         Err(Halt::Retake)
     }
 
-    /// Handles records in order, in as many batches as their size limit makes of them.
+    /// Handles records in order, in as many batches as their size limit makes of them. They take of the rate once, here.
     async fn handle(&mut self, records: Vec<Record>, held: &mut Held) -> Result<(), Halt> {
-        self.consumed.inc_by(records.len() as u64);
+        let fetched = records.len() as u64;
         let mut rest = unsettled(records, held.next_offset);
+        self.progress.lock().oldest_in_hand_ms = rest.first().map(|record| record.timestamp_ms);
+        if !rest.is_empty() {
+            self.await_rate(rest.len()).await?;
+        }
+        self.consumed.inc_by(fetched);
         self.progress.enter(Phase::Working);
         while !rest.is_empty() {
             self.progress.lock().oldest_in_hand_ms = rest.first().map(|record| record.timestamp_ms);

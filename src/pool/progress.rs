@@ -16,6 +16,8 @@ pub enum Phase {
     TakingOver,
     /// Waiting for records.
     Polling,
+    /// Waiting with a batch in hand for its turn, which the pool itself gives; says at what.
+    Queued(&'static str),
     /// Handling a batch.
     Working,
     /// Waiting for something that is away, or for a person; says what.
@@ -31,6 +33,7 @@ impl Phase {
         match self {
             Self::TakingOver => "taking over",
             Self::Polling => "polling",
+            Self::Queued(_) => "queued",
             Self::Working => "working",
             Self::Waiting(_) => "waiting",
             Self::Held(_) => "held",

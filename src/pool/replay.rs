@@ -147,6 +147,7 @@ impl<T: Payload> Task<T> {
             self.after(fault, &error.message).await?;
             return Ok(false);
         }
+        let turn = self.turn().await?;
         let mut replayed = shared.pipelines.replay(&batch, row, held).await;
         if let Err(failure) = replayed {
             if failure.error.fault != Fault::Reject {
@@ -156,6 +157,7 @@ impl<T: Payload> Task<T> {
             batch.reject(failure);
             replayed = shared.pipelines.replay(&batch, row, held).await;
         }
+        drop(turn);
         match replayed {
             Ok(Replayed::Fenced) => {
                 shared.metrics.fenced();

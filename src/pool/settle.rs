@@ -41,11 +41,15 @@ impl<T: Payload> Task<T> {
                 prepared = false;
                 continue;
             }
+            let turn = self.turn().await?;
             let apply_begun = Instant::now();
             let attempt = shared.pipelines.attempt(&mut batch, held, &mut counts).await;
             shared.metrics.spent(metrics::Phase::Apply, apply_begun.elapsed());
+            if let (Some(turn), Ok(Attempt::Settled { commit })) = (turn, &attempt) {
+                turn.committed(*commit);
+            }
             match attempt {
-                Ok(Attempt::Settled) => {
+                Ok(Attempt::Settled { .. }) => {
                     worked += apply_begun.elapsed();
                     shared.metrics.applied_in(apply_begun.elapsed());
                     break;
@@ -155,7 +159,10 @@ impl<T: Payload> Task<T> {
     async fn meet(&mut self, failure: Failure, batch: &mut Batch<T>) -> Result<Next, Halt> {
         let fault = failure.error.fault;
         if fault == Fault::Reject {
-            return match self.shared.pipelines.set_culprits_aside(batch, failure).await {
+            let turn = self.turn().await?;
+            let bisected = self.shared.pipelines.set_culprits_aside(batch, failure).await;
+            drop(turn);
+            return match bisected {
                 Ok(_) => Ok(Next::Again),
                 Err(failure) if failure.error.fault == Fault::TooSlow && batch.len() > 1 => Ok(Next::Smaller),
                 Err(failure) => {

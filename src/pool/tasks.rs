@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::batch_size::BatchSize;
+use super::pace::{Pace, Portion};
 use super::partition::{End, Task, backoff};
 use super::progress::{Phase, Progress, Standings};
 use super::rejects::Rejects;
@@ -99,6 +100,7 @@ impl<T: Payload> Tasks<T> {
                 nudge: Arc::clone(&nudge),
                 progress: Arc::clone(&progress),
                 batch_size: BatchSize::new(&self.shared.budget),
+                portion: Portion::Small,
                 rejects: Rejects::default(),
                 consumed,
                 backoff: backoff(),
@@ -122,7 +124,7 @@ impl<T: Payload> Tasks<T> {
             self.standings.lock().insert(name.clone(), Arc::clone(&progress));
             self.running.insert(name, Running { stop, nudge, progress, done });
         }
-        self.shared.metrics.set_partitions_assigned(self.running.len());
+        self.note_assigned();
     }
 
     /// Stops tasks and waits for their end: until the drain deadline for the batch in hand, then by cutting it off.
@@ -157,9 +159,16 @@ impl<T: Payload> Tasks<T> {
                 standings.remove(name);
             }
         }
-        self.shared.metrics.set_partitions_assigned(self.running.len());
+        self.note_assigned();
         self.note_lag();
         overran
+    }
+
+    fn note_assigned(&self) {
+        self.shared.metrics.set_partitions_assigned(self.running.len());
+        if let Some(pace) = &self.shared.pace {
+            pace.set_partitions(self.running.len());
+        }
     }
 
     pub(super) fn stop_all(&self) {
@@ -193,11 +202,12 @@ impl<T: Payload> Tasks<T> {
             match &task.progress.lock().phase {
                 Phase::Held(why) => held.push((topic.to_string(), *partition, why.clone())),
                 Phase::Waiting(what) => waiting = Some(what.clone()),
-                Phase::TakingOver | Phase::Polling | Phase::Working => {}
+                Phase::TakingOver | Phase::Polling | Phase::Queued(_) | Phase::Working => {}
             }
         }
         let database = self.shared.gate.closed();
-        let redis = self.shared.processed_set().and_then(ProcessedSet::outage);
+        let of_bucket = self.shared.pace.as_ref().and_then(Pace::outage);
+        let redis = self.shared.processed_set().and_then(ProcessedSet::outage).or(of_bucket);
         if waiting.is_none() && database.is_some() {
             waiting = Some("the database".to_owned());
         }

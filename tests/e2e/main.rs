@@ -3,6 +3,9 @@
 //! The tests disturb the services that all of them use, so they run one after the other whatever the runner does.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test's story, shown when it fails or is asked for")]
 
+#[path = "../faults/proxy.rs"]
+#[expect(dead_code, reason = "the fault matrix has more weather")]
+mod proxy;
 #[path = "../common/services.rs"]
 mod services;
 
@@ -11,6 +14,7 @@ mod batches;
 mod dead;
 mod fence;
 mod first_start;
+mod flow;
 mod fuzz;
 mod lag;
 mod library;
@@ -20,6 +24,7 @@ mod membership;
 mod outages;
 mod park;
 mod promises;
+mod rate;
 mod rebalances;
 mod restore;
 mod seek;

@@ -11,10 +11,15 @@ use crate::config;
 use crate::event::Record;
 use crate::metrics::Metrics;
 use crate::pipeline::{Decoding, Pipeline, Pipelines};
+use crate::pool::pace::Pace;
 use crate::pool::tasks::{Name, Tasks};
+use crate::pool::transactions::Transactions;
 use crate::pool::{Gate, Shared, Standings};
 use crate::source::{Assigned, Queue, SourceHandle};
 use crate::store;
+
+/// Low, so that batches wait for their turns, and are stopped and taken over meanwhile.
+const RATE: &str = "200/s";
 
 /// A worker process.
 struct Worker {
@@ -80,6 +85,8 @@ impl World {
             pipelines,
             decoding: Decoding { decoder: Box::new(Plain), reject_tombstones: false },
             processed: None,
+            pace: Some(Pace::new(Arc::clone(&pool), RATE.parse().unwrap(), None)),
+            transactions: Some(Transactions::new(PARTITIONS as usize, metrics.clone())),
             source: SourceHandle::simulated(Arc::new(client)),
             begin: tokio::sync::Mutex::new(()),
             missing: std::sync::Mutex::default(),

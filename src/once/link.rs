@@ -1,0 +1,135 @@
+//! The connections of one pool of weir to Redis, which everything that it keeps there shares.
+
+use std::time::Duration;
+
+use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
+use futures_util::future::try_join_all;
+use redis::{AsyncConnectionConfig, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError};
+use tokio::time::{timeout, timeout_at};
+
+use super::breaker::PAUSE;
+use crate::config;
+
+/// Connections of one pool: each carries one batch at a time.
+const CONNECTIONS_MAX: usize = 8;
+/// No question waits longer than this or the configured deadline, whichever is longer.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Connections, made when something is first asked. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Link(Pool);
+
+/// Why Redis counts as away.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Away {
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    #[error("connect to redis: {0}")]
+    Connect(#[from] PoolError),
+    #[error("ask redis: {0}")]
+    Ask(#[from] RedisError),
+}
+
+impl Link {
+    /// Prepares connections. A URL that cannot be used is logged, and there are none.
+    pub(crate) fn open(config: &config::Redis, pool: &str) -> Option<Self> {
+        match open(config.url.expose(), config.deadline.max(PATIENCE)) {
+            Ok(connections) => Some(Self(connections)),
+            Err(error) => {
+                tracing::error!(pool, %error, "redis.url cannot be used: set it right, or leave [redis] out; \
+                    until then there is no processed set, and duplicates are found by the database");
+                None
+            }
+        }
+    }
+
+    /// The reply to a pipeline by the deadline: a value or a refusal, both of which Redis gave.
+    pub(super) async fn answer<T: FromRedisValue>(
+        &self,
+        deadline: Duration,
+        commands: &Pipeline,
+    ) -> Result<Result<T, RedisError>, Away> {
+        let late = |_| Away::Late(deadline);
+        let until = tokio::time::Instant::now() + deadline;
+        let mut connection = Lent::new(timeout_at(until, self.0.get()).await.map_err(late)??);
+        let reply = timeout_at(until, commands.query_async(connection.get())).await.map_err(late)?;
+        match reply {
+            Err(error) if !is_refusal(&error) => Err(Away::Ask(error)),
+            reply => {
+                connection.give_back();
+                Ok(reply)
+            }
+        }
+    }
+
+    /// The trial after an outage: every connection is made anew or proven, with more time than a batch has (a handshake
+    /// over a network takes several round trips), and each must then answer by the deadline.
+    pub(super) async fn prove(&self, deadline: Duration) -> Result<(), Away> {
+        let all = try_join_all((0..CONNECTIONS_MAX).map(|_| async {
+            let mut connection = Lent::new(self.0.get().await?);
+            let ping = redis::cmd("PING");
+            timeout(deadline, ping.query_async::<()>(connection.get())).await.map_err(|_| Away::Late(deadline))??;
+            Ok::<_, Away>(connection)
+        }));
+        timeout(PAUSE, all).await.unwrap_or(Err(Away::Late(PAUSE)))?.into_iter().for_each(Lent::give_back);
+        Ok(())
+    }
+}
+
+/// Whether Redis itself said no, and the connection is as good as before.
+fn is_refusal(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+}
+
+/// A connection that goes back to its pool only when its reply has been read. On any other way out, a
+/// cancelled caller included, it is closed: the next batch must never read the last one's answer.
+struct Lent(Option<Connection>);
+
+impl Lent {
+    fn new(connection: Connection) -> Self {
+        Self(Some(connection))
+    }
+
+    fn get(&mut self) -> &mut Connection {
+        self.0.as_mut().expect("only give_back and drop take it, and both end this value")
+    }
+
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Connection::take(connection));
+        }
+    }
+}
+
+fn open(url: &str, deadline: Duration) -> Result<Pool, RedisError> {
+    let info = url.into_connection_info()?;
+    if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
+        choose_crypto();
+    }
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(PAUSE)).set_response_timeout(Some(deadline));
+    let pool = Pool::builder(Manager::new_with_config(info, config)?)
+        .max_size(CONNECTIONS_MAX)
+        .wait_timeout(Some(deadline))
+        .create_timeout(Some(PAUSE))
+        .recycle_timeout(Some(deadline))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .expect("time-outs need a runtime, which is given");
+    Ok(pool)
+}
+
+/// rustls panics at the first handshake if it cannot tell which cryptography to use, which happens as soon
+/// as an embedder's dependencies bring a second one. A choice made before is left as it is.
+fn choose_crypto() {
+    if rustls::crypto::CryptoProvider::get_default().is_none()
+        && rustls::crypto::ring::default_provider().install_default().is_err()
+    {
+        tracing::debug!("the cryptography for TLS was chosen elsewhere meanwhile");
+    }
+}
