@@ -12,7 +12,7 @@ use super::worker::Worker;
 use super::world::{World, service};
 use super::{PATIENCE, until};
 
-const RATE: i64 = 1_000;
+const RATE: i64 = 2_000;
 /// Parts of the rate: how far a second may be above it, how far the mean below, and how far what is exact may be off.
 const NOISE: f64 = 0.15;
 const STALLS: f64 = 0.1;
