@@ -3,8 +3,9 @@
 
 use std::collections::HashSet;
 
-/// Fewer rejects than this never hold a partition.
-const REJECTS_MIN: usize = 100;
+/// Fewer rejects than this never hold a partition. A pool's first batch has more events, so that where all are rejected
+/// none is set aside.
+const REJECTS_MIN: usize = 50;
 /// Rejects of fewer keys than this are some senders' own fault.
 const KEYS_MIN: usize = 10;
 /// Judged over at least this many events.
@@ -57,13 +58,13 @@ mod tests {
     #[test]
     fn small_batches_add_up_and_a_window_ends() {
         let mut rejects = Rejects::default();
-        for n in 0..99u64 {
+        for n in 0..49u64 {
             assert!(!rejects.would_hold(0.5, 1, &[n]), "{n}");
             rejects.note(1, &[n]);
         }
-        assert!(rejects.would_hold(0.5, 1, &[99]));
+        assert!(rejects.would_hold(0.5, 1, &[49]));
         rejects.note(1_000, &[]);
         rejects.note(1, &[]);
-        assert!(!rejects.would_hold(0.5, 99, &(0..99).collect::<Vec<_>>()));
+        assert!(!rejects.would_hold(0.5, 49, &(0..49).collect::<Vec<_>>()));
     }
 }

@@ -41,10 +41,10 @@ async fn a_missing_table_holds_the_partitions_and_sets_nothing_aside() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_topic_that_is_refused_is_held_and_not_set_aside() {
     let world = World::new(2).await;
-    let worker = Worker::start(&world).await;
-    worker.owns(2).await;
     world.sql("ALTER TABLE messages ADD CHECK (message_type > 1)").await;
+    // Before the worker starts: of events that come one by one the first few would be set aside.
     let published = publish(&world, Plan { poison_per_mille: 0, ..Plan::new(31, 5_000) }).await;
+    let worker = Worker::start(&world).await;
     until("the partitions to be held", PATIENCE, async || {
         (worker.metric("weir_holds", "") == 2.0, worker.get("/readyz"))
     })
