@@ -1,12 +1,13 @@
 //! What a run does, as its file says: the events, the phases, the workers that are watched, and what is asked of them.
 
+mod duration;
 mod problem;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use self::problem::Problems;
 use crate::config::Config;
@@ -406,41 +407,6 @@ fn one() -> u64 {
 
 fn in_flight() -> u32 {
     20_000
-}
-
-/// Durations as people write them.
-mod duration {
-    use super::{Deserialize, Deserializer, Duration, Serializer, de};
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text)
-            .map_err(|_| de::Error::custom(format!("found {text:?}, expected a duration such as \"20s\" or \"250ms\"")))
-    }
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) mod optional {
-        use super::{Deserializer, Duration, Serializer};
-
-        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<Option<Duration>, D::Error> {
-            super::deserialize(deserializer).map(Some)
-        }
-
-        pub(in super::super) fn serialize<S: Serializer>(
-            duration: &Option<Duration>,
-            serializer: S,
-        ) -> Result<S::Ok, S::Error> {
-            match duration {
-                Some(duration) => super::serialize(duration, serializer),
-                None => serializer.serialize_none(),
-            }
-        }
-    }
 }
 
 #[cfg(test)]
