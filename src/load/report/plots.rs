@@ -12,8 +12,7 @@ const POINTS: usize = 600;
 /// So many workers at most have a line each.
 const WORKER_LINES: usize = 6;
 /// The order in which the phases of the workers' loop come; others follow by name.
-const LOOP_ORDER: [&str; 9] =
-    ["poll", "rate", "decode", "dedupe", "prepare", "queue", "apply", "commit", "wait"];
+const LOOP_ORDER: [&str; 9] = ["poll", "rate", "decode", "dedupe", "prepare", "queue", "apply", "commit", "wait"];
 
 const ANSWERED: &str = "Of those that answered: it falls where one did not.";
 
