@@ -1,7 +1,7 @@
 # The front door. CI calls the same targets.
 SHELL := /bin/bash
 services := scripts/services.sh
-shell_files := $(wildcard scripts/*.sh scripts/services/*.sh) .ci/run
+shell_files := $(wildcard scripts/*.sh scripts/services/*.sh benches/peers/*.sh) .ci/run
 
 .PHONY: help demo demo-real build test faults faults-selftest soak lint fmt up down clean-services test-services preflight
 

@@ -40,7 +40,7 @@ impl Contest {
                 line(name, backlog, &run);
                 match &left {
                     Some(left) => {
-                        ensure!(run.left == *left, "{name} left {:?}, {} {left:?}", run.left, self.sides[0].0)
+                        ensure!(run.left == *left, "{name} left {:?}, {} {left:?}", run.left, self.sides[0].0);
                     }
                     None => left = Some(std::mem::take(&mut run.left)),
                 }

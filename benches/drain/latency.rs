@@ -126,7 +126,7 @@ async fn measure(side: &Side, services: &Services, backlog: &Backlog, rate: f64)
         match measured {
             Ok(measured) if measured.count >= sent.measured => break measured,
             other => {
-                ensure!(Instant::now() < patience, "{} events were measured by no means: {other:?}", sent.measured)
+                ensure!(Instant::now() < patience, "{} events were measured by no means: {other:?}", sent.measured);
             }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

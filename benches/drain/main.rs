@@ -138,7 +138,7 @@ async fn main() -> Result<()> {
     let asked = Asked::from_env()?;
     let services = Services::set_up().await?;
     let mut backlogs = Vec::new();
-    let outcome = measure(&asked, &services, &mut backlogs).await;
+    let outcome = Box::pin(measure(&asked, &services, &mut backlogs)).await;
     let topics: Vec<String> = backlogs.into_iter().map(|backlog| backlog.topic).collect();
     services.tear_down(&topics).await?;
     outcome
