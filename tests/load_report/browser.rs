@@ -110,7 +110,8 @@ pub(crate) fn show(html: &str, view: View) -> (Seen, Vec<u8>) {
     let folder = Folder::new();
     let html = html.replacen("<head>", &format!("<head>{NOTICE}"), 1);
     let (head, tail) = html.rsplit_once("</body>").expect("the page has a body");
-    let probed = format!("{head}<script>{PROBE}</script></body>{tail}");
+    // Once everything is loaded, refused or failed: what is told of it later would be missed.
+    let probed = format!("{head}<script>addEventListener('load', () => {{\n{PROBE}\n}});</script></body>{tail}");
     // A window is never as narrow as a phone, a frame can be.
     let framed = format!(
         "<!doctype html><meta charset=\"utf-8\"><body style=\"margin:0\"><iframe srcdoc=\"{}\" \
