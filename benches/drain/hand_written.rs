@@ -103,7 +103,7 @@ pub(crate) async fn run() -> Result<()> {
 /// What is measured, written to its file twice a second, where it is asked for.
 fn measured_latencies() -> Result<Option<Arc<Mutex<Histogram<u64>>>>> {
     let Some(path) = std::env::var_os("BENCH_LATENCIES").map(PathBuf::from) else { return Ok(None) };
-    let latencies = Arc::new(Mutex::new(Histogram::new(3)?));
+    let latencies = Arc::new(Mutex::new(Histogram::new_with_bounds(1, 3_600_000_000, 3)?));
     let written = Arc::clone(&latencies);
     tokio::spawn(async move {
         loop {
