@@ -93,7 +93,8 @@ impl Contest {
     }
 }
 
-fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+/// The upper one of the two in the middle; `None` of none.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()

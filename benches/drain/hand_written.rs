@@ -72,7 +72,7 @@ pub(crate) async fn run() -> Result<()> {
         .collect();
     consumer.assign(&assignment)?;
     let analyze = var("BENCH_ANALYZE")? == "true";
-    let latencies = measured_latencies()?;
+    let latencies = measured_latencies();
     for (partition, queue) in queues {
         let redis = match &redis {
             Some(redis) => Some(redis.get_multiplexed_async_connection().await?),
@@ -101,9 +101,9 @@ pub(crate) async fn run() -> Result<()> {
 }
 
 /// What is measured, written to its file twice a second, where it is asked for.
-fn measured_latencies() -> Result<Option<Arc<Mutex<Histogram<u64>>>>> {
-    let Some(path) = std::env::var_os("BENCH_LATENCIES").map(PathBuf::from) else { return Ok(None) };
-    let latencies = Arc::new(Mutex::new(Histogram::new_with_bounds(1, 3_600_000_000, 3)?));
+fn measured_latencies() -> Option<Arc<Mutex<Histogram<u64>>>> {
+    let path = PathBuf::from(std::env::var_os("BENCH_LATENCIES")?);
+    let latencies = Arc::new(Mutex::new(weir::metrics::latency_histogram()));
     let written = Arc::clone(&latencies);
     tokio::spawn(async move {
         loop {
@@ -113,7 +113,7 @@ fn measured_latencies() -> Result<Option<Arc<Mutex<Histogram<u64>>>>> {
             std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path)).expect("write the latencies");
         }
     });
-    Ok(Some(latencies))
+    Some(latencies)
 }
 
 fn note<'a>(latencies: &mut Histogram<u64>, messages: impl Iterator<Item = &'a BorrowedMessage<'a>>) {

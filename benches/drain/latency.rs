@@ -12,6 +12,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde::{Deserialize, Serialize};
 
+use crate::contest;
 use crate::drain::{Processes, Workload, drain, migrate};
 use crate::load::{Backlog, Conversations, PARTITIONS, message};
 use crate::services::Services;
@@ -60,7 +61,7 @@ pub(crate) fn now_us() -> i64 {
 }
 
 /// Rounds in which each side takes the same load, one after the other; the first is what the others are compared with.
-pub(crate) async fn contest(
+pub(crate) async fn hold(
     sides: &[(String, Side)],
     services: &Services,
     backlog: &Backlog,
@@ -91,9 +92,7 @@ pub(crate) async fn contest(
         }
     }
     let median = |measured: &[Latencies], of: fn(&Latencies) -> f64| {
-        let mut values: Vec<f64> = measured.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
+        contest::median(measured.iter().map(of)).unwrap_or(f64::NAN)
     };
     for ((name, _), measured) in sides.iter().zip(&all) {
         let of = |of: fn(&Latencies) -> f64| (median(measured, of), median(measured, of) / median(&all[0], of));

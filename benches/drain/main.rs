@@ -155,7 +155,7 @@ async fn measure(asked: &Asked, services: &Services, backlogs: &mut Vec<Backlog>
     if asked.latency {
         let sides: Vec<_> = persist().sides.into_iter().filter(|(_, side)| side.uses_redis()).collect();
         let backlog = backlogs[0].clone();
-        latency::contest(&sides, services, &backlog, asked.rounds, backlogs).await?;
+        latency::hold(&sides, services, &backlog, asked.rounds, backlogs).await?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use sqlx::PgConnection;
 use url::Url;
 
-use crate::contest::{heading, line};
+use crate::contest::{heading, line, median};
 use crate::drain::{Processes, Workload, drain, migrate};
 use crate::load::Backlog;
 use crate::proxy::{Proxy, Weather};
@@ -69,9 +69,9 @@ async fn in_turns(side: &Side, job: &Job<'_>, workers: &[usize], rounds: usize) 
             ratios.push(ratio);
         }
     }
-    for (workers, ratios) in workers.iter().zip(&mut ratios) {
-        ratios.sort_by(f64::total_cmp);
-        println!("{workers} workers: {:.2} times one in the median of {rounds}", ratios[ratios.len() / 2]);
+    for (workers, ratios) in workers.iter().zip(ratios) {
+        let median = median(ratios).unwrap_or(f64::NAN);
+        println!("{workers} workers: {median:.2} times one in the median of {rounds}");
     }
     Ok(())
 }
