@@ -26,7 +26,7 @@ build: preflight ## the release binary, target/release/weir
 test: ## every test, against real services started here
 	@scripts/require.sh build services browser
 	@$(services) up
-	set -a; . .services/env; set +a; cargo test --release --locked --workspace
+	set -a; . .services/env; set +a; cargo test --release --locked --workspace --no-fail-fast
 
 faults: ## every fault of the matrix against services of its own, once (docs/reliability.md); FAULTS='--only 3 --seed 7'
 	@scripts/require.sh build services faults

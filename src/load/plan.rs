@@ -429,7 +429,7 @@ mod tests {
             names.push(plan.name);
         }
         names.sort();
-        assert_eq!(names, ["burst", "ramp", "smoke", "steady"]);
+        assert_eq!(names, ["burst", "peak", "ramp", "smoke", "steady"]);
     }
 
     #[test]
