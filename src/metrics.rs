@@ -205,7 +205,7 @@ impl Families {
             retries: counters(
                 r,
                 "weir_retries_total",
-                "Attempts repeated after a transient failure, by reason.",
+                "Attempts repeated after a transient failure, or because an id taken to be new was there (repeat), by reason.",
                 &["pool", "reason"],
             ),
             batch_limit: gauges(

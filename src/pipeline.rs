@@ -6,12 +6,14 @@
 
 mod batch;
 mod bisect;
+mod novelty;
 mod park;
 mod prepare;
 mod replay;
 mod settle;
 
 pub(crate) use batch::{Batch, Counts, Decoding};
+pub(crate) use novelty::Novelty;
 pub(crate) use park::ParkedKeys;
 pub(crate) use replay::Replayed;
 pub(crate) use settle::{Attempt, Failure};

@@ -346,6 +346,13 @@ pub trait Tx: ReplayTx {
     /// Those of the ids that a table holds.
     async fn existing(&mut self, key: &IdKey, ids: &[&str]) -> Result<HashSet<String>>;
 
+    /// From now on so many ids are claimed of which none is expected to be there already: where there is a cheaper way to
+    /// write them that fails as a whole if one is, it may be taken. Says whether it is; then an error other than an outage,
+    /// a busy or a slow database says nothing of the events, and the batch is begun anew without.
+    fn assume_new(&mut self, _rows: usize) -> bool {
+        false
+    }
+
     /// Claims ids in weir's own table, per pool and event type: which of them are new.
     async fn claim_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<Vec<bool>>;
 

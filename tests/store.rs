@@ -1,10 +1,13 @@
 //! What every store promises, held by one suite over all of them: the same calls, the same answers.
 
+#[path = "store/assumed.rs"]
+mod assumed;
 #[path = "store/replays.rs"]
 mod replays;
 #[path = "common/services.rs"]
 mod services;
 
+use assumed::*;
 use replays::*;
 
 use std::collections::HashSet;
@@ -141,6 +144,8 @@ promises! {
     beginning_again_changes_nothing
     a_transaction_that_is_dropped_or_rolled_back_leaves_nothing
     an_id_is_fresh_once
+    rows_taken_to_be_new_are_written_like_any_others
+    one_id_that_is_there_after_all_is_never_there_twice
     an_update_takes_only_newer_rows
     another_unique_key_is_a_reject_and_never_passed_over
     what_a_column_refuses_is_a_reject

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use super::batch::Plan;
-use super::{Batch, Counts, Pipelines};
+use super::{Batch, Counts, Novelty, Pipelines};
 use crate::event::{Event, Payload};
 use crate::handler::{Applied, ErasedWork};
 use crate::sabotage::{self, Bug};
@@ -65,18 +65,23 @@ impl<T: Payload> Pipelines<T> {
         &self,
         batch: &mut Batch<T>,
         held: &Held,
+        novelty: &mut Novelty,
         counts: &mut Counts,
     ) -> Result<Attempt, Failure> {
         batch.count_attempt();
-        // Each round but the last sets events aside, so there is an end.
+        // Each round but the last sets events aside or leaves an assumption, so there is an end.
         loop {
             let plan = batch.plan(self.takes_repeats());
             let mut tx = self.store.begin().await?;
+            let assumed = !self.takes_repeats() && novelty.is_expected() && tx.assume_new(plan.open.len());
             match self.settle_in(&mut *tx, batch, &plan, held).await {
                 Ok(Ok(settled)) => {
                     *counts = settled;
                     let begun = Instant::now();
                     tx.commit().await?;
+                    if assumed {
+                        novelty.confirmed();
+                    }
                     return Ok(Attempt::Settled { commit: begun.elapsed() });
                 }
                 Ok(Err(undone)) => {
@@ -92,7 +97,10 @@ impl<T: Payload> Pipelines<T> {
                     if failure.error.fault != Fault::Outage {
                         tx.rollback().await.ok();
                     }
-                    return Err(failure);
+                    match failure.error.fault {
+                        Fault::Reject | Fault::Hold | Fault::Fatal if assumed => novelty.refuted(),
+                        _ => return Err(failure),
+                    }
                 }
             }
         }

@@ -16,7 +16,7 @@ use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
 use crate::event::{Payload, Record};
 use crate::metrics;
-use crate::pipeline::ParkedKeys;
+use crate::pipeline::{Novelty, ParkedKeys};
 use crate::source::{Fetched, Fetching, Limits, Queue};
 use crate::store::{Fault, Held};
 
@@ -67,6 +67,8 @@ pub(super) struct Task<T> {
     /// How large the rate lets its batches be.
     pub(super) portion: Portion,
     pub(super) rejects: Rejects,
+    /// Whether its next batch is taken to have no repeats.
+    pub(super) novelty: Novelty,
     /// Counts its topic's events, redeliveries included.
     pub(super) consumed: prometheus::IntCounter,
     pub(super) backoff: ExponentialBackoff,

@@ -43,7 +43,10 @@ impl<T: Payload> Task<T> {
             }
             let turn = self.turn().await?;
             let apply_begun = Instant::now();
-            let attempt = shared.pipelines.attempt(&mut batch, held, &mut counts).await;
+            let attempt = shared.pipelines.attempt(&mut batch, held, &mut self.novelty, &mut counts).await;
+            if self.novelty.was_refuted() {
+                shared.metrics.retried("repeat");
+            }
             shared.metrics.spent(metrics::Phase::Apply, apply_begun.elapsed());
             if let (Some(turn), Ok(Attempt::Settled { commit })) = (turn, &attempt) {
                 turn.committed(*commit);

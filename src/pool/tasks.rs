@@ -21,7 +21,7 @@ use crate::dead_letter::Owned;
 use crate::event::Payload;
 use crate::metrics::Dependency;
 use crate::once::ProcessedSet;
-use crate::pipeline::ParkedKeys;
+use crate::pipeline::{Novelty, ParkedKeys};
 use crate::sabotage::{self, Bug};
 use crate::source::Assigned;
 
@@ -102,6 +102,7 @@ impl<T: Payload> Tasks<T> {
                 batch_size: BatchSize::new(&self.shared.budget),
                 portion: Portion::Small,
                 rejects: Rejects::default(),
+                novelty: Novelty::default(),
                 consumed,
                 backoff: backoff(),
                 marking: None,

@@ -2,6 +2,7 @@
 //! a pooler in transaction mode works and a frozen owner cannot hold the ledger's row.
 
 pub(super) mod codes;
+mod copy;
 mod dead;
 mod describe;
 mod find;

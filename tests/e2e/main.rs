@@ -26,6 +26,7 @@ mod park;
 mod promises;
 mod rate;
 mod rebalances;
+mod repeats;
 mod restore;
 mod seek;
 mod sqlite;

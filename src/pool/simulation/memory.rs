@@ -138,7 +138,7 @@ impl Connection {
                     inner.writer = Some(id);
                     let data = inner.data.clone();
                     drop(inner);
-                    return Ok(Open { connection: self.clone(), id, data });
+                    return Ok(Open { connection: self.clone(), id, data, assumes_new: false });
                 }
             }
             freed.await;
@@ -151,6 +151,7 @@ pub(super) struct Open {
     connection: Connection,
     id: u64,
     data: Data,
+    assumes_new: bool,
 }
 
 impl Open {
@@ -195,8 +196,16 @@ impl Tx for Open {
         Ok(Fence::Passed { has_dead_rows: !self.data.dead.is_empty() })
     }
 
+    fn assume_new(&mut self, _: usize) -> bool {
+        self.assumes_new = true;
+        true
+    }
+
     async fn claim_seen(&mut self, _: &str, ids: &[(&str, &str)]) -> Result<Vec<bool>> {
         self.statement().await?;
+        if self.assumes_new && ids.iter().any(|(_, id)| self.data.seen.contains(*id)) {
+            return Err(error(Fault::Reject, "an id that was taken to be new is there"));
+        }
         let fresh = ids.iter().map(|(_, id)| self.data.seen.insert((*id).to_owned())).collect();
         self.leak();
         Ok(fresh)

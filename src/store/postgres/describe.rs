@@ -8,8 +8,8 @@ const COLUMNS: &str = "
     SELECT a.attname, t.typname, a.atttypmod, NOT a.attnotnull AS nullable,
            a.atthasdef OR a.attidentity <> '' AS has_default,
            EXISTS (SELECT 1 FROM pg_index i
-                    WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indpred IS NULL AND i.indnkeyatts = 1
-                      AND i.indkey[0] = a.attnum) AS is_unique
+                    WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL
+                      AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum) AS is_unique
       FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
      WHERE a.attrelid = to_regclass(quote_ident($1)) AND a.attnum > 0 AND NOT a.attisdropped
      ORDER BY a.attnum";

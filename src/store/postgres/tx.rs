@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use async_trait::async_trait;
 use sqlx::{PgConnection, Postgres};
 
+use super::copy::{self, Copy};
 use crate::store::connection::{OpenTx, bounded};
 use crate::store::{
-    ColumnData, ColumnType, Count, DeadRow, Fence, Held, IdKey, KeyType, OnDuplicate, Result, Table, Tx,
+    ColumnData, ColumnType, Count, DeadRow, Error, Fault, Fence, Held, IdKey, KeyType, OnDuplicate, Result, Table, Tx,
 };
 
 #[async_trait]
@@ -48,9 +49,19 @@ impl Tx for OpenTx<Postgres> {
         Ok(known.into_iter().filter(|(spelt, _)| found.contains(&**spelt)).map(|(_, id)| id.to_owned()).collect())
     }
 
+    fn assume_new(&mut self, rows: usize) -> bool {
+        self.assumes_new = rows >= copy::ROWS_MIN;
+        self.assumes_new
+    }
+
     async fn claim_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<Vec<bool>> {
         let mut sorted = ids.to_vec();
         sorted.sort_unstable();
+        if self.assumes_new {
+            let mut rows = Copy::into("weir_seen", ["pool", "type", "event_id"].into_iter());
+            sorted.iter().for_each(|(kind, id)| rows.text(Some(pool)).text(Some(kind)).text(Some(id)).end_row());
+            return self.copy("claim ids", rows, ids.len()).await;
+        }
         let (kinds, event_ids): (Vec<&str>, Vec<&str>) = sorted.into_iter().unzip();
         let insert = sqlx::query_as::<_, (String, String)>(
             "INSERT INTO weir_seen (pool, type, event_id) SELECT $1, * FROM unnest($2::text[], $3::text[])
@@ -81,6 +92,9 @@ impl Tx for OpenTx<Postgres> {
     }
 
     async fn insert(&mut self, table: &Table, ids: &[&str], columns: &[ColumnData<'_>]) -> Result<Vec<bool>> {
+        if self.assumes_new && table.on_duplicate == OnDuplicate::Ignore {
+            return self.copy("insert rows", Copy::of(table, columns, ids.len()), ids.len()).await;
+        }
         let mut insert = sqlx::query_scalar::<_, Option<Vec<String>>>(sqlx::AssertSqlSafe(insert_sql(table)));
         for column in columns {
             insert = match column {
@@ -187,6 +201,17 @@ impl Tx for OpenTx<Postgres> {
 
     fn postgres(&mut self) -> Option<&mut PgConnection> {
         Some(self.connection())
+    }
+}
+
+impl OpenTx<Postgres> {
+    /// All of the rows are new, or it is an error.
+    async fn copy(&mut self, action: &'static str, rows: Copy, count: usize) -> Result<Vec<bool>> {
+        if bounded(self.deadline, action, rows.run(self.connection())).await? {
+            return Ok(vec![true; count]);
+        }
+        let message = "the database kept rows back without an error, as a trigger may".to_owned();
+        Err(Error { fault: Fault::Reject, action, message })
     }
 }
 

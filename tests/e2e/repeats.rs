@@ -1,0 +1,35 @@
+//! Events are taken to be new until repeats come, and written again the other way where they were not.
+
+use super::PATIENCE;
+use super::load::{Plan, publish};
+use super::worker::Worker;
+use super::world::World;
+
+fn rewritten(worker: &Worker) -> f64 {
+    worker.metric("weir_retries_total", "reason=\"repeat\"")
+}
+
+#[tokio::test]
+async fn a_topic_that_comes_a_second_time_changes_nothing_and_few_batches_are_written_twice() {
+    let world = World::new(4).await;
+    let plan = Plan { repeats_per_mille: 0, poison_per_mille: 0, ..Plan::new(61, 40_000) };
+    let first = publish(&world, plan).await;
+    let mut worker = Worker::start_with(&world, "processed_set = \"off\"").await;
+    world.drained(PATIENCE).await;
+    assert_eq!(rewritten(&worker), 0.0, "nothing was a repeat");
+    let rows = "SELECT count(*) FROM messages";
+    assert_eq!(world.count(rows).await, i64::try_from(first.live.len()).unwrap());
+
+    let before = worker.metric("weir_batch_events_count", "");
+    let second = publish(&world, plan).await;
+    assert_eq!(second.live, first.live);
+    world.drained(PATIENCE).await;
+    assert_eq!(world.count(rows).await, i64::try_from(first.live.len()).unwrap());
+    let batches = worker.metric("weir_batch_events_count", "") - before;
+    let rewritten = rewritten(&worker);
+    // Of each partition's batches the 1st, 6th, 15th, 32nd, 65th and then each 65th, and those of which some were new.
+    assert!(rewritten >= 1.0 && rewritten <= 8.0 + batches / 4.0, "{rewritten} of {batches} batches");
+    let duplicates = worker.metric("weir_events_settled_total", "outcome=\"duplicate\"");
+    assert_eq!(duplicates, plan.events as f64);
+    worker.terminate();
+}
