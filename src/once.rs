@@ -19,4 +19,6 @@ mod redis;
 
 pub use self::bucket::{Ask, Bucket};
 pub(crate) use self::link::Link;
+#[cfg(feature = "load")]
+pub(crate) use self::link::version;
 pub use self::redis::ProcessedSet;

@@ -46,7 +46,7 @@ impl RunResult {
 pub struct Setting {
     /// weir's version.
     pub weir: String,
-    /// Of librdkafka, the broker, the database, Redis: what each says of itself.
+    /// Of librdkafka, the database and Redis: what each says of itself. Kafka does not tell its brokers' version.
     pub versions: BTreeMap<String, String>,
     /// The machine's name.
     pub host: String,

@@ -13,6 +13,11 @@ pub(super) async fn look(config: &Config, partitions: usize, workers: usize) -> 
     {
         versions.insert(name.to_owned(), version);
     }
+    if let Some(redis) = &config.redis
+        && let Some(version) = crate::once::version(redis).await
+    {
+        versions.insert("Redis".to_owned(), version);
+    }
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default().trim().to_owned();
     let field = |file: &str, name: &str| {
         let text = read(file);

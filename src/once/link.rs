@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
+use deadpool::Runtime;
+use deadpool::managed::{self, Manager as _, Metrics, Object, PoolError, RecycleResult};
 use futures_util::future::try_join_all;
+use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError};
 use tokio::time::{timeout, timeout_at};
 
@@ -15,9 +17,33 @@ const CONNECTIONS_MAX: usize = 8;
 /// No question waits longer than this or the configured deadline, whichever is longer.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
+/// A connection that answered within this time is taken to be whole: its next answer tells, and an answer is a hint.
+const WHOLE_FOR: Duration = Duration::from_secs(1);
+
 /// Connections, made when something is first asked. Clones share them.
 #[derive(Clone, Debug)]
-pub(crate) struct Link(Pool);
+pub(crate) struct Link(managed::Pool<Manager>);
+
+/// Makes connections, and proves those that were idle for a while by a round trip of its own; before each question it
+/// would double them.
+#[derive(Debug)]
+struct Manager(deadpool_redis::Manager);
+
+impl managed::Manager for Manager {
+    type Type = MultiplexedConnection;
+    type Error = RedisError;
+
+    async fn create(&self) -> Result<MultiplexedConnection, RedisError> {
+        self.0.create().await
+    }
+
+    async fn recycle(&self, connection: &mut MultiplexedConnection, metrics: &Metrics) -> RecycleResult<RedisError> {
+        match metrics.last_used() < WHOLE_FOR {
+            true => Ok(()),
+            false => self.0.recycle(connection, metrics).await,
+        }
+    }
+}
 
 /// Why Redis counts as away.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +51,7 @@ pub(super) enum Away {
     #[error("no answer within {0:?}")]
     Late(Duration),
     #[error("connect to redis: {0}")]
-    Connect(#[from] PoolError),
+    Connect(#[from] PoolError<RedisError>),
     #[error("ask redis: {0}")]
     Ask(#[from] RedisError),
 }
@@ -76,6 +102,15 @@ impl Link {
     }
 }
 
+/// The server's version, where it answers.
+#[cfg(feature = "load")]
+pub(crate) async fn version(config: &config::Redis) -> Option<String> {
+    let mut info = Pipeline::new();
+    info.cmd("INFO").arg("server");
+    let (info,): (String,) = Link::open(config, "version")?.answer(PATIENCE, &info).await.ok()?.ok()?;
+    info.lines().find_map(|line| line.strip_prefix("redis_version:")).map(|version| version.trim().to_owned())
+}
+
 /// Whether Redis itself said no, and the connection is as good as before.
 fn is_refusal(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
@@ -83,14 +118,14 @@ fn is_refusal(error: &RedisError) -> bool {
 
 /// A connection that goes back to its pool only when its reply has been read. On any other way out, a
 /// cancelled caller included, it is closed: the next batch must never read the last one's answer.
-struct Lent(Option<Connection>);
+struct Lent(Option<Object<Manager>>);
 
 impl Lent {
-    fn new(connection: Connection) -> Self {
+    fn new(connection: Object<Manager>) -> Self {
         Self(Some(connection))
     }
 
-    fn get(&mut self) -> &mut Connection {
+    fn get(&mut self) -> &mut MultiplexedConnection {
         self.0.as_mut().expect("only give_back and drop take it, and both end this value")
     }
 
@@ -102,18 +137,18 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
-            drop(Connection::take(connection));
+            drop(Object::take(connection));
         }
     }
 }
 
-fn open(url: &str, deadline: Duration) -> Result<Pool, RedisError> {
+fn open(url: &str, deadline: Duration) -> Result<managed::Pool<Manager>, RedisError> {
     let info = url.into_connection_info()?;
     if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
         choose_crypto();
     }
     let config = AsyncConnectionConfig::new().set_connection_timeout(Some(PAUSE)).set_response_timeout(Some(deadline));
-    let pool = Pool::builder(Manager::new_with_config(info, config)?)
+    let pool = managed::Pool::builder(Manager(deadpool_redis::Manager::new_with_config(info, config)?))
         .max_size(CONNECTIONS_MAX)
         .wait_timeout(Some(deadline))
         .create_timeout(Some(PAUSE))

@@ -10,7 +10,11 @@ use super::{PATIENCE, until};
 
 /// The world's configuration with a SQLite file in place of its PostgreSQL database.
 fn config(world: &World, folder: &Path) -> String {
-    let config = world.config("");
+    config_with(world, folder, "")
+}
+
+fn config_with(world: &World, folder: &Path, pool_lines: &str) -> String {
+    let config = world.config(pool_lines);
     let (begin, rest) = config.split_once("[store]\nurl = \"").unwrap();
     let (_, end) = rest.split_once('"').unwrap();
     let config = format!("{begin}[store]\nurl = \"sqlite://{}/weir.db\"{end}", folder.display());
@@ -94,6 +98,53 @@ async fn dead_rows_are_replayed() {
     let (code, done) = super::dead::json(&world, &config, &["dead", "replay", "--rate", "100/s"]);
     assert_eq!((code, done["replayed"].as_i64()), (0, Some(dead)), "{done}");
     settled(&world, &config, &published).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_waits_behind_its_rejected_event_and_is_released_in_order() {
+    const OVERTOOK: &str = "SELECT count(*) FROM messages m JOIN weir_dead d ON CAST(d.key AS TEXT) = m.conversation
+        WHERE json_extract(CAST(d.value AS TEXT), '$.message.timestamp') < m.timestamp";
+    let world = World::new(2).await;
+    let config = config_with(&world, &world.dir, "on_reject = \"park\"\n");
+    let url = format!("sqlite://{}/weir.db", world.dir.display());
+    let mut db = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    let trigger = "CREATE TRIGGER picky BEFORE INSERT ON messages WHEN NEW.content GLOB '*number 5 of [123]'
+                   BEGIN SELECT RAISE(ABORT, 'picky'); END";
+    sqlx::raw_sql(trigger).execute(&mut db).await.unwrap();
+    let mut count = async |sql: &'static str| -> i64 { sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap() };
+    let passed = async || {
+        until("everything to be passed", PATIENCE, async || {
+            let report = verify(&world, &config);
+            (report["pending"] == 0, report)
+        })
+        .await;
+    };
+    let plan = |seed, events| Plan { keys: 20, repeats_per_mille: 0, poison_per_mille: 0, ..Plan::new(seed, events) };
+
+    let mut worker = Worker::start_configured(&world, &config).await;
+    let mut published = publish(&world, plan(43, 400)).await;
+    passed().await;
+    assert_eq!(count("SELECT count(*) FROM weir_dead WHERE reason = 'refused'").await, 3, "{}", worker.log());
+    let parked = count("SELECT count(*) FROM weir_dead WHERE reason = 'parked'").await;
+    assert!(parked > 10, "only {parked} wait: nothing is tried");
+    assert_eq!(count(OVERTOOK).await, 0);
+
+    // The next owner knows them from the database.
+    worker.kill();
+    worker = Worker::start_configured(&world, &config).await;
+    published.live.extend(publish(&world, plan(44, 200)).await.live);
+    passed().await;
+    assert!(count("SELECT count(*) FROM weir_dead WHERE reason = 'parked'").await > parked);
+    assert_eq!(count(OVERTOOK).await, 0);
+
+    sqlx::raw_sql("DROP TRIGGER picky").execute(&mut db).await.unwrap();
+    let (code, done) = super::dead::json(&world, &config, &["dead", "release", "--all"]);
+    assert_eq!((code, done["rejected"].as_i64(), done["waiting"].as_i64()), (0, Some(0), Some(0)), "{done}");
+    settled(&world, &config, &published).await;
+    let report = verify(&world, &config);
+    assert_eq!(report["out_of_order"].as_u64(), Some(0), "{report:#}");
+    let (status, _) = worker.terminate();
+    assert!(status.success(), "{}", worker.log());
 }
 
 /// A file system of its own, which can be full; mounting one needs root.
