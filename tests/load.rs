@@ -53,11 +53,12 @@ impl World {
         let world = Self { _mirror: mirror, topic, database, dir };
         let config = format!(
             "startup_timeout = \"120s\"\n[kafka]\nbrokers = [\"{}\"]\nsession_timeout_ms = 10000\n[store]\nurl = \"{}\"\n\
-             [health]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n[pools.{POOL}]\ngroup = \"{}\"\n\
+             [redis]\nurl = \"{}\"\n[health]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n[pools.{POOL}]\ngroup = \"{}\"\n\
              topics = [\"{}\"]\nstart = \"beginning\"\n[[pools.{POOL}.pipelines]]\nname = \"persist\"\n\
              handler = \"persist\"\n[[pools.{POOL}.pipelines]]\nname = \"stats\"\nhandler = \"analyze\"\n",
             services::env("KAFKA_BROKERS"),
             world.url(),
+            services::env("REDIS_URL"),
             world.database,
             world.topic.0,
         );
@@ -176,6 +177,8 @@ fn the_figures_are_those_of_the_database() {
     let result = result(&world, &output);
     assert!(output.status.success() && result.is_passed(), "{:#?}\n{}", result.verdicts, text(&output.stderr));
 
+    let versions: Vec<_> = result.setting.versions.iter().map(|(name, version)| (&**name, !version.is_empty())).collect();
+    assert_eq!(versions, [("PostgreSQL", true), ("Redis", true), ("librdkafka", true)]);
     let totals = &result.totals;
     assert_eq!((totals.intended, totals.acknowledged, totals.failed), (1_000, 1_000, 0));
     assert!(totals.duplicates > 30 && totals.poison > 3, "{totals:?}");
