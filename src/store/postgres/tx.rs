@@ -229,7 +229,13 @@ fn insert_sql(table: &Table) -> String {
             ColumnType::Float8 => ("float8[]", format!("u.{name}")),
             ColumnType::Numeric => ("text[]", format!("u.{name}::numeric")),
             ColumnType::Uuid => ("uuid[]", format!("u.{name}")),
-            ColumnType::Timestamp => ("int8[]", format!("to_timestamp(u.{name}::numeric / 1000)")),
+            // to_timestamp takes floating point, which is some microseconds off in distant centuries.
+            ColumnType::Timestamp => (
+                "int8[]",
+                format!(
+                    "timestamptz 'epoch' + u.{name} / 1000 * interval '1 second' + u.{name} % 1000 * interval '1 ms'"
+                ),
+            ),
             ColumnType::Json => ("text[]", format!("u.{name}::json")),
             ColumnType::Text { .. } | ColumnType::Other(_) => ("text[]", format!("u.{name}")),
         };
