@@ -56,6 +56,14 @@ impl EventId {
         &self.0
     }
 
+    /// The first bytes as a number; ids are in the order of these where they differ.
+    pub(crate) fn prefix(&self) -> u64 {
+        let mut bytes = [0; 8];
+        let len = self.0.len().min(8);
+        bytes[..len].copy_from_slice(&self.0.as_bytes()[..len]);
+        u64::from_be_bytes(bytes)
+    }
+
     /// The same id in the spelling of the key that holds it.
     pub(crate) fn spelt(id: String) -> Self {
         Self(id.into())

@@ -38,6 +38,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config;
 use crate::metrics::PoolMetrics;
 
+/// No partition is asked for less at once.
+const FETCH_BYTES_MIN: usize = 16 << 10;
 /// How long one poll of the main queue waits; also how soon a stop is noticed.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 /// The bound of calls that ask the broker something.
@@ -90,7 +92,7 @@ pub(crate) struct Subscription<'a> {
 }
 
 fn client_config(subscription: &Subscription<'_>) -> ClientConfig {
-    let Subscription { group, kafka, config, .. } = subscription;
+    let Subscription { group, kafka, .. } = subscription;
     let mut client = kafka.client();
     client
         .set("group.id", *group)
@@ -101,8 +103,7 @@ fn client_config(subscription: &Subscription<'_>) -> ClientConfig {
         // The log's end can lie above its last record (transaction markers, compaction); only this tells that it is reached.
         .set("enable.partition.eof", "true")
         .set("max.poll.interval.ms", kafka.max_poll_interval_ms.to_string())
-        .set("topic.metadata.refresh.interval.ms", kafka.metadata_refresh_ms.to_string())
-        .set("fetch.message.max.bytes", config.max_partition_fetch_bytes.to_string());
+        .set("topic.metadata.refresh.interval.ms", kafka.metadata_refresh_ms.to_string());
     member::configure(&mut client, kafka);
     for (name, value) in [
         ("fetch.queue.backoff.ms", "20"),
@@ -123,6 +124,12 @@ fn queue_kib(queue_bytes: usize, partitions: usize) -> usize {
     (queue_bytes / partitions.max(1) / 1024).max(64)
 }
 
+/// How much a partition is asked for at once. An answer counts only when it is in the queue, unpacked, and so goes over the
+/// budget as a whole; with many partitions these wholes would be most of the memory.
+fn fetch_bytes(max: usize, queue_kib: usize) -> usize {
+    max.min((queue_kib * 1024 / 4).max(FETCH_BYTES_MIN))
+}
+
 impl Source {
     /// Subscribes, and starts polling.
     ///
@@ -130,8 +137,10 @@ impl Source {
     /// librdkafka refuses a setting.
     pub(crate) fn start(subscription: Subscription<'_>, partitions: usize) -> Result<Self, KafkaError> {
         let mut client = client_config(&subscription);
-        let kib = queue_kib(subscription.config.queue_bytes, partitions);
+        let config::Pool { queue_bytes, max_partition_fetch_bytes, .. } = *subscription.config;
+        let kib = queue_kib(queue_bytes, partitions);
         client.set("queued.max.messages.kbytes", kib.to_string());
+        client.set("fetch.message.max.bytes", fetch_bytes(max_partition_fetch_bytes, kib).to_string());
         let (sender, events) = mpsc::channel(16);
         let watermarks = Arc::new(Watermarks::default());
         let member = Member::new(subscription.group, subscription.kafka);
@@ -250,5 +259,12 @@ mod tests {
         assert_eq!(queue_kib(96 << 20, 8), 12 * 1024);
         assert_eq!(queue_kib(96 << 20, 0), 96 * 1024);
         assert_eq!(queue_kib(96 << 20, 100_000), 64);
+    }
+
+    #[test]
+    fn an_answer_is_a_small_part_of_a_partitions_budget() {
+        let of = |partitions| fetch_bytes(256 << 10, queue_kib(32 << 20, partitions));
+        assert_eq!([8, 32, 64, 512, 100_000].map(of), [256 << 10, 256 << 10, 128 << 10, 16 << 10, 16 << 10]);
+        assert_eq!(fetch_bytes(1 << 10, 64), 1 << 10);
     }
 }

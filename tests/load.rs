@@ -177,7 +177,8 @@ fn the_figures_are_those_of_the_database() {
     let result = result(&world, &output);
     assert!(output.status.success() && result.is_passed(), "{:#?}\n{}", result.verdicts, text(&output.stderr));
 
-    let versions: Vec<_> = result.setting.versions.iter().map(|(name, version)| (&**name, !version.is_empty())).collect();
+    let versions: Vec<_> =
+        result.setting.versions.iter().map(|(name, version)| (&**name, !version.is_empty())).collect();
     assert_eq!(versions, [("PostgreSQL", true), ("Redis", true), ("librdkafka", true)]);
     let totals = &result.totals;
     assert_eq!((totals.intended, totals.acknowledged, totals.failed), (1_000, 1_000, 0));

@@ -31,7 +31,7 @@ pub struct Pool {
     /// What handling an event takes, in milliseconds, where it is known: the time budget is checked with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handle_ms: Option<f64>,
-    /// The most bytes that one fetch brings of a partition.
+    /// The most bytes, as they were sent, that one fetch brings of a partition; less where many share `queue_bytes`.
     #[serde(with = "super::size")]
     pub max_partition_fetch_bytes: usize,
     /// The most bytes fetched ahead, over all partitions. Small events take about twice as much memory.
@@ -82,7 +82,7 @@ impl Default for Pool {
             batch_linger: Duration::from_millis(5),
             drain_deadline: Duration::from_secs(20),
             handle_ms: None,
-            max_partition_fetch_bytes: 1 << 20,
+            max_partition_fetch_bytes: 256 << 10,
             queue_bytes: 32 << 20,
             rate: None,
             transactions_max: None,

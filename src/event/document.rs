@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use bytestring::ByteString;
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -28,10 +29,10 @@ pub enum Value {
     Uint(u64),
     /// Any other number.
     Float(f64),
-    /// A string.
-    Text(Box<str>),
+    /// A string; without escapes in it, it is a part of the record's value.
+    Text(ByteString),
     /// The JSON text of a field that was asked for as such.
-    Json(Box<str>),
+    Json(ByteString),
     /// An object or a list where a single value was asked for.
     Composite,
 }
@@ -192,13 +193,15 @@ impl Fields {
 
 impl Decode<Document> for Fields {
     fn decode(&self, record: &Record) -> Result<Document, Malformed> {
-        let bytes = record.value.as_deref().unwrap_or_default();
+        let bytes = record.value.clone().unwrap_or_default();
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err(Malformed("the value is not a JSON object".to_owned()));
         }
+        let source = ByteString::try_from(bytes)
+            .map_err(|error| Malformed(format!("not valid JSON: no UTF-8 at byte {}", error.valid_up_to())))?;
         let mut values = vec![Value::Absent; self.slots].into_boxed_slice();
-        let mut json = serde_json::Deserializer::from_slice(bytes);
-        Walk { node: &self.root, values: &mut values }
+        let mut json = serde_json::Deserializer::from_str(&source);
+        Walk { source: &source, node: &self.root, values: &mut values }
             .deserialize(&mut json)
             .and_then(|()| json.end())
             .map_err(|error| malformed_json(&error))?;
@@ -235,6 +238,8 @@ impl Node {
 
 /// Deserializes one value, keeping what the node asks for.
 struct Walk<'a> {
+    /// What is walked through, which picked strings are parts of.
+    source: &'a ByteString,
     node: &'a Node,
     values: &'a mut [Value],
 }
@@ -254,7 +259,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
         let Some(slot) = self.node.raw_slot else { return deserializer.deserialize_any(self) };
         let raw: &RawValue = serde::Deserialize::deserialize(deserializer)?;
         let mut inner = serde_json::Deserializer::from_str(raw.get());
-        self.values[slot] = Value::Json(raw.get().into());
+        self.values[slot] = Value::Json(self.source.slice_ref(raw.get()));
         inner.deserialize_any(self).map_err(serde::de::Error::custom)
     }
 }
@@ -291,6 +296,14 @@ impl<'de> Visitor<'de> for Walk<'_> {
         Ok(())
     }
 
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<(), E> {
+        if self.node.slot.is_some() {
+            let text = self.source.slice_ref(value);
+            self.keep(Value::Text(text));
+        }
+        Ok(())
+    }
+
     fn visit_str<E>(self, value: &str) -> Result<(), E> {
         if self.node.slot.is_some() {
             self.keep(Value::Text(value.into()));
@@ -299,27 +312,27 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Walk { node, values } = self;
+        let Walk { source, node, values } = self;
         while let Some(child) = map.next_key_seed(Name(node))? {
             match child {
-                Some(node) => map.next_value_seed(Walk { node, values })?,
+                Some(node) => map.next_value_seed(Walk { source, node, values })?,
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Walk { node, values }.keep(Value::Composite);
+        Walk { source, node, values }.keep(Value::Composite);
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Walk { node, values } = self;
+        let Walk { source, node, values } = self;
         let mut index = 0usize;
         loop {
             let more = match node.children.is_empty() {
                 true => seq.next_element::<IgnoredAny>()?.is_some(),
                 false => match node.child(&index.to_string()) {
-                    Some(node) => seq.next_element_seed(Walk { node, values })?.is_some(),
+                    Some(node) => seq.next_element_seed(Walk { source, node, values })?.is_some(),
                     None => seq.next_element::<IgnoredAny>()?.is_some(),
                 },
             };
@@ -328,7 +341,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
             }
             index += 1;
         }
-        Walk { node, values }.keep(Value::Composite);
+        Walk { source, node, values }.keep(Value::Composite);
         Ok(())
     }
 }
