@@ -5,6 +5,7 @@
 //! when its task is joined; one partition's trouble does not keep another waiting, and one pool's no other pool.
 //! What breaks it: a handler that blocks its thread.
 
+mod ahead;
 mod batch_size;
 mod bloat;
 mod build;

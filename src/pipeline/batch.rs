@@ -59,6 +59,8 @@ pub(crate) struct Batch<T> {
     is_typed: bool,
     /// What `prepare` made of the entries, by pipeline and entry.
     pub(super) work: Vec<Vec<Option<ErasedWork>>>,
+    /// Where it begins.
+    pub(crate) first_offset: i64,
     /// The ledger's offset when the batch is settled.
     pub(crate) next_offset: i64,
     pub(crate) tombstones: u64,
@@ -100,6 +102,7 @@ impl<T: Payload> Batch<T> {
         origin: &Arc<Origin>,
         records: Vec<Record>,
     ) -> Self {
+        let first_offset = records.first().map_or(0, |record| record.offset);
         let next_offset = records.last().map_or(0, |record| record.offset + 1);
         let set_aside = |batch: &mut Self, record: Record, message: String| {
             let mut id = EventId::of_record(origin, &record);
@@ -113,6 +116,7 @@ impl<T: Payload> Batch<T> {
             skipped: Vec::new(),
             is_typed: pipelines.claimer.is_none(),
             work: Vec::new(),
+            first_offset,
             next_offset,
             tombstones: 0,
             attempts: 0,
@@ -201,6 +205,11 @@ impl<T: Payload> Batch<T> {
     /// How many records it was made of, tombstones left out.
     pub(crate) fn len(&self) -> usize {
         self.entries.len() + self.undecoded.len()
+    }
+
+    /// How many records it was made of.
+    pub(crate) fn records(&self) -> usize {
+        self.len() + self.skipped.len()
     }
 
     /// The time stamps of its records, in milliseconds since 1970.
@@ -332,6 +341,7 @@ mod tests {
             skipped: vec![Record { offset: 8, ..Record::default() }],
             is_typed: false,
             work: Vec::new(),
+            first_offset: 3,
             next_offset: 9,
             tombstones: 1,
             attempts: 0,

@@ -14,10 +14,14 @@ impl<T: Payload> Task<T> {
     pub(super) fn decode(&self, held: &Held, records: Vec<Record>) -> Batch<T> {
         let shared = &self.shared;
         let mut batch = Batch::decode(&shared.decoding, &shared.pipelines, &held.place.origin, records);
+        self.set_parked_aside(&mut batch);
+        batch
+    }
+
+    pub(super) fn set_parked_aside(&self, batch: &mut Batch<T>) {
         if !self.parked.is_empty() {
             batch.park(&self.parked);
         }
-        batch
     }
 
     /// Reads which keys are held back.

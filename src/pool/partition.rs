@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::ahead::{Decoded, Next, Reading};
 use super::batch_size::BatchSize;
 use super::pace::Portion;
 use super::progress::{Phase, Progress};
@@ -17,7 +18,7 @@ use super::rejects::Rejects;
 use crate::event::{Payload, Record};
 use crate::metrics;
 use crate::pipeline::{Novelty, ParkedKeys};
-use crate::source::{Fetched, Fetching, Limits, Queue};
+use crate::source::{Fetched, Limits, Queue};
 use crate::store::{Fault, Held};
 
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -121,84 +122,81 @@ impl<T: Payload> Task<T> {
         if let Err(halt) = self.read_parked().await {
             return halt;
         }
-        let mut fetching = Fetching::default();
-        match self.start_at(&held, &mut fetching).await {
-            Ok(first) => match self.handle(first, &mut held).await {
+        let mut reading = Reading::default();
+        match self.start_at(&held, &mut reading).await {
+            Ok(first) => match self.handle(first, &mut held, &mut reading).await {
                 Ok(()) => {}
                 Err(halt) => return halt,
             },
             Err(halt) => return halt,
         }
         loop {
-            if let Err(halt) = self.step(&mut held, &mut fetching).await {
+            if let Err(halt) = self.step(&mut held, &mut reading).await {
                 return halt;
             }
         }
     }
 
-    async fn step(&mut self, held: &mut Held, fetching: &mut Fetching) -> Result<(), Halt> {
+    async fn step(&mut self, held: &mut Held, reading: &mut Reading<T>) -> Result<(), Halt> {
         let begun = Instant::now();
         self.progress.enter(Phase::Polling);
-        let fetched = self.fetch_or_replay(fetching, held).await?;
+        let next = self.next_or_replay(reading, held).await?;
         self.shared.metrics.spent(metrics::Phase::Poll, begun.elapsed());
-        match fetched {
-            Fetched::Records(records) => self.handle(records, held).await,
-            Fetched::End => self.caught_up(),
-            Fetched::Error(error) => self.recover(&error, held).await,
+        match next {
+            Next::Decoded(decoded) => self.handle_decoded(decoded, held, reading).await,
+            Next::Fetched(Fetched::Records(records)) => self.handle(records, held, reading).await,
+            Next::Fetched(Fetched::End) => self.caught_up(),
+            Next::Fetched(Fetched::Error(error)) => self.recover(&error, held).await,
         }
     }
 
-    pub(super) async fn fetch(&self, fetching: &mut Fetching) -> Result<Fetched, Halt> {
+    /// How much is one batch.
+    pub(super) fn limits(&self) -> Limits {
         let config = &self.shared.config;
         let paced = self.shared.pace.as_ref().map_or(usize::MAX, |pace| pace.batch_max(self.portion));
         let records = self.batch_size.now().min(paced);
-        let limits = Limits { records, bytes: config.batch_bytes, linger: config.batch_linger };
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Err(Halt::Stop),
-            () = self.nudge.notified() => Err(Halt::Retake),
-            fetched = self.queue.fetch(limits, fetching) => Ok(fetched),
-        }
+        Limits { records, bytes: config.batch_bytes, linger: config.batch_linger }
     }
 
     /// Waits for the fetcher's first word. Assigned at the log's end, librdkafka asks a broker where that is; sought
     /// before the answer is there, it takes the late answer for a reason to ask anew, and half a second later jumps to the
     /// end over everything in between (`rd_kafka_toppar_handle_Offset`: an outdated answer is retried).
-    async fn begin_fetching(&mut self, held: &Held, fetching: &mut Fetching) -> Result<(), Halt> {
+    async fn begin_fetching(&mut self, held: &Held, reading: &mut Reading<T>) -> Result<(), Halt> {
         if self.has_begun_fetching {
             return Ok(());
         }
         self.progress.enter(Phase::Polling);
-        let first = self.fetch(fetching).await?;
+        let first = self.next(reading).await?;
         self.has_begun_fetching = true;
         match first {
-            Fetched::Error(error) => self.recover(&error, held).await,
-            Fetched::Records(_) | Fetched::End => Ok(()),
+            Next::Fetched(Fetched::Error(error)) => self.recover(&error, held).await,
+            Next::Fetched(Fetched::Records(_) | Fetched::End) | Next::Decoded(_) => Ok(()),
         }
     }
 
     /// Brings the fetch position to the ledger's. The first record may lie above it only where the log has a hole. What
     /// was fetched before a seek looks the same: so a hole is believed only when it is still there after a second seek and
     /// after the fetcher was started anew.
-    async fn start_at(&mut self, held: &Held, fetching: &mut Fetching) -> Result<Vec<Record>, Halt> {
+    async fn start_at(&mut self, held: &Held, reading: &mut Reading<T>) -> Result<Vec<Record>, Halt> {
         let (mut hole_at, mut sightings) = (None, 0);
-        self.begin_fetching(held, fetching).await?;
+        self.begin_fetching(held, reading).await?;
         loop {
             if sightings < SEEKS_MAX {
                 self.seek(held).await?;
             } else {
                 self.restart(held).await?;
             }
-            *fetching = Fetching::default();
+            *reading = Reading::default();
             loop {
                 self.progress.enter(Phase::Polling);
-                match self.fetch_or_replay(fetching, held).await? {
-                    Fetched::End => self.caught_up()?,
-                    Fetched::Error(error) => {
+                match self.next_or_replay(reading, held).await? {
+                    Next::Fetched(Fetched::End) => self.caught_up()?,
+                    Next::Fetched(Fetched::Error(error)) => {
                         self.recover(&error, held).await?;
                         break;
                     }
-                    Fetched::Records(records) => {
+                    Next::Decoded(_) => return Err(Halt::Retake),
+                    Next::Fetched(Fetched::Records(records)) => {
                         let records = unsettled(records, held.next_offset);
                         let Some(offset) = records.first().map(|record| record.offset) else { continue };
                         if offset == held.next_offset {
@@ -294,26 +292,53 @@ impl<T: Payload> Task<T> {
     }
 
     /// Handles records in order, in as many batches as their size limit makes of them. They take of the rate once, here.
-    async fn handle(&mut self, records: Vec<Record>, held: &mut Held) -> Result<(), Halt> {
+    async fn handle(&mut self, records: Vec<Record>, held: &mut Held, reading: &mut Reading<T>) -> Result<(), Halt> {
         let fetched = records.len() as u64;
-        let mut rest = unsettled(records, held.next_offset);
+        let rest = unsettled(records, held.next_offset);
         self.progress.lock().oldest_in_hand_ms = rest.first().map(|record| record.timestamp_ms);
         if !rest.is_empty() {
             self.await_rate(rest.len()).await?;
         }
         self.consumed.inc_by(fetched);
+        self.work_off(rest, held, reading).await
+    }
+
+    async fn work_off(&mut self, mut rest: Vec<Record>, held: &mut Held, reading: &mut Reading<T>) -> Result<(), Halt> {
         self.progress.enter(Phase::Working);
         while !rest.is_empty() {
             self.progress.lock().oldest_in_hand_ms = rest.first().map(|record| record.timestamp_ms);
             let later = rest.split_off(self.batch_size.now().min(rest.len()));
-            if let Some(mut smaller) = self.settle(std::mem::take(&mut rest), held).await? {
-                smaller.extend(later);
-                rest = smaller;
-            } else {
-                rest = later;
-            }
+            let shared = Arc::clone(&self.shared);
+            let decoded = shared.decode(&held.place.origin, std::mem::take(&mut rest)).await;
+            rest = match self.settle(decoded, held, reading).await? {
+                Some(mut smaller) => {
+                    smaller.extend(later);
+                    smaller
+                }
+                None => later,
+            };
         }
         Ok(())
+    }
+
+    /// Handles a batch that was decoded while the one before it was written, as long as it is one: batches may be smaller by
+    /// now.
+    async fn handle_decoded(
+        &mut self,
+        decoded: Decoded<T>,
+        held: &mut Held,
+        reading: &mut Reading<T>,
+    ) -> Result<(), Halt> {
+        if decoded.batch.records() > self.batch_size.now() || decoded.batch.first_offset < held.next_offset {
+            return self.handle(decoded.batch.into_records(), held, reading).await;
+        }
+        self.consumed.inc_by(decoded.batch.records() as u64);
+        self.progress.enter(Phase::Working);
+        self.progress.lock().oldest_in_hand_ms = decoded.batch.timestamps_ms().next();
+        match self.settle(decoded, held, reading).await? {
+            Some(smaller) => self.work_off(smaller, held, reading).await,
+            None => Ok(()),
+        }
     }
 
     /// Waits as a fault asks. It is an error only when there is nothing to try again for.

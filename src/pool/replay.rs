@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::ahead::{Next, Reading};
 use super::partition::{Halt, Task};
 use super::progress::{Phase, Progress, Standings};
 use crate::event::Payload;
 use crate::pipeline::{Batch, Replayed};
-use crate::source::{Fetched, Fetching};
 use crate::store::{Fault, Held, KeptDead};
 
 /// How often requests are looked for.
@@ -84,17 +84,17 @@ async fn asked_to_replay(progress: &Progress, replayed_last: bool) {
 
 impl<T: Payload> Task<T> {
     /// Waits for records, and replays dead rows meanwhile.
-    pub(super) async fn fetch_or_replay(&mut self, fetching: &mut Fetching, held: &Held) -> Result<Fetched, Halt> {
+    pub(super) async fn next_or_replay(&mut self, reading: &mut Reading<T>, held: &Held) -> Result<Next<T>, Halt> {
         let progress = Arc::clone(&self.progress);
         loop {
-            let fetched = tokio::select! {
+            let next = tokio::select! {
                 biased;
                 () = asked_to_replay(&progress, self.replayed_last) => None,
-                fetched = self.fetch(fetching) => Some(fetched?),
+                next = self.next(reading) => Some(next?),
             };
-            self.replayed_last = fetched.is_none();
-            match fetched {
-                Some(fetched) => return Ok(fetched),
+            self.replayed_last = next.is_none();
+            match next {
+                Some(next) => return Ok(next),
                 None => drop(self.replay_some(held).await?),
             }
             progress.enter(Phase::Polling);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::ahead::{Decoded, Reading};
 use super::batch_size::Change;
 use super::partition::{Halt, Task, now_ms};
 use super::progress::Phase;
@@ -13,18 +14,16 @@ use crate::store::{Fault, Held};
 
 impl<T: Payload> Task<T> {
     /// Settles a batch, however long it takes. The records come back when they must be tried in smaller batches.
-    pub(super) async fn settle(&mut self, records: Vec<Record>, held: &mut Held) -> Result<Option<Vec<Record>>, Halt> {
-        let begun = Instant::now();
-        // What waiting for a service that is away takes says nothing of how large a batch may be.
-        let mut worked = Duration::ZERO;
+    pub(super) async fn settle(
+        &mut self,
+        decoded: Decoded<T>,
+        held: &mut Held,
+        reading: &mut Reading<T>,
+    ) -> Result<Option<Vec<Record>>, Halt> {
         let shared = std::sync::Arc::clone(&self.shared);
-        let mut batch = self.decode(held, records);
-        let decoded = Instant::now();
-        shared.metrics.spent(metrics::Phase::Decode, decoded - begun);
-        self.look_up(&mut batch).await;
-        shared.metrics.spent(metrics::Phase::Dedupe, decoded.elapsed());
-        worked += begun.elapsed();
-
+        // What waiting for a service that is away takes says nothing of how large a batch may be.
+        let Decoded { mut batch, took: mut worked } = decoded;
+        self.set_parked_aside(&mut batch);
         self.sabotage(&batch).await;
         let mut counts = Counts::default();
         let mut prepared = false;
@@ -43,7 +42,12 @@ impl<T: Payload> Task<T> {
             }
             let turn = self.turn().await?;
             let apply_begun = Instant::now();
-            let attempt = shared.pipelines.attempt(&mut batch, held, &mut self.novelty, &mut counts).await;
+            let mut novelty = std::mem::take(&mut self.novelty);
+            let (attempt, ()) =
+                tokio::join!(shared.pipelines.attempt(&mut batch, held, &mut novelty, &mut counts), async {
+                    self.look_ahead(reading, held);
+                });
+            self.novelty = novelty;
             if self.novelty.was_refuted() {
                 shared.metrics.retried("repeat");
             }
@@ -112,14 +116,6 @@ impl<T: Payload> Task<T> {
             Change::Free => tracing::info!(pool, topic, partition, "full batches fit their time again"),
         }
         self.progress.lock().batch_events_max = self.batch_size.now();
-    }
-
-    /// Asks the processed set. It is a hint: no answer, or a wrong one, changes no effect.
-    async fn look_up(&self, batch: &mut Batch<T>) {
-        let Some(processed) = self.shared.processed_set() else { return };
-        if let Some(hits) = processed.lookup(&batch.ids()).await {
-            batch.note_known(&hits);
-        }
     }
 
     /// How long `prepare` took; `None`: it did not go through, and has waited as the fault asks.

@@ -88,6 +88,12 @@ impl Queue {
         }
     }
 
+    /// Takes as many records as the limits allow if so many are there now; else they stay in the buffer.
+    pub(crate) fn fetch_full(&self, limits: Limits, buffer: &mut Fetching) -> Option<Vec<Record>> {
+        self.fill(limits, buffer);
+        buffer.is_full(limits).then(|| buffer.finish())
+    }
+
     fn take(&self, limits: Limits, buffer: &mut Fetching) -> Option<Fetched> {
         self.fill(limits, buffer);
         if buffer.records.is_empty() {
@@ -98,7 +104,7 @@ impl Queue {
         }
         let until = *buffer.linger_until.get_or_insert_with(|| Instant::now() + limits.linger);
         let is_done = buffer.is_at_end || buffer.error.is_some() || buffer.is_full(limits) || Instant::now() >= until;
-        is_done.then(|| buffer.finish())
+        is_done.then(|| Fetched::Records(buffer.finish()))
     }
 
     fn fill(&self, limits: Limits, buffer: &mut Fetching) {
@@ -131,10 +137,10 @@ impl Fetching {
         self.records.len() >= limits.records || self.records.bytes() >= limits.bytes
     }
 
-    fn finish(&mut self) -> Fetched {
+    fn finish(&mut self) -> Vec<Record> {
         self.linger_until = None;
         let next = RecordBuffer::with_capacity(self.records.len(), self.records.bytes());
-        Fetched::Records(std::mem::replace(&mut self.records, next).finish())
+        std::mem::replace(&mut self.records, next).finish()
     }
 }
 
