@@ -18,7 +18,8 @@ use crate::pool::{Gate, Shared, Standings};
 use crate::source::{Assigned, Queue, SourceHandle};
 use crate::store;
 
-/// Low, so that batches wait for their turns, and are stopped and taken over meanwhile.
+/// Low, so that batches wait for their turns, and are stopped and taken over meanwhile. Every second worker has none, and
+/// looks ahead.
 const RATE: &str = "200/s";
 
 /// A worker process.
@@ -85,7 +86,7 @@ impl World {
             pipelines,
             decoding: Decoding { decoder: Box::new(Plain), reject_tombstones: false },
             processed: None,
-            pace: Some(Pace::new(Arc::clone(&pool), RATE.parse().unwrap(), None)),
+            pace: (member % 2 == 0).then(|| Pace::new(Arc::clone(&pool), RATE.parse().unwrap(), None)),
             transactions: Some(Transactions::new(PARTITIONS as usize, metrics.clone())),
             source: SourceHandle::simulated(Arc::new(client)),
             begin: tokio::sync::Mutex::new(()),
