@@ -160,7 +160,8 @@ impl Families {
                     Opts::new(
                         "weir_loop_seconds_total",
                         "Time partition tasks spent, by phase: poll, rate (waiting for it), decode, dedupe, \
-                         prepare, queue (waiting for a turn at a transaction), apply, commit or wait.",
+                         prepare, queue (waiting for a turn at a transaction), apply, commit or wait. Decode and dedupe may \
+                         be the next batch's, beside apply.",
                     ),
                     &["pool", "phase"],
                 ),
@@ -205,7 +206,7 @@ impl Families {
             retries: counters(
                 r,
                 "weir_retries_total",
-                "Attempts repeated after a transient failure, or because an id taken to be new was there (repeat), by reason.",
+                "Attempts repeated after a transient failure, or because a batch taken to be new was refused (assumed), by reason.",
                 &["pool", "reason"],
             ),
             batch_limit: gauges(

@@ -19,6 +19,7 @@ mod rejects;
 mod replay;
 pub mod seek;
 mod settle;
+mod silent;
 #[cfg(test)]
 mod simulation;
 mod takeover;
@@ -185,6 +186,7 @@ impl<T: Payload> Pool<T> {
         ));
         let forgetting = tokio::spawn(forget::run(Arc::clone(&shared), background.clone()));
         let replaying = tokio::spawn(replay::watch(Arc::clone(&shared), tasks.standings(), background.clone()));
+        let ending = tokio::spawn(silent::watch(Arc::clone(&shared), background.clone()));
         let done = drive(&mut source, &mut tasks, &health, &shutdown, stall_after).await;
         shared.source.close();
         let overran = leave(&mut source, &mut tasks).await;
@@ -192,6 +194,7 @@ impl<T: Payload> Pool<T> {
         letters.await.ok();
         forgetting.await.ok();
         replaying.await.ok();
+        ending.await.ok();
         appearing.await.ok();
         drop((tasks, shared));
         close(source).await;

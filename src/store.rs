@@ -317,6 +317,11 @@ pub trait Store: DeadRows + Seeks + Finds + 'static {
     /// Retires a pipeline on all partitions of a group; says on how many.
     async fn retire(&self, group: &str, pipeline: &str) -> Result<u64>;
 
+    /// Ends transactions of workers that stand still where the database applies no time-out; says how many.
+    async fn end_silent(&self) -> Result<u64> {
+        Ok(0)
+    }
+
     /// Begins the one transaction of a batch.
     async fn begin(&self) -> Result<Box<dyn Tx>>;
 

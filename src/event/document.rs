@@ -197,14 +197,21 @@ impl Decode<Document> for Fields {
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err(Malformed("the value is not a JSON object".to_owned()));
         }
-        let source = ByteString::try_from(bytes)
-            .map_err(|error| Malformed(format!("not valid JSON: no UTF-8 at byte {}", error.valid_up_to())))?;
         let mut values = vec![Value::Absent; self.slots].into_boxed_slice();
-        let mut json = serde_json::Deserializer::from_str(&source);
-        Walk { source: &source, node: &self.root, values: &mut values }
-            .deserialize(&mut json)
-            .and_then(|()| json.end())
-            .map_err(|error| malformed_json(&error))?;
+        let walked = match ByteString::try_from(bytes.clone()) {
+            Ok(source) => {
+                let mut json = serde_json::Deserializer::from_str(&source);
+                let walk = Walk { source: Some(&source), node: &self.root, values: &mut values };
+                walk.deserialize(&mut json).and_then(|()| json.end())
+            }
+            // What is no UTF-8 may stand in a field that nobody asked for.
+            Err(_) => {
+                let mut json = serde_json::Deserializer::from_slice(&bytes);
+                let walk = Walk { source: None, node: &self.root, values: &mut values };
+                walk.deserialize(&mut json).and_then(|()| json.end())
+            }
+        };
+        walked.map_err(|error| malformed_json(&error))?;
         Ok(Document { values, attributes: Arc::clone(&self.attributes), of_two: OnceLock::new() })
     }
 }
@@ -238,13 +245,17 @@ impl Node {
 
 /// Deserializes one value, keeping what the node asks for.
 struct Walk<'a> {
-    /// What is walked through, which picked strings are parts of.
-    source: &'a ByteString,
+    /// What is walked through, where picked strings can be parts of it.
+    source: Option<&'a ByteString>,
     node: &'a Node,
     values: &'a mut [Value],
 }
 
 impl Walk<'_> {
+    fn part(&self, text: &str) -> ByteString {
+        self.source.map_or_else(|| text.into(), |source| source.slice_ref(text))
+    }
+
     fn keep(self, value: Value) {
         if let Some(slot) = self.node.slot {
             self.values[slot] = value;
@@ -259,7 +270,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
         let Some(slot) = self.node.raw_slot else { return deserializer.deserialize_any(self) };
         let raw: &RawValue = serde::Deserialize::deserialize(deserializer)?;
         let mut inner = serde_json::Deserializer::from_str(raw.get());
-        self.values[slot] = Value::Json(self.source.slice_ref(raw.get()));
+        self.values[slot] = Value::Json(self.part(raw.get()));
         inner.deserialize_any(self).map_err(serde::de::Error::custom)
     }
 }
@@ -298,7 +309,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_borrowed_str<E>(self, value: &'de str) -> Result<(), E> {
         if self.node.slot.is_some() {
-            let text = self.source.slice_ref(value);
+            let text = self.part(value);
             self.keep(Value::Text(text));
         }
         Ok(())
@@ -404,6 +415,15 @@ mod tests {
         for (slot, value) in slots.into_iter().zip(expected) {
             assert_eq!(*document.get(slot), value);
         }
+    }
+
+    #[test]
+    fn what_is_no_utf_8_is_malformed_only_where_it_was_asked_for() {
+        let record = |json: &[u8]| Record { value: Some(json.to_vec().into()), ..Record::default() };
+        let unasked =
+            fields().decode(&record(b"{\"type\":\"x\",\"note\":\"\xe4\",\"message\":{\"group_id\":\"g\"}}")).unwrap();
+        assert_eq!((unasked.kind(), unasked.conversation().as_deref()), ("x", Some("g")));
+        assert!(fields().decode(&record(b"{\"type\":\"\xe4\"}")).is_err());
     }
 
     #[test]

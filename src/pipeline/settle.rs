@@ -98,7 +98,15 @@ impl<T: Payload> Pipelines<T> {
                         tx.rollback().await.ok();
                     }
                     match failure.error.fault {
-                        Fault::Reject | Fault::Hold | Fault::Fatal if assumed => novelty.refuted(),
+                        Fault::Reject | Fault::Hold | Fault::Fatal if assumed => {
+                            tracing::debug!(place = %held.place, error = %failure.error, "not new as a whole; writing it again");
+                            novelty.refuted();
+                        }
+                        // Whoever lies in between may take no COPY and say so in any way.
+                        _ if assumed => {
+                            novelty.leave();
+                            return Err(failure);
+                        }
                         _ => return Err(failure),
                     }
                 }

@@ -69,7 +69,8 @@ impl<T: Payload> Shared<T> {
 impl<T: Payload> Task<T> {
     /// Begins with the next batch if all of it is there. Fewer records are left to grow to a whole one.
     pub(super) fn look_ahead(&self, reading: &mut Reading<T>, held: &Held) {
-        if reading.ahead.is_some() || !self.shared.looks_ahead() {
+        // Batches that are still to find their size follow the one before.
+        if reading.ahead.is_some() || !self.batch_size.is_full() || !self.shared.looks_ahead() {
             return;
         }
         let begun = Instant::now();
@@ -90,8 +91,8 @@ impl<T: Payload> Task<T> {
             };
             let decoded = decoding.await;
             reading.ahead = None;
-            // Its records went with it: they are read again.
-            decoded.map(Next::Decoded).map_err(|_| Halt::Retake)
+            // What users' code does is caught inside, so this is weir's own fault.
+            decoded.map(Next::Decoded).map_err(|error| Halt::Fatal(format!("decoding a batch failed: {error}")))
         };
         tokio::select! {
             biased;

@@ -73,6 +73,11 @@ impl BatchSize {
         self.now
     }
 
+    /// Whether batches are as large as configured.
+    pub(super) fn is_full(&self) -> bool {
+        self.now == self.max
+    }
+
     /// A batch was settled after so much work.
     pub(super) fn settled(&mut self, events: usize, worked: Duration) -> Change {
         if events == 0 {

@@ -49,7 +49,7 @@ impl<T: Payload> Task<T> {
                 });
             self.novelty = novelty;
             if self.novelty.was_refuted() {
-                shared.metrics.retried("repeat");
+                shared.metrics.retried("assumed");
             }
             shared.metrics.spent(metrics::Phase::Apply, apply_begun.elapsed());
             if let (Some(turn), Ok(Attempt::Settled { commit })) = (turn, &attempt) {

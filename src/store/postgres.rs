@@ -52,6 +52,7 @@ pub struct Postgres {
     connections: Arc<Connections<sqlx::Postgres>>,
     begin: String,
     deadline: Duration,
+    idle_in_transaction_timeout: Duration,
 }
 
 impl Postgres {
@@ -81,7 +82,8 @@ impl Postgres {
         );
         let turns = Arc::new(Semaphore::new(store.connections as usize));
         let connections = Connections::new(pool.clone(), turns, deadline);
-        Ok(Self { pool, connections, begin, deadline })
+        let idle_in_transaction_timeout = store.idle_in_transaction_timeout;
+        Ok(Self { pool, connections, begin, deadline, idle_in_transaction_timeout })
     }
 
     /// Opens a transaction with its time-outs. Reads use one too: a connection that is cut off in the middle of an
@@ -215,6 +217,15 @@ impl Store for Postgres {
         let retired = bounded(self.deadline, ACTION, pipelines::retire(tx.connection(), group, pipeline)).await?;
         tx.finish().await?;
         Ok(retired)
+    }
+
+    async fn end_silent(&self) -> Result<u64> {
+        const ACTION: &str = "end transactions of workers that stand still";
+        let mut tx = self.open(ACTION).await?;
+        let end = copy::end_silent(tx.connection(), self.idle_in_transaction_timeout);
+        let ended = bounded(self.deadline, ACTION, end).await?;
+        tx.finish().await?;
+        Ok(ended)
     }
 
     async fn begin(&self) -> Result<Box<dyn Tx>> {

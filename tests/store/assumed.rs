@@ -1,9 +1,14 @@
 //! Ids that are taken to be new.
 
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Executor as _};
 use uuid::Uuid;
+use weir::config;
 use weir::store::{ColumnData, Fault, IdKey, KeyType, Table, Tx};
 
-use super::{World, begin, passed, place, rows};
+use super::{CLAIMANT, World, begin, open, passed, place, rows, taken};
 
 const ROWS: usize = 300;
 
@@ -162,4 +167,59 @@ async fn on_postgres_few_rows_are_not_worth_it() {
     let mut tx = begin(&world).await;
     assert!(!tx.assume_new(10) && tx.assume_new(ROWS) && !tx.assume_new(10));
     tx.rollback().await.unwrap();
+}
+
+/// The key is what makes an effect happen once, so nothing is written where it is missing.
+#[tokio::test]
+async fn on_postgres_a_table_that_has_lost_its_key_takes_nothing() {
+    let world = World::postgres().await;
+    let table = world.messages().await;
+    let names = names(0, ROWS);
+    let ids = borrowed(&names);
+    world.sql("ALTER TABLE messages DROP CONSTRAINT messages_pkey").await;
+    for assumed in [true, false] {
+        let mut tx = begin(&world).await;
+        assert!(!assumed || tx.assume_new(ROWS));
+        let error = tx.insert(&table, &ids, &rows(&ids)).await.unwrap_err();
+        assert_eq!(error.fault, Fault::Hold, "{error}");
+        tx.rollback().await.unwrap();
+    }
+    world.sql("ALTER TABLE weir_seen DROP CONSTRAINT weir_seen_pkey").await;
+    let mut tx = begin(&world).await;
+    assert!(tx.assume_new(ROWS));
+    let seen: Vec<_> = ids.iter().map(|id| ("new", *id)).collect();
+    assert_eq!(tx.claim_seen("p", &seen).await.unwrap_err().fault, Fault::Hold);
+    tx.rollback().await.unwrap();
+}
+
+/// PostgreSQL ends no transaction that waits for the rows of a COPY.
+#[tokio::test]
+async fn on_postgres_a_worker_that_sends_no_rows_keeps_its_partition_no_longer_than_between_statements() {
+    let world = World::postgres().await;
+    world.claimed(&place(0)).await;
+    let row = world.store.ledger(&place(0)).await.unwrap().unwrap();
+    let options: PgConnectOptions = world.url.parse().unwrap();
+    let mut frozen = options.application_name("weir/frozen").connect().await.unwrap();
+    frozen
+        .execute("BEGIN; SET LOCAL statement_timeout = 1000; SET LOCAL idle_in_transaction_session_timeout = 1000")
+        .await
+        .unwrap();
+    frozen.execute("UPDATE weir_ledger SET updated_at = now()").await.unwrap();
+    let copying = frozen.copy_in_raw("COPY weir_seen (pool, type, event_id) FROM STDIN").await.unwrap();
+    let second = Duration::from_secs(1);
+    let settings =
+        config::Store { lock_timeout: second, idle_in_transaction_timeout: 3 * second, ..config::Store::default() };
+    let heir = open(&world.url, settings);
+    assert_eq!(heir.end_silent().await.unwrap(), 0, "it may still be sending");
+    for _ in 0..2 {
+        let blocked = heir.claim(&place(0), row, CLAIMANT, Uuid::new_v4()).await.unwrap_err();
+        assert_eq!(blocked.fault, Fault::Busy, "{blocked}");
+    }
+    let deadline = Instant::now() + 10 * second;
+    while heir.end_silent().await.unwrap() == 0 {
+        assert!(Instant::now() < deadline, "it is let stand");
+        tokio::time::sleep(second / 10).await;
+    }
+    taken(heir.claim(&place(0), row, CLAIMANT, Uuid::new_v4()).await.unwrap());
+    assert!(copying.finish().await.is_err());
 }

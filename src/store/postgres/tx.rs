@@ -58,7 +58,8 @@ impl Tx for OpenTx<Postgres> {
         let mut sorted = ids.to_vec();
         sorted.sort_unstable();
         if self.assumes_new {
-            let mut rows = Copy::into("weir_seen", ["pool", "type", "event_id"].into_iter());
+            let key = ["pool", "type", "event_id"];
+            let mut rows = Copy::into("weir_seen", &key, key.into_iter());
             sorted.iter().for_each(|(kind, id)| rows.text(Some(pool)).text(Some(kind)).text(Some(id)).end_row());
             return self.copy("claim ids", rows, ids.len()).await;
         }
