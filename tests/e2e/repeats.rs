@@ -29,7 +29,7 @@ async fn a_topic_that_comes_a_second_time_changes_nothing_and_few_batches_are_wr
     let rewritten = rewritten(&worker);
     // Of each partition's batches the 1st, 5th, 13th, 29th, 61st, and then each 64th.
     assert!(rewritten >= 4.0 && rewritten <= 4.0 * 5.0 + batches / 64.0, "{rewritten} of {batches} batches");
-    let duplicates = worker.metric("weir_events_settled_total", "outcome=\"duplicate\"");
+    let duplicates = worker.metric("weir_events_settled_total", "outcome=\"duplicate\",pipeline=\"persist\"");
     assert_eq!(duplicates, plan.events as f64);
     worker.terminate();
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::audit::audit;
+use super::audit::{audit, complete};
 use super::load::{Plan, Published, publish};
 use super::worker::Worker;
 use super::world::{World, kafka};
@@ -125,5 +125,6 @@ async fn the_events_of_a_topic_made_again_under_a_running_pool_are_all_there() {
     let mut all = Published::default();
     all.live.extend(old.live);
     all.live.extend(new.live);
-    audit(&world, &all).await;
+    // Until the new topic's id is seen, its events behind the old position may come before those in front of it.
+    complete(&world, &all).await;
 }
