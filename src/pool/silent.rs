@@ -21,15 +21,18 @@ pub(super) async fn watch<T: Payload>(shared: Arc<Shared<T>>, stop: Cancellation
         }
         match shared.pipelines.store.end_silent().await {
             Ok(0) => {}
-            Ok(ended) => tracing::warn!(
-                pool = &*shared.name,
-                ended,
-                "a worker stood still while it sent rows, for longer than store.idle_in_transaction_timeout; its transaction \
-                 was ended, so that its partition can go on elsewhere"
-            ),
+            Ok(ended) => {
+                let pool = &*shared.name;
+                tracing::warn!(
+                    pool,
+                    ended,
+                    "a worker stood still while it sent rows, for longer than store.idle_in_transaction_timeout; its \
+                     transaction was ended, so that its partition can go on elsewhere"
+                );
+            }
             // The tasks tell of a database that is away.
             Err(error) => {
-                tracing::debug!(pool = &*shared.name, %error, "workers that stand still are not looked for yet")
+                tracing::debug!(pool = &*shared.name, %error, "workers that stand still are not looked for yet");
             }
         }
     }
