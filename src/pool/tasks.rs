@@ -115,7 +115,7 @@ impl<T: Payload> Tasks<T> {
             let done = tokio::spawn(async move {
                 // Handlers' panics are caught where they are called; one that gets here is weir's own fault, and a
                 // partition without a task would stand still for ever.
-                let end = AssertUnwindSafe(task.run()).catch_unwind().await;
+                let end = AssertUnwindSafe(Box::pin(task.run())).catch_unwind().await;
                 if let End::Fatal(why) = end.unwrap_or_else(|_| End::Fatal("the partition's task panicked".to_owned()))
                 {
                     // The first failure ends the process; later ones need not be told.

@@ -34,7 +34,13 @@ impl<DB: Database> Connections<DB> {
         };
         // Connecting takes a large future; boxed, it is not carried along by everything that begins a batch.
         let connection = bounded(self.deadline, action, Box::pin(self.pool.acquire())).await?;
-        Ok(OpenTx { connection: Some(connection), _turn: turn, deadline: self.deadline, assumes_new: false })
+        Ok(OpenTx {
+            connection: Some(connection),
+            _turn: turn,
+            deadline: self.deadline,
+            #[cfg(feature = "postgres")]
+            assumes_new: false,
+        })
     }
 }
 
@@ -45,6 +51,7 @@ pub(super) struct OpenTx<DB: Database> {
     _turn: OwnedSemaphorePermit,
     pub(super) deadline: Duration,
     /// Whether rows may be written in a way that fails if one of them is there; see [`Tx::assume_new`](super::Tx::assume_new).
+    #[cfg(feature = "postgres")]
     pub(super) assumes_new: bool,
 }
 

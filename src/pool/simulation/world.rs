@@ -86,7 +86,7 @@ impl World {
             pipelines,
             decoding: Decoding { decoder: Box::new(Plain), reject_tombstones: false },
             processed: None,
-            pace: (member % 2 == 0).then(|| Pace::new(Arc::clone(&pool), RATE.parse().unwrap(), None)),
+            pace: member.is_multiple_of(2).then(|| Pace::new(Arc::clone(&pool), RATE.parse().unwrap(), None)),
             transactions: Some(Transactions::new(PARTITIONS as usize, metrics.clone())),
             source: SourceHandle::simulated(Arc::new(client)),
             begin: tokio::sync::Mutex::new(()),
