@@ -31,7 +31,7 @@ mod watch;
 pub use build::{BuildError, PoolBuilder, Process};
 pub use progress::{PartitionStanding, Phase, Standings};
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -115,6 +115,7 @@ pub struct Pool<T> {
     processed: Option<ProcessedSet>,
     pace: Option<Pace>,
     transactions: Option<Arc<Transactions>>,
+    connections: usize,
     metrics: PoolMetrics,
     health: PoolHealth,
     standings: Standings,
@@ -142,6 +143,10 @@ struct Shared<T> {
     missing: Mutex<Vec<String>>,
     /// It was said that the ledger's table is too large.
     ledger_is_large: AtomicBool,
+    /// To the database, of this pool.
+    connections: usize,
+    /// Partitions that it has now.
+    assigned: AtomicUsize,
     metrics: PoolMetrics,
 }
 
@@ -337,6 +342,8 @@ impl<T: Payload> Pool<T> {
             gate,
             missing,
             ledger_is_large: AtomicBool::new(false),
+            connections: self.connections,
+            assigned: AtomicUsize::new(0),
             metrics: self.metrics,
         };
         Ok((source, Arc::new(shared)))

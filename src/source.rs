@@ -127,7 +127,7 @@ fn queue_kib(queue_bytes: usize, partitions: usize) -> usize {
 /// How much a partition is asked for at once. An answer counts only when it is in the queue, unpacked, and so goes over the
 /// budget as a whole; with many partitions these wholes would be most of the memory.
 fn fetch_bytes(max: usize, queue_kib: usize) -> usize {
-    max.min((queue_kib * 1024 / 4).max(FETCH_BYTES_MIN))
+    max.min((queue_kib * 1024 / 8).max(FETCH_BYTES_MIN))
 }
 
 impl Source {
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn an_answer_is_a_small_part_of_a_partitions_budget() {
         let of = |partitions| fetch_bytes(256 << 10, queue_kib(32 << 20, partitions));
-        assert_eq!([8, 32, 64, 512, 100_000].map(of), [256 << 10, 256 << 10, 128 << 10, 16 << 10, 16 << 10]);
+        assert_eq!([8, 32, 64, 512, 100_000].map(of), [256 << 10, 128 << 10, 64 << 10, 16 << 10, 16 << 10]);
         assert_eq!(fetch_bytes(1 << 10, 64), 1 << 10);
     }
 }

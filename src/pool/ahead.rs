@@ -5,6 +5,7 @@
 //! the partition must be taken over anew, which reads it again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio_util::task::AbortOnDropHandle;
@@ -44,10 +45,12 @@ impl<T> Default for Reading<T> {
 }
 
 impl<T: Payload> Shared<T> {
-    /// Where there is a rate, batches wait for that rather than for the database; and without a processed set, decoding on
-    /// another thread costs what it saves (docs/performance.md). The simulation has no Redis and must meet this all the same.
+    /// Where there is a rate, or a partition has no connection to itself, batches wait for that, and more of them only take
+    /// memory. Without a processed set, decoding on another thread costs what it saves (docs/performance.md); the simulation
+    /// has none and must meet this all the same.
     fn looks_ahead(&self) -> bool {
-        self.pace.is_none() && (self.processed_set().is_some() || cfg!(test))
+        let waits = self.pace.is_some() || self.assigned.load(Ordering::Relaxed) > self.connections;
+        !waits && (self.processed_set().is_some() || cfg!(test))
     }
 
     /// Decodes records and asks the processed set, which is a hint: no answer, or a wrong one, changes no effect.

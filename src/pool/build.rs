@@ -290,6 +290,7 @@ fn assemble<T: Payload>(
         processed,
         pace,
         transactions,
+        connections: connections as usize,
         metrics,
         health: process.health.pool(pool),
         standings: Standings::default(),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -167,6 +168,7 @@ impl<T: Payload> Tasks<T> {
 
     fn note_assigned(&self) {
         self.shared.metrics.set_partitions_assigned(self.running.len());
+        self.shared.assigned.store(self.running.len(), Ordering::Relaxed);
         if let Some(pace) = &self.shared.pace {
             pace.set_partitions(self.running.len());
         }

@@ -92,6 +92,8 @@ impl World {
             begin: tokio::sync::Mutex::new(()),
             missing: std::sync::Mutex::default(),
             ledger_is_large: std::sync::atomic::AtomicBool::default(),
+            connections: PARTITIONS as usize,
+            assigned: std::sync::atomic::AtomicUsize::default(),
             metrics,
         })
     }
