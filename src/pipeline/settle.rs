@@ -102,12 +102,13 @@ impl<T: Payload> Pipelines<T> {
                             tracing::debug!(place = %held.place, error = %failure.error, "not new as a whole; writing it again");
                             novelty.refuted();
                         }
-                        // Whoever lies in between may take no COPY and say so in any way.
-                        _ if assumed => {
-                            novelty.leave();
+                        _ => {
+                            // Whoever lies in between may take no COPY and say so in any way.
+                            if assumed {
+                                novelty.leave();
+                            }
                             return Err(failure);
                         }
-                        _ => return Err(failure),
                     }
                 }
             }

@@ -27,7 +27,7 @@ pub(super) struct Copy {
     key_check: String,
     statement: String,
     rows: Vec<u8>,
-    count: u64,
+    pub(super) count: usize,
 }
 
 impl Copy {
@@ -106,7 +106,7 @@ impl Copy {
         sqlx::query(AssertSqlSafe(self.key_check)).execute(&mut *db).await?;
         let mut copy = db.copy_in_raw(&self.statement).await?;
         copy.send(self.rows).await?;
-        Ok(copy.finish().await? == self.count)
+        Ok(copy.finish().await? == self.count as u64)
     }
 }
 

@@ -61,7 +61,7 @@ impl Tx for OpenTx<Postgres> {
             let key = ["pool", "type", "event_id"];
             let mut rows = Copy::into("weir_seen", &key, key.into_iter());
             sorted.iter().for_each(|(kind, id)| rows.text(Some(pool)).text(Some(kind)).text(Some(id)).end_row());
-            return self.copy("claim ids", rows, ids.len()).await;
+            return self.copy("claim ids", rows).await;
         }
         let (kinds, event_ids): (Vec<&str>, Vec<&str>) = sorted.into_iter().unzip();
         let insert = sqlx::query_as::<_, (String, String)>(
@@ -94,7 +94,7 @@ impl Tx for OpenTx<Postgres> {
 
     async fn insert(&mut self, table: &Table, ids: &[&str], columns: &[ColumnData<'_>]) -> Result<Vec<bool>> {
         if self.assumes_new && table.on_duplicate == OnDuplicate::Ignore {
-            return self.copy("insert rows", Copy::of(table, columns, ids.len()), ids.len()).await;
+            return self.copy("insert rows", Copy::of(table, columns, ids.len())).await;
         }
         let mut insert = sqlx::query_scalar::<_, Option<Vec<String>>>(sqlx::AssertSqlSafe(insert_sql(table)));
         for column in columns {
@@ -207,7 +207,8 @@ impl Tx for OpenTx<Postgres> {
 
 impl OpenTx<Postgres> {
     /// All of the rows are new, or it is an error.
-    async fn copy(&mut self, action: &'static str, rows: Copy, count: usize) -> Result<Vec<bool>> {
+    async fn copy(&mut self, action: &'static str, rows: Copy) -> Result<Vec<bool>> {
+        let count = rows.count;
         if bounded(self.deadline, action, rows.run(self.connection())).await? {
             return Ok(vec![true; count]);
         }
