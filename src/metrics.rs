@@ -19,7 +19,7 @@ use prometheus::{
 };
 
 #[cfg(feature = "load")]
-pub use latency::latency_histogram;
+pub use latency::{Percentiles, latency_histogram};
 pub use pool::{Commit, DEAD_REASONS, Dependency, Lookups, Phase, PipelineMetrics, PoolMetrics, TopicMetrics};
 
 /// All metrics of a process. Clones share one registry.

@@ -16,9 +16,11 @@ use redis::AsyncCommands as _;
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use weir::event::INTENDED_HEADER;
+use weir::metrics::Percentiles;
 use weir::payload::MessageEvent;
 
-use crate::latency::{INTENDED, Latencies, now_us};
+use crate::latency::now_us;
 
 const BATCH: usize = 500;
 const EXPIRY_SECONDS: u64 = 900;
@@ -108,7 +110,7 @@ fn measured_latencies() -> Option<Arc<Mutex<Histogram<u64>>>> {
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            let now = Latencies::of(&written.lock().unwrap());
+            let now = Percentiles::of(&written.lock().unwrap());
             let (text, new) = (serde_json::to_vec(&now).expect("figures"), path.with_extension("new"));
             std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path)).expect("write the latencies");
         }
@@ -119,7 +121,8 @@ fn measured_latencies() -> Option<Arc<Mutex<Histogram<u64>>>> {
 fn note<'a>(latencies: &mut Histogram<u64>, messages: impl Iterator<Item = &'a BorrowedMessage<'a>>) {
     let now = now_us();
     for message in messages {
-        let header = message.headers().and_then(|headers| headers.iter().find(|header| header.key == INTENDED)?.value);
+        let header =
+            message.headers().and_then(|headers| headers.iter().find(|header| header.key == INTENDED_HEADER)?.value);
         let intended: Option<i64> = header.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
         if let Some(intended) = intended {
             latencies.saturating_record(u64::try_from(now - intended).unwrap_or(0));

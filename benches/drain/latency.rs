@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use hdrhistogram::Histogram;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use weir::event::INTENDED_HEADER;
+use weir::metrics::Percentiles;
 
 use crate::contest;
 use crate::drain::{Processes, Workload, drain, migrate};
@@ -18,41 +19,16 @@ use crate::load::{Backlog, Conversations, PARTITIONS, message};
 use crate::services::Services;
 use crate::side::{Job, Side};
 
-/// The header with the intended time, in microseconds since 1970.
-pub(crate) const INTENDED: &str = "weir-intended-us";
 /// Of the rate at which the loop drains.
 const SHARE: f64 = 0.3;
 const WARM_UP: Duration = Duration::from_secs(5);
 const MEASURED: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a side measured.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(crate) struct Latencies {
-    pub(crate) count: u64,
-    p50_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
-    max_ms: f64,
-}
-
-impl Latencies {
-    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
-        let ms = |percentile: f64| histogram.value_at_percentile(percentile) as f64 / 1_000.0;
-        Self {
-            count: histogram.len(),
-            p50_ms: ms(50.0),
-            p99_ms: ms(99.0),
-            p999_ms: ms(99.9),
-            max_ms: histogram.max() as f64 / 1_000.0,
-        }
-    }
-}
-
 /// What `/latency` answers.
 #[derive(Deserialize)]
 struct Answer {
-    pools: std::collections::HashMap<String, Latencies>,
+    pools: std::collections::HashMap<String, Percentiles>,
 }
 
 pub(crate) fn now_us() -> i64 {
@@ -79,23 +55,23 @@ pub(crate) async fn hold(
         "{:<24} {:>10} {:>8} {:>8} {:>8} {:>8} {:>10}",
         "run", "events", "p50", "p99", "p99.9", "max", "sent late"
     );
-    let mut all: Vec<Vec<Latencies>> = vec![Vec::new(); sides.len()];
+    let mut all: Vec<Vec<Percentiles>> = vec![Vec::new(); sides.len()];
     for _ in 0..rounds {
         for ((name, side), all) in sides.iter().zip(&mut all) {
             let topic = format!("{}-latency-{}", services.name, topics.len());
             services.make_topic(&topic, PARTITIONS).await?;
             topics.push(Backlog { topic, events: 0, partitions: PARTITIONS });
             let (measured, slip_ms) = measure(side, services, &topics[topics.len() - 1], rate).await?;
-            let Latencies { count, p50_ms, p99_ms, p999_ms, max_ms } = measured;
+            let Percentiles { count, p50_ms, p99_ms, p999_ms, max_ms, .. } = measured;
             println!("{name:<24} {count:>10} {p50_ms:>8.1} {p99_ms:>8.1} {p999_ms:>8.1} {max_ms:>8.1} {slip_ms:>10.1}");
             all.push(measured);
         }
     }
-    let median = |measured: &[Latencies], of: fn(&Latencies) -> f64| {
+    let median = |measured: &[Percentiles], of: fn(&Percentiles) -> f64| {
         contest::median(measured.iter().map(of)).unwrap_or(f64::NAN)
     };
     for ((name, _), measured) in sides.iter().zip(&all) {
-        let of = |of: fn(&Latencies) -> f64| (median(measured, of), median(measured, of) / median(&all[0], of));
+        let of = |of: fn(&Percentiles) -> f64| (median(measured, of), median(measured, of) / median(&all[0], of));
         let [(p50, r50), (p99, r99), (p999, r999)] = [of(|l| l.p50_ms), of(|l| l.p99_ms), of(|l| l.p999_ms)];
         println!(
             "{name}: p50 {p50:.1} ms ({r50:.2}), p99 {p99:.1} ms ({r99:.2}), p99.9 {p999:.1} ms ({r999:.2}): medians, of {}",
@@ -105,7 +81,7 @@ pub(crate) async fn hold(
     Ok(())
 }
 
-async fn measure(side: &Side, services: &Services, backlog: &Backlog, rate: f64) -> Result<(Latencies, f64)> {
+async fn measure(side: &Side, services: &Services, backlog: &Backlog, rate: f64) -> Result<(Percentiles, f64)> {
     let mut db = services.empty().await?;
     let path = std::env::temp_dir().join(format!("{}-latencies.json", services.name));
     std::fs::remove_file(&path).ok();
@@ -170,7 +146,8 @@ fn send(client: &rdkafka::ClientConfig, topic: &str, rate: f64) -> Result<Sent> 
             measured += 1;
             slip = slip.max(begun.elapsed() - at);
             let intended = (begun_us + i64::try_from(at.as_micros())?).to_string();
-            record = record.headers(OwnedHeaders::new().insert(Header { key: INTENDED, value: Some(&intended) }));
+            record =
+                record.headers(OwnedHeaders::new().insert(Header { key: INTENDED_HEADER, value: Some(&intended) }));
         }
         producer.send(record).map_err(|(error, _)| error).context("hand an event to the producer")?;
         if n % 100 == 0 {
@@ -181,11 +158,11 @@ fn send(client: &rdkafka::ClientConfig, topic: &str, rate: f64) -> Result<Sent> 
     Ok(Sent { all, measured, slip_ms: slip.as_secs_f64() * 1_000.0 })
 }
 
-fn read(path: &Path) -> Result<Latencies> {
+fn read(path: &Path) -> Result<Percentiles> {
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 
-fn asked(port: u16) -> Result<Latencies> {
+fn asked(port: u16) -> Result<Percentiles> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"GET /latency HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;

@@ -1,8 +1,8 @@
-//! Distributions: what came between two looks at a histogram that only grows, and the few figures that tell one.
+//! Distributions: what came between two looks at a histogram that only grows, and its points by percentile.
 
 use hdrhistogram::Histogram;
 
-use super::result::{Percentiles, Point};
+use super::result::Point;
 pub(super) use crate::metrics::latency_histogram as histogram;
 
 /// Points a halving of the distance to 100 %, as HdrHistogram's own tools have them.
@@ -28,22 +28,6 @@ pub(super) fn since(earlier: &Histogram<u64>, now: &Histogram<u64>) -> Option<Hi
 pub(super) fn add(to: &mut Histogram<u64>, other: &Histogram<u64>) {
     for step in other.iter_recorded() {
         to.saturating_record_n(step.value_iterated_to(), step.count_at_value());
-    }
-}
-
-/// The figures, in milliseconds; the histogram's unit is the microsecond.
-pub(super) fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
-    if histogram.is_empty() {
-        return Percentiles::default();
-    }
-    let at = |quantile| ms(histogram.value_at_quantile(quantile));
-    Percentiles {
-        count: histogram.len(),
-        p50_ms: at(0.5),
-        p90_ms: at(0.9),
-        p99_ms: at(0.99),
-        p999_ms: at(0.999),
-        max_ms: ms(histogram.max()),
     }
 }
 
@@ -82,6 +66,7 @@ fn ms(us: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Percentiles;
 
     fn of(values: &[u64]) -> Histogram<u64> {
         let mut histogram = histogram();
@@ -112,7 +97,7 @@ mod tests {
             add(&mut whole, &since(&earlier, &now).unwrap());
             earlier = now.clone();
         }
-        assert_eq!(percentiles(&whole), percentiles(&now));
+        assert_eq!(Percentiles::of(&whole), Percentiles::of(&now));
         assert!(whole == now);
     }
 
@@ -127,7 +112,7 @@ mod tests {
 
     #[test]
     fn nothing_has_no_figures() {
-        assert_eq!(percentiles(&histogram()), Percentiles::default());
+        assert_eq!(Percentiles::of(&histogram()), Percentiles::default());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::flow::Sent;
 use super::generator::Shared;
 use super::latency;
-use super::result::{Interval, Phase, Worker};
+use super::result::{Interval, Percentiles, Phase, Worker};
 use super::scrape::{self, Told};
 use super::standing::{Stand, Standing, Standstill};
 
@@ -173,8 +173,8 @@ impl Observer {
             settled: settled.saturating_sub(before.settled),
             lag_events: stand.lag_events,
             lag_s: if stand.lag_events > 0 { stand.lag_s.max(pending.lag_s) } else { 0.0 },
-            slip: latency::percentiles(&slip),
-            latency: latency::percentiles(&latency),
+            slip: Percentiles::of(&slip),
+            latency: Percentiles::of(&latency),
             batches: whole(pending.batches),
             batch_events: if pending.batches > 0.0 { pending.batched_events / pending.batches } else { 0.0 },
             loop_share: pending.loop_s.into_iter().map(share).filter(|(_, share)| *share > 0.0).collect(),
@@ -217,8 +217,8 @@ impl Observer {
             end_s: seconds(timed.end_us),
             intended: self.shared.intended_before(timed.end_us) - self.shared.intended_before(timed.begin_us),
             sent: sums.sent,
-            slip: latency::percentiles(&sums.slip),
-            latency: latency::percentiles(&sums.latency),
+            slip: Percentiles::of(&sums.slip),
+            latency: Percentiles::of(&sums.latency),
         };
         self.shared.schedule.phases().iter().zip(&self.phases).map(of).collect()
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::metrics::Percentiles;
+
 /// The version of this form; it grows when a reader of an older one would misread it.
 pub const SCHEMA: u32 = 1;
 
@@ -108,23 +110,6 @@ pub struct Point {
     pub percentile: f64,
     /// The value there.
     pub value_ms: f64,
-}
-
-/// A distribution in a few figures.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Percentiles {
-    /// Values; 0: the rest means nothing.
-    pub count: u64,
-    /// The median.
-    pub p50_ms: f64,
-    /// 90 % are at or below.
-    pub p90_ms: f64,
-    /// 99 %.
-    pub p99_ms: f64,
-    /// 99.9 %.
-    pub p999_ms: f64,
-    /// All.
-    pub max_ms: f64,
 }
 
 /// One phase of the plan.

@@ -13,7 +13,7 @@ use super::flow::Flow;
 use super::generator::{self, Clock, Generator, Shared};
 use super::observer::{Baseline, Observer};
 use super::plan::Plan;
-use super::result::{RunResult, SCHEMA, Totals};
+use super::result::{Percentiles, RunResult, SCHEMA, Totals};
 use super::schedule::Schedule;
 use super::shown::Shown;
 use super::standing::Standing;
@@ -245,8 +245,8 @@ fn totals(shared: &Shared, observer: &Observer, drained: Option<Duration>, audit
         lost: of(|audited| audited.lost),
         repeated: of(|audited| audited.repeated),
         out_of_order: audited.and_then(|audited| audited.out_of_order),
-        slip: latency::percentiles(&observer.slip),
-        latency: latency::percentiles(&observer.latency),
+        slip: Percentiles::of(&observer.slip),
+        latency: Percentiles::of(&observer.latency),
         latency_by_percentile: latency::by_percentile(&observer.latency),
         drained_in_s: drained.map(|drained| drained.as_secs_f64()),
         rebalances: observer.intervals.iter().map(|interval| interval.rebalances).sum(),

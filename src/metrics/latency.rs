@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2Serializer};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The longest time that is told apart from longer ones.
@@ -54,14 +54,45 @@ struct Report {
 
 #[derive(Serialize)]
 struct PoolReport {
-    count: u64,
-    p50_ms: f64,
-    p90_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
-    max_ms: f64,
+    #[serde(flatten)]
+    figures: Percentiles,
     /// HdrHistogram's format V2 in base64; its unit is the microsecond.
     histogram: String,
+}
+
+/// A distribution in a few figures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Values; 0: the rest means nothing.
+    pub count: u64,
+    /// The median.
+    pub p50_ms: f64,
+    /// 90 % are at or below.
+    pub p90_ms: f64,
+    /// 99 %.
+    pub p99_ms: f64,
+    /// 99.9 %.
+    pub p999_ms: f64,
+    /// All.
+    pub max_ms: f64,
+}
+
+impl Percentiles {
+    /// Those of a histogram whose unit is the microsecond.
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of an hour are far below 2^52")]
+    #[must_use]
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let ms = |us: u64| us as f64 / 1_000.0;
+        let at = |quantile| ms(histogram.value_at_quantile(quantile));
+        Self {
+            count: histogram.len(),
+            p50_ms: at(0.5),
+            p90_ms: at(0.9),
+            p99_ms: at(0.99),
+            p999_ms: at(0.999),
+            max_ms: ms(histogram.max()),
+        }
+    }
 }
 
 impl Latencies {
@@ -86,22 +117,12 @@ impl Latencies {
 }
 
 impl PoolReport {
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of an hour are far below 2^52")]
     fn of(histogram: &Histogram<u64>) -> Self {
-        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1_000.0;
         let mut bytes = Vec::new();
         V2Serializer::new()
             .serialize(histogram, &mut bytes)
             .expect("writing to memory fails only for counts over 2^63");
-        Self {
-            count: histogram.len(),
-            p50_ms: at(0.5),
-            p90_ms: at(0.9),
-            p99_ms: at(0.99),
-            p999_ms: at(0.999),
-            max_ms: histogram.max() as f64 / 1_000.0,
-            histogram: STANDARD.encode(bytes),
-        }
+        Self { figures: Percentiles::of(histogram), histogram: STANDARD.encode(bytes) }
     }
 }
 
