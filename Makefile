@@ -87,7 +87,7 @@ bench-micro: preflight ## what one event costs outside the services: decoding, i
 
 # ---- the services --------------------------------------------------------------------------------------------------
 
-up: ## start Kafka, PostgreSQL and Redis in .services/; addresses in .services/env
+up: ## start Kafka, PostgreSQL, MariaDB and Redis in .services/; addresses in .services/env
 	@$(services) up
 
 down: ## stop them; what Kafka and PostgreSQL hold stays

@@ -16,6 +16,7 @@ need() { # what, Debian's package, Fedora's package, the command that succeeds w
 has() { command -v "$1"; }
 has_openssl() { [ -n "${OPENSSL_DIR:-}" ] || [ -e /usr/include/openssl/ssl.h ] || pkg-config --exists openssl; }
 has_postgres() { ls /usr/lib/postgresql/*/bin/initdb || has initdb; }
+has_mariadb() { has mariadb-install-db && has mariadb && { has mariadbd || [ -x /usr/sbin/mariadbd ] || [ -x /usr/libexec/mariadbd ]; }; }
 has_java() { [ "$(java -version 2>&1 | sed -nE '1s/.*"([0-9]+).*/\1/p')" -ge 17 ]; }
 has_chromium() { has chromium || has chromium-browser || has google-chrome; }
 
@@ -34,6 +35,7 @@ look() {
         need "Java 17 or newer" "$(java_package)" java-21-openjdk-headless has_java
         need Maven maven maven has mvn
         need PostgreSQL postgresql postgresql-server has_postgres
+        need MariaDB mariadb-server mariadb-server has_mariadb
         need Redis redis-server redis has redis-server
         need "Python 3" python3 python3 has python3
         need setpriv util-linux util-linux has setpriv

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Real services for development and tests: in .services/ of this clone, on free ports of 127.0.0.1.
 #   services.sh up | down | clean | status | start NAME | stop NAME | kill NAME | topic TOPIC | deny TOPIC | allow TOPIC
-# NAME: kafka postgres redis. Each service's file gives start_NAME, answers_NAME and data_NAME.
+# NAME: kafka postgres mariadb redis. Each service's file gives start_NAME, answers_NAME and data_NAME.
 # WEIR_SERVICES_DIR names another folder for a second set of them beside the first.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 dir=${WEIR_SERVICES_DIR:-$root/.services}
 kafka_libs=$root/.services/kafka-libs
-names=(kafka postgres redis)
+names=(kafka postgres mariadb redis)
 ready_seconds=60
 stop_seconds=30
 
@@ -72,15 +72,18 @@ port_of() { sed -n "s/^$1=//p" "$dir/ports"; }
 
 # Below the range from which outgoing connections get theirs: a client that keeps trying to reach a stopped
 # service would one day be given the service's own port, connect to itself, and keep the service from coming back.
+# What has a port keeps it: the file may be of a release with fewer services.
 choose_ports() {
-  if [ -s "$dir/ports" ]; then return; fi
-  python3 - > "$dir/ports.new" << 'PY'
-import random, socket
+  touch "$dir/ports"
+  cp "$dir/ports" "$dir/ports.new"
+  python3 - "$dir/ports" >> "$dir/ports.new" << 'PY'
+import random, socket, sys
+known = {line.split("=")[0] for line in open(sys.argv[1])}
 low = int(open("/proc/sys/net/ipv4/ip_local_port_range").read().split()[0])
 candidates = random.sample(range(10240, low), 1000) if low > 12000 else [0] * 1000
 held = []
-for name in ["kafka", "controller", "postgres", "redis"]:
-    while len(held) < 4:
+for name in ["kafka", "controller", "postgres", "mariadb", "redis"]:
+    while name not in known:
         s = socket.socket()
         try:
             s.bind(("127.0.0.1", candidates.pop()))
@@ -97,6 +100,7 @@ write_env() {
   cat > "$dir/env.new" << ENV
 KAFKA_BROKERS=127.0.0.1:$(port_of kafka)
 POSTGRES_URL=postgres://weir:weir@127.0.0.1:$(port_of postgres)/weir
+MYSQL_URL=mysql://weir:weir@127.0.0.1:$(port_of mariadb)/weir
 REDIS_URL=redis://127.0.0.1:$(port_of redis)
 ENV
   mv "$dir/env.new" "$dir/env"

@@ -22,7 +22,7 @@ clone() {
 }
 
 in_clone() { make -s -C "$1" "${@:2}" 2> /dev/null; }
-pids() { cat "$1"/.services/{kafka,postgres,redis}.pid; }
+pids() { cat "$1"/.services/{kafka,postgres,mariadb,redis}.pid; }
 address() { sed -n "s/^$2=//p" "$1/.services/env"; }
 same() { [ "$1" = "$2" ]; }
 differ() { [ "$1" != "$2" ]; }
@@ -65,7 +65,7 @@ comes_up_twice() {
   check "a second up is quick" at_most $(($(ms) - started)) 1500
   check "and starts nothing" same "$before" "$(pids "$a")"
   local holder; holder=$(bash -c "make -s -C '$a' kill-redis up 2>&1 | tail -n 1")
-  check "up does not hold its caller's output" same "$holder" "services: kafka postgres redis ready; addresses in .services/env"
+  check "up does not hold its caller's output" same "$holder" "services: kafka postgres mariadb redis ready; addresses in .services/env"
 }
 
 keeps_data() { # by the given way of ending a service
@@ -74,7 +74,7 @@ keeps_data() { # by the given way of ending a service
   topic "$a" --create --topic "kept-$way" --partitions 2 > /dev/null
   redis "$a" set kept "$way" > /dev/null
   local name before
-  for name in kafka postgres redis; do
+  for name in kafka postgres mariadb redis; do
     before=$(cat "$a/.services/$name.pid")
     if [ "$way" = crash ]; then kill -9 "$before"; else in_clone "$a" "$way-$name"; check "$name ends by $way" gone "$before"; fi
     if [ "$way" = crash ]; then in_clone "$a" up; else in_clone "$a" "start-$name"; fi

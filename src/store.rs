@@ -11,6 +11,8 @@ mod dead;
 mod fault;
 mod find;
 mod migrations;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod scratch;
@@ -24,6 +26,8 @@ pub use claim::{Claim, Claimant};
 pub use dead::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, Release, ReplayTx, RequestStanding};
 pub(crate) use fault::message as message_of;
 pub use find::Finds;
+#[cfg(feature = "mysql")]
+pub use mysql::Mysql;
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
 pub use scratch::Scratch;
@@ -131,7 +135,7 @@ pub struct Held {
 pub enum Fence {
     /// The batch may be written.
     Passed {
-        /// Whether the pool has any dead rows, which new events could settle.
+        /// Whether the pool may have dead rows, which new events could settle.
         has_dead_rows: bool,
     },
     /// Somebody else owns the partition, or the ledger has moved.
@@ -250,12 +254,14 @@ pub fn open(store: &config::Store) -> Result<Arc<dyn Store>> {
     match store.url.expose().split_once(':').map(|(scheme, _)| scheme) {
         #[cfg(feature = "postgres")]
         Some("postgres" | "postgresql") => Ok(Arc::new(Postgres::new(store)?)),
+        #[cfg(feature = "mysql")]
+        Some("mysql" | "mariadb") => Ok(Arc::new(Mysql::new(store)?)),
         #[cfg(feature = "sqlite")]
         Some("sqlite") => Ok(Arc::new(Sqlite::new(store)?)),
         _ => Err(Error {
             fault: Fault::Fatal,
             action: "read store.url",
-            message: "it names no database that this build of weir knows: give postgres://… or sqlite://…".to_owned(),
+            message: "it names no database that this build of weir knows: give postgres://…, mysql://… or sqlite://…".to_owned(),
         }),
     }
 }
@@ -387,6 +393,12 @@ pub trait Tx: ReplayTx {
     /// PostgreSQL's own connection inside this transaction, for handlers with SQL of their own.
     #[cfg(feature = "postgres")]
     fn postgres(&mut self) -> Option<&mut sqlx::PgConnection> {
+        None
+    }
+
+    /// MariaDB's or MySQL's own connection inside this transaction, for handlers with SQL of their own.
+    #[cfg(feature = "mysql")]
+    fn mysql(&mut self) -> Option<&mut sqlx::MySqlConnection> {
         None
     }
 

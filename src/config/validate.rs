@@ -19,6 +19,8 @@ const BATCH_BYTES_MAX: usize = 1 << 30;
 const FETCH_BYTES_MAX: usize = 1_000_000_000;
 /// The most that librdkafka takes for a queue, in KiB: a pool of one partition gets all of it.
 const QUEUE_BYTES_MAX: usize = 2_097_151 * 1024;
+/// What the address of a database server begins with.
+const SERVER_SCHEMES: [&str; 4] = ["postgres://", "postgresql://", "mysql://", "mariadb://"];
 /// What the address of a Redis begins with.
 const REDIS_SCHEMES: [&str; 7] = ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys", "valkey+unix"];
 /// The database counts time-outs in milliseconds and takes 0 for none at all.
@@ -85,8 +87,12 @@ fn check_store_url(url: &str, problems: &mut Vec<String>) {
         if let Err(why) = super::sqlite_options(url) {
             problems.push(format!("`store.url`: {why}"));
         }
-    } else if !url.is_empty() && !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
-        problems.push("`store.url` must be an address such as postgres://user:password@host:5432/database or sqlite:///path/weir.db".to_owned());
+    } else if !url.is_empty() && !SERVER_SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+        problems.push(
+            "`store.url` must be an address such as postgres://user:password@host:5432/database, \
+             mysql://user:password@host:3306/database or sqlite:///path/weir.db"
+                .to_owned(),
+        );
     } else {
         check_url("store.url", url, problems);
     }

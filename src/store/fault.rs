@@ -19,6 +19,13 @@ fn of_database(error: &dyn sqlx::error::DatabaseError) -> (Fault, String) {
         let code = codes::primary(&code);
         return (codes::classify(code), format!("{} (SQLite error {code}){}", error.message(), codes::advice(code)));
     }
+    #[cfg(feature = "mysql")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        use super::mysql::codes;
+        let number = error.number();
+        let message = codes::public_message(number, error.message());
+        return (codes::classify(number), format!("{message} (error {number}){}", codes::advice(number)));
+    }
     #[cfg(feature = "postgres")]
     {
         use super::postgres::codes;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use sqlx::SqlSafeStr as _;
+use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 
 use super::{Error, Fault, Result, fault};
@@ -19,6 +19,15 @@ pub(super) const POSTGRES: &[Step] = &[
     ("0005_replays", include_str!("../../migrations/postgres/0005_replays.sql")),
 ];
 
+#[cfg(feature = "mysql")]
+pub(super) const MYSQL: &[Step] = &[
+    ("0001_core", include_str!("../../migrations/mysql/0001_core.sql")),
+    ("0002_messages", include_str!("../../migrations/mysql/0002_messages.sql")),
+    ("0003_dead", include_str!("../../migrations/mysql/0003_dead.sql")),
+    ("0004_pipelines", include_str!("../../migrations/mysql/0004_pipelines.sql")),
+    ("0005_replays", include_str!("../../migrations/mysql/0005_replays.sql")),
+];
+
 #[cfg(feature = "sqlite")]
 pub(super) const SQLITE: &[Step] = &[
     ("0001_core", include_str!("../../migrations/sqlite/0001_core.sql")),
@@ -29,8 +38,19 @@ pub(super) const SQLITE: &[Step] = &[
 ];
 
 /// Applies the steps that a database lacks. Those of a newer release are left alone.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) async fn run<C: Migrate>(steps: &[Step], connection: &mut C) -> Result<()> {
-    let mut migrator = Migrator::with_migrations(steps.iter().map(migration).collect());
+    run_with(steps, connection, str::to_owned).await
+}
+
+/// The same with what each step's text is made into first.
+pub(super) async fn run_with<C: Migrate>(
+    steps: &[Step],
+    connection: &mut C,
+    made: impl Fn(&str) -> String,
+) -> Result<()> {
+    let steps = steps.iter().map(|(name, sql)| migration(name, made(sql))).collect();
+    let mut migrator = Migrator::with_migrations(steps);
     migrator.set_ignore_missing(true);
     // `Migrator::run` would do, but its bounds do not let this future be sent between threads.
     migrator.run_direct(None, connection, false).await.map_err(failed)
@@ -46,10 +66,10 @@ fn failed(error: MigrateError) -> Error {
     }
 }
 
-fn migration((name, sql): &Step) -> Migration {
+fn migration(name: &'static str, sql: String) -> Migration {
     let (version, description) = name.split_once('_').expect("a file is named by its number and what it does");
     let version = version.parse().expect("a file's name begins with its number");
-    Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, sql.into_sql_str(), false)
+    Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, AssertSqlSafe(sql).into_sql_str(), false)
 }
 
 #[cfg(test)]
@@ -69,12 +89,14 @@ mod tests {
         let all: Vec<(&str, &[Step])> = vec![
             #[cfg(feature = "postgres")]
             ("postgres", POSTGRES),
+            #[cfg(feature = "mysql")]
+            ("mysql", MYSQL),
             #[cfg(feature = "sqlite")]
             ("sqlite", SQLITE),
         ];
         for (database, steps) in all {
             assert_eq!(steps.iter().map(|(name, _)| *name).collect::<Vec<_>>(), files(database), "{database}");
-            assert!(steps.iter().map(migration).is_sorted_by_key(|step| step.version));
+            assert!(steps.iter().map(|(name, sql)| migration(name, (*sql).to_owned())).is_sorted_by_key(|step| step.version));
         }
     }
 

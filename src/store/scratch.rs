@@ -1,4 +1,4 @@
-//! A place of its own in a database, for trying weir out: a schema in PostgreSQL, a file of SQLite. It holds nothing
+//! A place of its own in a database, for trying weir out: a schema in PostgreSQL, a database in MariaDB, a file of SQLite. It holds nothing
 //! but what was made in it, and is removed whole.
 
 use super::{Error, Fault, Result};
@@ -16,6 +16,8 @@ pub struct Scratch {
 enum Place {
     #[cfg(feature = "postgres")]
     Schema { settings: config::Store, name: String },
+    #[cfg(feature = "mysql")]
+    Database { settings: config::Store, name: String },
     #[cfg(feature = "sqlite")]
     File(std::path::PathBuf),
 }
@@ -37,7 +39,7 @@ impl Scratch {
     ///
     /// # Errors
     /// The database does not answer or does not allow it, or the file is there already.
-    #[cfg_attr(not(feature = "postgres"), expect(clippy::unused_async, reason = "other databases are asked"))]
+    #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), expect(clippy::unused_async, reason = "other databases are asked"))]
     pub async fn make(store: &config::Store, name: &str) -> Result<Self> {
         match store.url.expose().split_once(':').map(|(scheme, _)| scheme) {
             #[cfg(feature = "sqlite")]
@@ -49,6 +51,11 @@ impl Scratch {
             Some("postgres" | "postgresql") => {
                 let settings = schema::make(store, name).await?;
                 Ok(Self { settings, place: Place::Schema { settings: store.clone(), name: name.to_owned() } })
+            }
+            #[cfg(feature = "mysql")]
+            Some("mysql" | "mariadb") => {
+                let settings = database::make(store, name).await?;
+                Ok(Self { settings, place: Place::Database { settings: store.clone(), name: name.to_owned() } })
             }
             _ => Err(Error {
                 fault: Fault::Fatal,
@@ -62,11 +69,13 @@ impl Scratch {
     ///
     /// # Errors
     /// The database does not answer, or the file cannot be removed.
-    #[cfg_attr(not(feature = "postgres"), expect(clippy::unused_async, reason = "other databases are asked"))]
+    #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), expect(clippy::unused_async, reason = "other databases are asked"))]
     pub async fn remove(self) -> Result<()> {
         match self.place {
             #[cfg(feature = "postgres")]
             Place::Schema { settings, name } => schema::remove(&settings, &name).await,
+            #[cfg(feature = "mysql")]
+            Place::Database { settings, name } => database::remove(&settings, &name).await,
             #[cfg(feature = "sqlite")]
             Place::File(path) => file::remove(&path),
         }
@@ -96,6 +105,41 @@ mod schema {
         const ACTION: &str = "make or remove a scratch schema";
         let failed = |error: sqlx::Error| fault::error(ACTION, &error);
         let mut connection = sqlx::PgConnection::connect(store.url.expose()).await.map_err(failed)?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map_err(failed)?;
+        // It is done; how the database takes the goodbye changes nothing.
+        connection.close().await.ok();
+        Ok(())
+    }
+}
+
+#[cfg(feature = "mysql")]
+mod database {
+    use sqlx::Connection as _;
+
+    use crate::config;
+    use crate::store::{Error, Fault, Result, fault};
+
+    const ACTION: &str = "make or remove a scratch database";
+
+    /// The settings that lead into the new database.
+    pub(super) async fn make(store: &config::Store, name: &str) -> Result<config::Store> {
+        let mut url = url::Url::parse(store.url.expose()).map_err(|error| Error {
+            fault: Fault::Fatal,
+            action: "read store.url",
+            message: error.to_string(),
+        })?;
+        url.set_path(name);
+        execute(store, &format!("CREATE DATABASE `{name}`")).await?;
+        Ok(config::Store { url: String::from(url).into(), ..store.clone() })
+    }
+
+    pub(super) async fn remove(store: &config::Store, name: &str) -> Result<()> {
+        execute(store, &format!("DROP DATABASE `{name}`")).await
+    }
+
+    async fn execute(store: &config::Store, sql: &str) -> Result<()> {
+        let failed = |error: sqlx::Error| fault::error(ACTION, &error);
+        let mut connection = sqlx::MySqlConnection::connect(store.url.expose()).await.map_err(failed)?;
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map_err(failed)?;
         // It is done; how the database takes the goodbye changes nothing.
         connection.close().await.ok();

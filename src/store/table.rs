@@ -38,6 +38,8 @@ pub enum ColumnType {
     Text {
         /// The limit, where there is one.
         chars_max: Option<usize>,
+        /// The limit of its UTF-8, where that is what the database counts.
+        bytes_max: Option<usize>,
     },
     /// A UUID.
     Uuid,

@@ -25,6 +25,11 @@ struct Dialect {
     stats: &'static str,
     /// When a row of `messages` took effect, in microseconds since 1970.
     effect_us: &'static str,
+    /// The words for text and for a large whole number in a cast.
+    text: &'static str,
+    bigint: &'static str,
+    /// What stands for the first value of a statement.
+    first: &'static str,
     /// The database's name, and what asks it for its version.
     #[cfg(feature = "load")]
     version: (&'static str, &'static str),
@@ -37,6 +42,9 @@ const POSTGRES: Dialect = Dialect {
                   WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped",
     stats: "SELECT (extract(epoch FROM minute) / 60)::bigint, dimension, member, count FROM message_stats",
     effect_us: "CAST(extract(epoch FROM received_at) * 1000000 AS bigint)",
+    text: "text",
+    bigint: "bigint",
+    first: "$1",
     #[cfg(feature = "load")]
     version: ("PostgreSQL", "SELECT current_setting('server_version')"),
 };
@@ -46,8 +54,26 @@ const SQLITE: Dialect = Dialect {
     column_type: "SELECT lower(type) FROM pragma_table_info(trim($1, '\"')) WHERE name = $2",
     stats: "SELECT CAST(strftime('%s', minute) AS INTEGER) / 60, dimension, member, count FROM message_stats",
     effect_us: "received_at * 1000",
+    text: "text",
+    bigint: "bigint",
+    first: "$1",
     #[cfg(feature = "load")]
     version: ("SQLite", "SELECT sqlite_version()"),
+};
+
+const MYSQL: Dialect = Dialect {
+    hold_still: "SET SESSION sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES'), net_write_timeout = 3600; \
+                 SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
+                 START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+    column_type: "SELECT CAST(data_type AS char) FROM information_schema.columns \
+                  WHERE table_schema = DATABASE() AND table_name = TRIM(BOTH '\"' FROM ?) AND column_name = ?",
+    stats: "SELECT CAST(TIMESTAMPDIFF(MINUTE, '1970-01-01', minute) AS signed), dimension, member, count FROM message_stats",
+    effect_us: "CAST(UNIX_TIMESTAMP(received_at) * 1000000 AS signed)",
+    text: "char",
+    bigint: "signed",
+    first: "?",
+    #[cfg(feature = "load")]
+    version: ("MariaDB or MySQL", "SELECT VERSION()"),
 };
 
 /// A table whose key column holds a pool's ids.
@@ -113,7 +139,11 @@ impl Database {
         store::await_answer(&*store::open(settings)?, patience).await?;
         sqlx::any::install_default_drivers();
         let url = store::url_of_any(settings)?;
-        let dialect = if url.starts_with("sqlite:") { SQLITE } else { POSTGRES };
+        let dialect = match url.split(':').next() {
+            Some("sqlite") => SQLITE,
+            Some("mysql" | "mariadb") => MYSQL,
+            _ => POSTGRES,
+        };
         let failed = |source| Error::database("connect to the database (store.url)", source);
         // Reading whole tables takes long, which is nothing to be warned of.
         let options = url.parse::<AnyConnectOptions>().map_err(failed)?.disable_statement_logging();
@@ -160,8 +190,9 @@ impl Database {
             Some("smallint" | "integer" | "bigint" | "int" | "int2" | "int4" | "int8") => KeyKind::Integer,
             Some(_) => KeyKind::Text,
         };
-        let when = if says_when { self.dialect.effect_us } else { "CAST(NULL AS bigint)" };
-        let select = format!("SELECT CAST({} AS text), {when} FROM {quoted}", quote(key));
+        let Dialect { text, bigint, effect_us, .. } = self.dialect;
+        let when = if says_when { effect_us.to_owned() } else { format!("CAST(NULL AS {bigint})") };
+        let select = format!("SELECT CAST({} AS {text}), {when} FROM {quoted}", quote(key));
         Ok(Table { pipeline: pipeline.to_owned(), name: name.to_owned(), select, key: key_kind, says_when })
     }
 
@@ -182,14 +213,15 @@ impl Database {
     /// A group's places, and the ids of all topics that it ever read.
     pub(super) async fn ledger(&mut self, group: &str) -> Result<(Ledger, BTreeSet<Uuid>), Error> {
         let failed = |source| Error::database("read weir_ledger", source);
-        let select = "SELECT CAST(topic_id AS text), partition, next_offset FROM weir_ledger WHERE group_name = $1";
-        let rows = sqlx::query(select).bind(group).fetch_all(&mut self.connection).await.map_err(failed)?;
+        let Dialect { text, bigint, first, .. } = self.dialect;
+        let select = format!(
+            "SELECT CAST(topic_id AS {text}), CAST(\"partition\" AS {bigint}), next_offset FROM weir_ledger WHERE group_name = {first}"
+        );
+        let rows = sqlx::query(AssertSqlSafe(select)).bind(group).fetch_all(&mut self.connection).await.map_err(failed)?;
         let place = |row: &AnyRow| {
             let topic: String = row.try_get(0)?;
             let topic = topic.parse::<Uuid>().map_err(|error| sqlx::Error::Decode(error.into()))?;
-            // SQLite has one size of number, PostgreSQL several.
-            let partition = row.try_get::<i32, _>(1).or_else(|_| narrow(row.try_get::<i64, _>(1)?))?;
-            Ok(((topic, partition), row.try_get(2)?))
+            Ok(((topic, narrow(row.try_get(1)?)?), row.try_get(2)?))
         };
         let ledger: Ledger = rows.iter().map(place).collect::<sqlx::Result<_>>().map_err(failed)?;
         let topics = ledger.keys().map(|(topic, _)| *topic).collect();
@@ -199,9 +231,12 @@ impl Database {
     /// From which offset on each pipeline of a group has its effects, by place and name.
     pub(super) async fn begins(&mut self, group: &str) -> Result<Begins, Error> {
         let failed = |source| Error::database("read weir_pipelines", source);
-        let select = "SELECT CAST(topic_id AS text), CAST(partition AS bigint), pipeline, begin_offset, CAST(runs AS bigint) \
-                      FROM weir_pipelines WHERE group_name = $1";
-        let rows = sqlx::query_as::<_, (String, i64, String, i64, i64)>(select).bind(group);
+        let Dialect { text, bigint, first, .. } = self.dialect;
+        let select = format!(
+            "SELECT CAST(topic_id AS {text}), CAST(\"partition\" AS {bigint}), CAST(pipeline AS {text}), begin_offset, \
+                    CAST(runs AS {bigint}) FROM weir_pipelines WHERE group_name = {first}"
+        );
+        let rows = sqlx::query_as::<_, (String, i64, String, i64, i64)>(AssertSqlSafe(select)).bind(group);
         let mut begins = Begins::new();
         for (topic, partition, pipeline, offset, runs) in rows.fetch_all(&mut self.connection).await.map_err(failed)? {
             let topic = topic.parse::<Uuid>().map_err(|error| failed(sqlx::Error::Decode(error.into())))?;
@@ -214,9 +249,13 @@ impl Database {
     /// Where `weir seek` has moved a group, by topic id and partition.
     pub(super) async fn moves(&mut self, group: &str) -> Result<Moves, Error> {
         let failed = |source| Error::database("read weir_seeks", source);
-        let select = "SELECT CAST(topic_id AS text), CAST(partition AS bigint), from_offset, to_offset FROM weir_seeks \
-                      WHERE group_name = $1 ORDER BY moved_at";
-        let rows = sqlx::query_as::<_, (String, i64, i64, i64)>(select).bind(group).fetch_all(&mut self.connection);
+        let Dialect { text, bigint, first, .. } = self.dialect;
+        let select = format!(
+            "SELECT CAST(topic_id AS {text}), CAST(\"partition\" AS {bigint}), from_offset, to_offset FROM weir_seeks \
+              WHERE group_name = {first} ORDER BY moved_at"
+        );
+        let rows = sqlx::query_as::<_, (String, i64, i64, i64)>(AssertSqlSafe(select));
+        let rows = rows.bind(group).fetch_all(&mut self.connection);
         let mut moves = Moves::new();
         for (topic, partition, from, to) in rows.await.map_err(failed)? {
             let topic = topic.parse::<Uuid>().map_err(|error| failed(sqlx::Error::Decode(error.into())))?;
@@ -242,12 +281,12 @@ impl Database {
 
     /// Shows every id that a pool without a table of its own has settled.
     pub(super) async fn seen(&mut self, pool: &str, each: impl FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
-        self.of_pool("SELECT event_id FROM weir_seen WHERE pool = $1", "read weir_seen", pool, each).await
+        self.of_pool("weir_seen", "read weir_seen", pool, each).await
     }
 
     /// Shows the id of every dead row of a pool.
     pub(crate) async fn dead(&mut self, pool: &str, each: impl FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
-        self.of_pool("SELECT event_id FROM weir_dead WHERE pool = $1", "read weir_dead", pool, each).await
+        self.of_pool("weir_dead", "read weir_dead", pool, each).await
     }
 
     /// Shows every id that took effect when its dead row was replayed.
@@ -256,17 +295,19 @@ impl Database {
         pool: &str,
         each: impl FnMut(&str) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.of_pool("SELECT event_id FROM weir_replayed WHERE pool = $1", "read weir_replayed", pool, each).await
+        self.of_pool("weir_replayed", "read weir_replayed", pool, each).await
     }
 
     async fn of_pool(
         &mut self,
-        select: &'static str,
+        table: &'static str,
         action: &str,
         pool: &str,
         mut each: impl FnMut(&str) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut ids = sqlx::query_scalar::<_, String>(select).bind(pool).fetch(&mut self.connection);
+        let Dialect { text, first, .. } = self.dialect;
+        let select = format!("SELECT CAST(event_id AS {text}) FROM {table} WHERE pool = {first}");
+        let mut ids = sqlx::query_scalar::<_, String>(AssertSqlSafe(select)).bind(pool).fetch(&mut self.connection);
         while let Some(id) = ids.try_next().await.map_err(|source| Error::database(action, source))? {
             each(&id)?;
         }

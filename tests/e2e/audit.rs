@@ -19,8 +19,8 @@ pub(crate) async fn audit(world: &World, published: &Published) {
 
 /// Every id is where it belongs, once; counters are exact.
 pub(crate) async fn complete(world: &World, published: &Published) {
-    let rows: Vec<String> = sqlx::query_scalar("SELECT message_id FROM messages").fetch_all(&world.db).await.unwrap();
-    let dead: Vec<String> = sqlx::query_scalar("SELECT event_id FROM weir_dead").fetch_all(&world.db).await.unwrap();
+    let rows = world.db.texts("message_id", "messages").await;
+    let dead = world.db.texts("event_id", "weir_dead").await;
     let row_set: HashSet<&str> = rows.iter().map(String::as_str).collect();
     let dead_set: HashSet<&str> = dead.iter().map(String::as_str).collect();
     assert_eq!(row_set.len(), rows.len(), "an id has two rows");
@@ -36,37 +36,13 @@ pub(crate) async fn complete(world: &World, published: &Published) {
 
 /// The view holds what a recount of the rows gives, in every dimension.
 pub(crate) async fn counters(world: &World) {
-    let wrong = world
-        .count(
-            "WITH minutes AS (SELECT to_timestamp((timestamp / 60000) * 60) AS minute, sender FROM messages),
-                  recount AS (
-                SELECT minute, 'type' AS dimension, 'new_message' AS member, count(*) FROM minutes GROUP BY minute
-                UNION ALL SELECT minute, 'user', sender, count(*) FROM minutes GROUP BY minute, sender
-                UNION ALL SELECT minute, 'active_users', '', count(DISTINCT sender) FROM minutes GROUP BY minute)
-             SELECT count(*) FROM recount FULL JOIN message_stats s USING (minute, dimension, member)
-              WHERE recount.count IS DISTINCT FROM s.count",
-        )
-        .await;
-    assert_eq!(wrong, 0, "counters differ from a recount");
+    assert_eq!(world.db.wrong_counters().await, 0, "counters differ from a recount");
 }
 
 /// Along a conversation's sequence the transactions that wrote its rows are in order. A repeat on another partition
 /// may come first and takes its row along, so these ids are left out.
 async fn order(world: &World, published: &Published) {
-    world.sql("DROP TABLE IF EXISTS elsewhere; CREATE TABLE elsewhere (id text PRIMARY KEY)").await;
-    let elsewhere: Vec<&String> = published.elsewhere.iter().collect();
-    sqlx::query("INSERT INTO elsewhere SELECT * FROM unnest($1::text[])")
-        .bind(elsewhere)
-        .execute(&world.db)
-        .await
-        .unwrap();
-    let overtaken = world
-        .count(
-            "SELECT count(*) FROM (SELECT received_at < lag(received_at) OVER (PARTITION BY conversation ORDER BY timestamp)
-                                          AS overtaken FROM messages WHERE message_id NOT IN (SELECT id FROM elsewhere)) x
-              WHERE overtaken",
-        )
-        .await;
+    let overtaken = world.db.overtaken(&published.elsewhere).await;
     assert_eq!(overtaken, 0, "events of a key took effect out of order");
 }
 
@@ -90,16 +66,10 @@ impl Sampler {
                 let (asking, asked) = (Arc::clone(&consumer), topic.clone());
                 let committed =
                     tokio::task::spawn_blocking(move || committed(&asking, &asked, partitions)).await.unwrap();
-                let rows: Result<Vec<(i32, i64)>, _> = sqlx::query_as(
-                    "SELECT partition, next_offset FROM weir_ledger WHERE group_name = $1 AND topic_id = $2",
-                )
-                .bind(&group)
-                .bind(topic_id)
-                .fetch_all(&db)
-                .await;
+                let rows = db.ledger(&group, topic_id).await;
                 // While the broker or the database is away by the test's own doing there is nothing to compare.
                 let (Some(committed), Ok(rows)) = (committed, rows) else { continue };
-                for (partition, next_offset) in rows {
+                for (partition, _, next_offset) in rows {
                     let at = usize::try_from(partition).unwrap();
                     assert!(
                         committed[at] <= next_offset,

@@ -151,7 +151,7 @@ async fn whatever_is_sent_the_database_never_has_to_refuse_it() {
     let refused: Vec<(String, String)> = sqlx::query_as(
         "SELECT message, convert_from(value, 'UTF8') FROM weir_dead WHERE reason <> 'malformed' AND message NOT LIKE 'column %'",
     )
-    .fetch_all(&world.db)
+    .fetch_all(world.db.postgres())
     .await
     .unwrap();
     assert!(

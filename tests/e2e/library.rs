@@ -128,7 +128,7 @@ async fn a_typed_pool_applies_each_payment_once_and_sets_aside_what_its_handler_
     world.drained(PATIENCE).await;
     running.stop().await;
 
-    let sums: Vec<(String, i64)> = sqlx::query_as("SELECT * FROM sums ORDER BY 1").fetch_all(&world.db).await.unwrap();
+    let sums: Vec<(String, i64)> = sqlx::query_as("SELECT * FROM sums ORDER BY 1").fetch_all(world.db.postgres()).await.unwrap();
     assert_eq!(sums, [("1".to_owned(), 150), ("2".to_owned(), 30)]);
     assert_eq!(
         world.count("SELECT sum(count)::bigint FROM message_stats").await,
@@ -137,7 +137,7 @@ async fn a_typed_pool_applies_each_payment_once_and_sets_aside_what_its_handler_
     );
     let dead: Vec<(String, String, String)> =
         sqlx::query_as("SELECT event_id, pipeline, reason FROM weir_dead ORDER BY 1")
-            .fetch_all(&world.db)
+            .fetch_all(world.db.postgres())
             .await
             .unwrap();
     let expected = ["e3", "e4", "e5"].map(|id| (id.to_owned(), "settle".to_owned(), "handler".to_owned()));
@@ -249,7 +249,7 @@ async fn one_id_under_two_types_is_two_events() {
     stop.cancel();
     running.await.unwrap().unwrap();
     let notes: Vec<(String, String)> =
-        sqlx::query_as("SELECT * FROM notes ORDER BY 1").fetch_all(&world.db).await.unwrap();
+        sqlx::query_as("SELECT * FROM notes ORDER BY 1").fetch_all(world.db.postgres()).await.unwrap();
     assert_eq!(notes, ["order_cancelled", "order_paid"].map(|kind| (kind.to_owned(), "e".to_owned())));
     assert_eq!(world.count("SELECT count(*) FROM weir_dead WHERE reason = 'malformed'").await, 1);
 }

@@ -11,6 +11,7 @@ mod services;
 
 mod audit;
 mod batches;
+mod database;
 mod dead;
 mod fence;
 mod first_start;

@@ -73,7 +73,7 @@ async fn fields_become_columns_and_what_a_column_cannot_hold_is_set_aside_with_i
         "SELECT customer, amount, small, ratio, price::text, paid, ref::text, (placed_at AT TIME ZONE 'UTC')::text, detail::text,
                 version, noted FROM orders WHERE order_id = 'o1'",
     )
-    .fetch_one(&world.db)
+    .fetch_one(world.db.postgres())
     .await
     .unwrap();
     assert_eq!(row.0, "Zoë");
@@ -85,7 +85,7 @@ async fn fields_become_columns_and_what_a_column_cannot_hold_is_set_aside_with_i
     assert_eq!(world.count("SELECT count(*) FROM orders WHERE order_id = 'from-header' AND paid IS NULL").await, 1);
     assert_eq!(world.count("SELECT count(*) FROM orders").await, 2);
     let dead: Vec<(String, String, String)> =
-        sqlx::query_as("SELECT event_id, reason, message FROM weir_dead").fetch_all(&world.db).await.unwrap();
+        sqlx::query_as("SELECT event_id, reason, message FROM weir_dead").fetch_all(world.db.postgres()).await.unwrap();
     assert_eq!(dead.len(), bad.len() + 1);
     for (id, _, column) in bad {
         let (_, reason, message) =
@@ -135,7 +135,7 @@ async fn on_duplicate_update_keeps_the_newest_in_whatever_order_and_batch_versio
     }
     settle(&world, lines).await;
     let rows: Vec<(String, i32, i64)> =
-        sqlx::query_as("SELECT order_id, version, amount FROM orders ORDER BY 1").fetch_all(&world.db).await.unwrap();
+        sqlx::query_as("SELECT order_id, version, amount FROM orders ORDER BY 1").fetch_all(world.db.postgres()).await.unwrap();
     assert_eq!(rows, [("a".to_owned(), 3, 30), ("b".to_owned(), 6, 60)]);
     assert_eq!(world.count("SELECT count(*) FROM weir_dead").await, 0);
 }

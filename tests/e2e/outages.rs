@@ -65,7 +65,7 @@ async fn an_event_that_only_the_database_refuses_is_found_by_bisecting() {
     world.drained(PATIENCE).await;
     drop(worker);
     let refused: Vec<(String, String, String)> =
-        sqlx::query_as("SELECT event_id, reason, pipeline FROM weir_dead").fetch_all(&world.db).await.unwrap();
+        sqlx::query_as("SELECT event_id, reason, pipeline FROM weir_dead").fetch_all(world.db.postgres()).await.unwrap();
     assert_eq!(refused.len(), 20, "one of each key");
     for (id, reason, pipeline) in refused {
         assert_eq!((reason.as_str(), pipeline.as_str()), ("refused", "persist"));

@@ -72,7 +72,7 @@ async fn a_key_waits_behind_its_rejected_event_and_goes_on_in_order_over_kills()
     assert!(code == 0 && told.contains("nothing to replay") && told.contains("weir dead release"), "{told}");
     let id: String =
         sqlx::query_scalar("SELECT event_id FROM weir_dead WHERE reason = 'parked' ORDER BY event_id LIMIT 1")
-            .fetch_one(&world.db)
+            .fetch_one(world.db.postgres())
             .await
             .unwrap();
     let (code, done) = json(&world, &config, &["dead", "release", &id]);

@@ -1,4 +1,4 @@
-//! All at once: repeats, poison, workers that come, go and are killed, Redis and PostgreSQL away for a while.
+//! All at once: repeats, poison, workers that come, go and are killed, Redis and the database away for a while.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,14 +12,14 @@ use super::audit::{Sampler, audit, committed};
 use super::load::{Plan, publish};
 use super::worker::Worker;
 use super::world::{World, kafka, service};
-use super::zombie::{is_inside_transaction, try_freeze};
+use super::zombie::try_freeze;
 use super::{PATIENCE, until};
 
 const EVENTS: u64 = 500_000;
 /// Slow enough that everything below happens under load.
 const PER_SECOND: u64 = 5_500;
 const WORKERS: usize = 4;
-/// How long PostgreSQL is away.
+/// How long the database is away.
 const OUTAGE: Duration = Duration::from_secs(15);
 
 /// How long a place is looked for that need not be found.
@@ -55,7 +55,15 @@ fn seed() -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_repeated_or_out_of_order_whatever_dies() {
-    let world = World::new(8).await;
+    Box::pin(everything_dies(World::new(8).await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_mariadb_nothing_is_lost_repeated_or_out_of_order_whatever_dies() {
+    Box::pin(everything_dies(World::on("mariadb", 8).await)).await;
+}
+
+async fn everything_dies(world: World) {
     let sampler = Sampler::start(&world);
     let mut story = Story::new(&world);
     let plan = Plan { per_second: PER_SECOND, ..Plan::new(seed(), EVENTS) };
@@ -140,9 +148,9 @@ impl<'a> Story<'a> {
             worker.owns(1).await;
         }
         let is_there = try_freeze(&worker, patience, async || match place {
-            Place::InsideTransaction => is_inside_transaction(self.world, worker.pid()).await,
+            Place::InsideTransaction => self.world.db.is_inside_transaction(worker.pid()).await,
             Place::BeforeOffsetCommit => {
-                !is_inside_transaction(self.world, worker.pid()).await && ledger_is_ahead(self.world, &worker).await
+                !self.world.db.is_inside_transaction(worker.pid()).await && ledger_is_ahead(self.world, &worker).await
             }
             Place::Anywhere => true,
         })
@@ -237,14 +245,14 @@ async fn database_away(story: &mut Story<'_>) {
     })
     .await;
     let before = rebalances(story);
-    service("stop", "postgres");
-    story.tell("PostgreSQL stopped");
+    service("stop", world.db.service());
+    story.tell("the database stopped");
     tokio::time::sleep(OUTAGE).await;
     for worker in &story.workers {
         assert!(worker.get("/readyz").starts_with("HTTP/1.1 200"), "an outage after the start made it unready");
     }
-    service("start", "postgres");
-    story.tell("PostgreSQL back");
+    service("start", world.db.service());
+    story.tell("the database back");
     let behind = world.ledger().await;
     until("the database to be written again", PATIENCE, async || {
         let now = world.ledger().await;

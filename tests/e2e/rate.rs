@@ -34,7 +34,7 @@ async fn seconds(world: &World) -> Vec<i64> {
     let rows: Vec<(i64, i64)> = sqlx::query_as(
         "SELECT floor(extract(epoch FROM received_at))::int8, count(*) FROM messages GROUP BY 1 ORDER BY 1",
     )
-    .fetch_all(&world.db)
+    .fetch_all(world.db.postgres())
     .await
     .unwrap();
     println!("by second: {:?}", rows.iter().map(|(_, count)| *count).collect::<Vec<_>>());
@@ -149,7 +149,7 @@ async fn a_redis_that_goes_and_comes_back_lets_no_more_through_and_loses_nothing
         "SELECT extract(epoch FROM received_at - (SELECT min(received_at) FROM messages))::float8 AS at, count(*)
            FROM messages GROUP BY 1 ORDER BY 1",
     )
-    .fetch_all(&world.db)
+    .fetch_all(world.db.postgres())
     .await
     .unwrap();
     let mut sum = 0;

@@ -79,7 +79,7 @@ async fn a_worker_whose_poll_loop_was_held_up_for_too_long_joins_again() {
         .replace("[redis]", "lock_timeout = \"2m\"\nstatement_timeout = \"3m\"\n[redis]");
     let mut slow = Worker::start_configured(&world, &config).await;
     slow.owns(4).await;
-    let mut lock = world.db.begin().await.unwrap();
+    let mut lock = world.db.postgres().begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
     let published = publish(&world, Plan { poison_per_mille: 0, ..Plan::new(56, 2_000) }).await;
     until("every partition to wait for the table", PATIENCE, async || {

@@ -8,12 +8,11 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::audit::committed;
+use super::database::{Database, LedgerRow};
 use super::{PATIENCE, services, until};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -27,7 +26,7 @@ pub(crate) struct World {
     pub(crate) topic: String,
     pub(crate) partitions: i32,
     pub(crate) database: String,
-    pub(crate) db: PgPool,
+    pub(crate) db: Database,
     pub(crate) dir: PathBuf,
     _alone: MutexGuard<'static, ()>,
 }
@@ -49,31 +48,19 @@ pub(crate) fn service(action: &str, name: &str) {
     assert!(done.success(), "services.sh {action} {name} failed");
 }
 
-/// A database's address beside the one that the services tell.
-fn address_of(database: &str) -> String {
-    let url = services::env("POSTGRES_URL");
-    format!("{}/{database}", url.rsplit_once('/').expect("POSTGRES_URL names a database").0)
-}
-
-/// Runs SQL where no database of a test is open.
-pub(crate) async fn server_sql(sql: &str) {
-    let server = PgPoolOptions::new().max_connections(1).connect(&services::env("POSTGRES_URL")).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-        .execute(&server)
-        .await
-        .unwrap_or_else(|error| panic!("{sql}: {error}"));
-    server.close().await;
-}
-
 impl World {
     pub(crate) async fn new(partitions: i32) -> Self {
+        Self::on("postgres", partitions).await
+    }
+
+    /// With a database of this service.
+    pub(crate) async fn on(service: &str, partitions: i32) -> Self {
         let alone = ONE_AT_A_TIME.lock().await;
         let id = Uuid::new_v4().simple().to_string();
         let database = format!("weir_test_{id}");
-        server_sql(&format!("CREATE DATABASE {database}")).await;
+        let db = Database::make(service, &database).await;
         let dir = std::env::temp_dir().join(&database);
         std::fs::create_dir_all(&dir).unwrap();
-        let db = PgPoolOptions::new().max_connections(4).connect(&address_of(&database)).await.unwrap();
         let pool = format!("p-{id}");
         let world = Self { topic: format!("test-{id}"), pool, partitions, database, db, dir, _alone: alone };
         world.make_topic().await;
@@ -123,7 +110,7 @@ impl World {
              [[pools.{pool}.pipelines]]\nname = \"stats\"\nhandler = \"analyze\"\ndimensions = [\"type\", \"user\", \"active_users\"]\n",
             services::env("KAFKA_BROKERS"),
             SESSION_TIMEOUT.as_millis(),
-            address_of(database),
+            self.db.address(database),
             services::env("REDIS_URL"),
         )
     }
@@ -142,13 +129,11 @@ impl World {
     }
 
     pub(crate) async fn count(&self, sql: &str) -> i64 {
-        let counted = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&self.db).await;
-        counted.unwrap_or_else(|error| panic!("{sql}: {error}"))
+        self.db.count(sql).await
     }
 
     pub(crate) async fn sql(&self, sql: &str) {
-        let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.db).await;
-        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        self.db.sql(sql).await;
     }
 
     /// The log's end of each partition.
@@ -184,27 +169,14 @@ impl World {
     }
 
     /// The ledger's owners and offsets for the topic's present id, by partition.
-    pub(crate) async fn owners(&self) -> Vec<(i32, Option<Uuid>, i64)> {
-        sqlx::query_as(
-            "SELECT partition, owner, next_offset FROM weir_ledger WHERE group_name = $1 AND topic_id = $2 ORDER BY 1",
-        )
-        .bind(&self.pool)
-        .bind(self.topic_id())
-        .fetch_all(&self.db)
-        .await
-        .unwrap_or_default()
+    pub(crate) async fn owners(&self) -> Vec<LedgerRow> {
+        self.db.ledger(&self.pool, self.topic_id()).await.unwrap_or_default()
     }
 
     /// The ledger's offsets for the topic's present id; 0 where there is none.
     pub(crate) async fn ledger(&self) -> Vec<i64> {
-        let rows: Vec<(i32, i64)> =
-            sqlx::query_as("SELECT partition, next_offset FROM weir_ledger WHERE group_name = $1 AND topic_id = $2")
-                .bind(&self.pool)
-                .bind(self.topic_id())
-                .fetch_all(&self.db)
-                .await
-                .unwrap_or_default();
-        (0..self.partitions).map(|p| rows.iter().find(|(of, _)| *of == p).map_or(0, |(_, at)| *at)).collect()
+        let rows = self.owners().await;
+        (0..self.partitions).map(|p| rows.iter().find(|(of, ..)| *of == p).map_or(0, |(.., at)| *at)).collect()
     }
 
     pub(crate) fn topic_id(&self) -> Uuid {
@@ -222,13 +194,13 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        let (topic, database) = (self.topic.clone(), self.database.clone());
+        let (topic, database, service) = (self.topic.clone(), self.database.clone(), self.db.service());
         let mirror = format!("{topic}.{}.dead", self.pool);
         let cleaned = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
                 // Either may be gone by the test's own doing.
                 admin().delete_topics(&[&topic, &mirror], &AdminOptions::new()).await.ok();
-                server_sql(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await;
+                Database::remove(service, &database).await;
             });
         })
         .join();

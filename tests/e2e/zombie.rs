@@ -8,18 +8,6 @@ use super::worker::Worker;
 use super::world::{SESSION_TIMEOUT, World};
 use super::{PATIENCE, until};
 
-/// Whether one of the process's connections is inside a transaction of a batch.
-pub(crate) async fn is_inside_transaction(world: &World, pid: u32) -> bool {
-    world
-        .count(&format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'weir/{pid}' AND datname = current_database()
-                AND (state = 'idle in transaction' OR (state = 'active' AND xact_start IS NOT NULL))
-                AND query NOT ILIKE 'COMMIT%' AND backend_xid IS NOT NULL"
-        ))
-        .await
-        > 0
-}
-
 /// Freezes a worker at a moment when a condition holds, trying as often as it takes.
 pub(crate) async fn freeze_when(worker: &Worker, what: &str, holds: impl AsyncFnMut() -> bool) {
     let is_caught = try_freeze(worker, PATIENCE, holds).await;
@@ -70,7 +58,7 @@ async fn replace_a_frozen_worker(seed: u64, inside_transaction: bool) {
     let more = publish(&world, Plan::new(seed + 1, 300_000));
     let (more, before) = tokio::join!(more, async {
         freeze_when(&zombie, "the worker to be caught", async || {
-            is_inside_transaction(&world, zombie.pid()).await == inside_transaction
+            world.db.is_inside_transaction(zombie.pid()).await == inside_transaction
         })
         .await;
         (Instant::now(), world.ledger().await)

@@ -22,10 +22,11 @@ fn borrowed(names: &[String]) -> Vec<&str> {
 
 /// A table with a column of each kind, one of them for the id.
 async fn of_every_kind(world: &World, table: &str) -> Table {
+    let (price, at) = if world.kind == "mysql" { ("NUMERIC(20, 3)", "DATETIME(3)") } else { ("NUMERIC", "TIMESTAMPTZ") };
     world
         .sql(&format!(
             "CREATE TABLE {table} (id VARCHAR(20) NOT NULL PRIMARY KEY, flag BOOLEAN, small SMALLINT, big BIGINT,
-                 real DOUBLE PRECISION, price NUMERIC, note TEXT, uid UUID, at TIMESTAMPTZ, doc JSON)"
+                 \"real\" DOUBLE PRECISION, price {price}, note TEXT, uid UUID, \"at\" {at}, doc JSON)"
         ))
         .await;
     let key = IdKey { table: table.to_owned(), column: "id".to_owned(), kind: KeyType::Text };
@@ -64,7 +65,8 @@ pub(super) async fn rows_taken_to_be_new_are_written_like_any_others(world: Worl
     tx.assume_new(ROWS);
     assert_eq!(tx.insert(&assumed, &ids, &of_every_column(&ids)).await.unwrap(), [true; ROWS]);
     tx.commit().await.unwrap();
-    let all = "id, flag, small, big, real, price, note, uid, at, CAST(doc AS TEXT)";
+    let text = if world.kind == "mysql" { "CHAR" } else { "TEXT" };
+    let all = format!("id, flag, small, big, \"real\", price, note, uid, \"at\", CAST(doc AS {text})");
     for (one, other) in [("assumed", "plain"), ("plain", "assumed")] {
         let differing = format!("SELECT count(*) FROM (SELECT {all} FROM {one} EXCEPT SELECT {all} FROM {other}) AS d");
         assert_eq!(world.number(&differing).await, 0);

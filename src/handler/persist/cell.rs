@@ -112,11 +112,11 @@ impl<'a> Cell<'a> {
                 None => Err("expected JSON".into()),
             },
             // A number's text has no NUL and can only be too long.
-            (Self::Int(_) | Self::Uint(_), ColumnType::Text { chars_max: None }) => Ok(()),
-            (Self::Text(text), ColumnType::Text { chars_max }) => fits_text(text, *chars_max),
-            (_, ColumnType::Text { chars_max }) => match self.as_text() {
+            (Self::Int(_) | Self::Uint(_), ColumnType::Text { chars_max: None, .. }) => Ok(()),
+            (Self::Text(text), ColumnType::Text { chars_max, bytes_max }) => fits_text(text, *chars_max, *bytes_max),
+            (_, ColumnType::Text { chars_max, bytes_max }) => match self.as_text() {
                 None => Err("expected a string or a whole number".into()),
-                Some(text) => fits_text(&text, *chars_max),
+                Some(text) => fits_text(&text, *chars_max, *bytes_max),
             },
             (_, ColumnType::Other(_)) => Err("its type is not one that persist writes".into()),
         }
@@ -217,10 +217,11 @@ impl<'a> Cell<'a> {
     }
 }
 
-fn fits_text(text: &str, chars_max: Option<usize>) -> Result<(), Cow<'static, str>> {
-    match chars_max {
+fn fits_text(text: &str, chars_max: Option<usize>, bytes_max: Option<usize>) -> Result<(), Cow<'static, str>> {
+    match (chars_max, bytes_max) {
         _ if text.contains('\0') => Err("the text contains NUL, which the database refuses".into()),
-        Some(max) if text.chars().count() > max => Err(format!("longer than {max} characters").into()),
+        (Some(max), _) if text.chars().count() > max => Err(format!("longer than {max} characters").into()),
+        (_, Some(max)) if text.len() > max => Err(format!("longer than {max} bytes").into()),
         _ => Ok(()),
     }
 }
@@ -262,8 +263,9 @@ mod tests {
 
     #[test]
     fn what_a_column_cannot_hold_is_found_before_the_database_sees_it() {
-        let text = ColumnType::Text { chars_max: Some(3) };
-        let unfit: [(Cell<'_>, ColumnType); 14] = [
+        let text = ColumnType::Text { chars_max: Some(3), bytes_max: None };
+        let unfit: [(Cell<'_>, ColumnType); 15] = [
+            (Cell::Text("äöü".into()), ColumnType::Text { chars_max: None, bytes_max: Some(5) }),
             (Cell::Null, ColumnType::Int4),
             (Cell::Int(i64::from(i32::MAX) + 1), ColumnType::Int4),
             (Cell::Int(40_000), ColumnType::Int2),
@@ -283,8 +285,8 @@ mod tests {
             assert!(cell.check(&column(kind.clone(), false)).is_err(), "{cell:?} passed as {kind:?}");
         }
         let fit: [(Cell<'_>, ColumnType); 7] = [
-            (Cell::Text("äöü".into()), ColumnType::Text { chars_max: Some(3) }),
-            (Cell::Int(7), ColumnType::Text { chars_max: None }),
+            (Cell::Text("äöü".into()), ColumnType::Text { chars_max: Some(3), bytes_max: Some(6) }),
+            (Cell::Int(7), ColumnType::Text { chars_max: None, bytes_max: Some(1) }),
             (Cell::Text("7".into()), ColumnType::Int8),
             (Cell::Json(r#"{"a":"\\u0000"}"#), ColumnType::Json),
             (Cell::Text("2024-02-29T12:00:00Z".into()), ColumnType::Timestamp),
@@ -306,7 +308,7 @@ mod tests {
         assert!(newer(Cell::Int(9_007_199_254_740_993), Cell::Int(9_007_199_254_740_992), ColumnType::Int8));
         let (later, earlier) = (Cell::Text("2024-02-02T00:00:00Z".into()), Cell::Int(1));
         assert!(newer(later, earlier, ColumnType::Timestamp));
-        assert!(newer(Cell::Text("b".into()), Cell::Text("a".into()), ColumnType::Text { chars_max: None }));
+        assert!(newer(Cell::Text("b".into()), Cell::Text("a".into()), ColumnType::Text { chars_max: None, bytes_max: None }));
         assert!(newer(Cell::Int(1), Cell::Null, ColumnType::Int8));
         assert!(!newer(Cell::Null, Cell::Int(1), ColumnType::Int8));
     }

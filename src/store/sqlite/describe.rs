@@ -53,9 +53,9 @@ fn column_type(declared: &str) -> ColumnType {
         "INT4" | "MEDIUMINT" => ColumnType::Int4,
         "INT" | "INTEGER" | "BIGINT" | "INT8" => ColumnType::Int8,
         "REAL" | "DOUBLE" | "DOUBLE PRECISION" | "FLOAT" | "FLOAT8" => ColumnType::Float8,
-        "TEXT" | "CLOB" => ColumnType::Text { chars_max: None },
+        "TEXT" | "CLOB" => ColumnType::Text { chars_max: None, bytes_max: None },
         "CHAR" | "VARCHAR" | "NVARCHAR" => {
-            ColumnType::Text { chars_max: size.trim_end_matches(')').trim().parse().ok() }
+            ColumnType::Text { chars_max: size.trim_end_matches(')').trim().parse().ok(), bytes_max: None }
         }
         "UUID" => ColumnType::Uuid,
         "TIMESTAMP" | "TIMESTAMPTZ" | "DATETIME" => ColumnType::Timestamp,
@@ -70,8 +70,8 @@ mod tests {
 
     #[test]
     fn a_declared_type_is_read_as_what_it_means_elsewhere() {
-        assert_eq!(column_type("varchar(20)"), ColumnType::Text { chars_max: Some(20) });
-        assert_eq!(column_type("TEXT"), ColumnType::Text { chars_max: None });
+        assert_eq!(column_type("varchar(20)"), ColumnType::Text { chars_max: Some(20), bytes_max: None });
+        assert_eq!(column_type("TEXT"), ColumnType::Text { chars_max: None, bytes_max: None });
         assert_eq!(column_type("Integer"), ColumnType::Int8);
         assert_eq!(column_type("int4"), ColumnType::Int4);
         assert_eq!(column_type("DECIMAL(10,2)"), ColumnType::Other("DECIMAL(10,2)".to_owned()));

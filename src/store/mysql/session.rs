@@ -1,0 +1,89 @@
+//! What a connection is told when it is made, and what it tells of its server.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, MySqlConnection};
+
+use crate::config;
+
+/// Strict in every table: a value that does not fit is an error, never changed. Names and text are quoted as in standard SQL.
+const SQL_MODE: &str = "STRICT_ALL_TABLES,STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,ANSI_QUOTES,NO_BACKSLASH_ESCAPES";
+
+/// What servers take in one packet by their distributions' defaults, at least; each says it when it is met.
+const PACKET_BYTES: usize = 1 << 20;
+
+/// Shared by all connections of a process.
+#[derive(Debug)]
+pub(super) struct Session {
+    statement_timeout: Duration,
+    idle_in_transaction_timeout: Duration,
+    lock_timeout: Duration,
+    packet_bytes: AtomicUsize,
+    is_mariadb: AtomicBool,
+}
+
+impl Session {
+    pub(super) fn new(store: &config::Store) -> Self {
+        Self {
+            statement_timeout: store.statement_timeout,
+            idle_in_transaction_timeout: store.idle_in_transaction_timeout,
+            lock_timeout: store.lock_timeout,
+            packet_bytes: AtomicUsize::new(PACKET_BYTES),
+            is_mariadb: AtomicBool::new(true),
+        }
+    }
+
+    pub(super) async fn begin(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
+        let (version, packet_bytes): (String, u64) =
+            sqlx::query_as("SELECT VERSION(), CAST(@@max_allowed_packet AS UNSIGNED)").fetch_one(&mut *connection).await?;
+        let is_mariadb = version.contains("MariaDB");
+        self.is_mariadb.store(is_mariadb, Ordering::Relaxed);
+        self.packet_bytes.store(usize::try_from(packet_bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
+        sqlx::raw_sql(AssertSqlSafe(self.settings(is_mariadb))).execute(connection).await?;
+        Ok(())
+    }
+
+    /// MySQL ends only a SELECT that takes too long, and no transaction that waits for its client: there, the client's own
+    /// deadline, and TCP's, are what bounds them.
+    fn settings(&self, is_mariadb: bool) -> String {
+        let whole_s = |timeout: Duration| timeout.as_millis().div_ceil(1000);
+        let timeouts = match is_mariadb {
+            true => format!(
+                "max_statement_time = {:.3}, idle_transaction_timeout = {}",
+                self.statement_timeout.as_secs_f64(),
+                whole_s(self.idle_in_transaction_timeout)
+            ),
+            false => format!("max_execution_time = {}", self.statement_timeout.as_millis()),
+        };
+        format!(
+            "SET SESSION sql_mode = '{SQL_MODE}', innodb_lock_wait_timeout = {}, {timeouts}; \
+             SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            whole_s(self.lock_timeout)
+        )
+    }
+
+    /// The most bytes that the server takes at once.
+    pub(super) fn packet_bytes(&self) -> usize {
+        self.packet_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_mariadb(&self) -> bool {
+        self.is_mariadb.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_outs_of_less_than_a_second_are_rounded_up_where_the_server_counts_seconds() {
+        let store = config::Store { lock_timeout: Duration::from_millis(1), ..config::Store::default() };
+        let session = Session::new(&store);
+        let mariadb = session.settings(true);
+        assert!(mariadb.contains("innodb_lock_wait_timeout = 1,"), "{mariadb}");
+        assert!(mariadb.contains("max_statement_time = 7.000, idle_transaction_timeout = 5;"), "{mariadb}");
+        assert!(session.settings(false).contains("max_execution_time = 7000;"));
+    }
+}

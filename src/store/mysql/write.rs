@@ -1,0 +1,222 @@
+//! Rows that are new, rows that are there, and how the two are told apart.
+//!
+//! Rows go in by a plain INSERT, which any repeated key refuses. Then the ids that are there by now are looked up and left
+//! out, and the rest is inserted again, until there is no refusal, or one that no id explains: that is another unique key,
+//! and an error. A refusal undoes the one statement, never the transaction; who wrote the row in the way has committed by
+//! then, since an insert waits for that.
+
+use std::collections::HashSet;
+
+use sqlx::AssertSqlSafe;
+
+use super::NOW_MS;
+use super::codes::DUPLICATE_ENTRY;
+use super::rows::{bind_row, portions, row_bytes, tuples, value};
+use super::tx::BatchTx;
+use crate::store::connection::bounded;
+use crate::store::{ColumnData, ColumnType, Error, Fault, OnDuplicate, Result, Table, fault};
+
+/// Rows that claim ids.
+#[derive(Clone, Copy)]
+pub(super) enum Rows<'a> {
+    /// Rows of a table that a handler writes.
+    Table { table: &'a Table, ids: &'a [&'a str], columns: &'a [ColumnData<'a>] },
+    /// Types and ids for weir's own table.
+    Seen { pool: &'a str, ids: &'a [(&'a str, &'a str)] },
+}
+
+impl Rows<'_> {
+    fn action(self) -> &'static str {
+        match self {
+            Self::Table { .. } => "insert rows",
+            Self::Seen { .. } => "claim ids",
+        }
+    }
+
+    fn columns(self) -> usize {
+        match self {
+            Self::Table { columns, .. } => columns.len(),
+            Self::Seen { .. } => 3,
+        }
+    }
+
+    fn bytes(self, at: usize) -> usize {
+        match self {
+            Self::Table { columns, .. } => row_bytes(columns, at),
+            Self::Seen { pool, ids } => pool.len() + ids[at].0.len() + ids[at].1.len() + 48,
+        }
+    }
+
+    fn insert_sql(self, count: usize) -> String {
+        match self {
+            Self::Table { table, .. } => {
+                let names: Vec<String> = table.columns.iter().map(|column| format!("\"{}\"", column.name)).collect();
+                let values: Vec<String> = table.columns.iter().map(|column| value(&column.kind, "?")).collect();
+                let row = format!("({})", values.join(", "));
+                let table = &table.key.table;
+                format!("INSERT INTO \"{table}\" ({}) VALUES {}", names.join(", "), tuples(&row, count))
+            }
+            Self::Seen { .. } => {
+                let rows = tuples(&format!("(?, ?, ?, {NOW_MS})"), count);
+                format!("INSERT INTO weir_seen (pool, type, event_id, seen_at) VALUES {rows}")
+            }
+        }
+    }
+}
+
+impl BatchTx {
+    /// Inserts those of the rows whose ids are not there; says which these are.
+    pub(super) async fn insert_new(&mut self, rows: Rows<'_>, chosen: Vec<usize>) -> Result<HashSet<usize>> {
+        let mut new = HashSet::with_capacity(chosen.len());
+        for range in self.portions(rows, &chosen)? {
+            let mut left = chosen[range].to_vec();
+            while !left.is_empty() {
+                let Some(refusal) = self.insert_plainly(rows, &left).await? else {
+                    new.extend(left);
+                    break;
+                };
+                let there = self.there(rows, &left).await?;
+                // Each round has fewer rows than the one before.
+                if there.is_empty() {
+                    return Err(refusal);
+                }
+                left.retain(|at| !there.contains(at));
+            }
+        }
+        Ok(new)
+    }
+
+    /// The rows in portions; a row that is too large for the server is refused here, since the server would close the
+    /// connection over it.
+    fn portions(&self, rows: Rows<'_>, chosen: &[usize]) -> Result<Vec<std::ops::Range<usize>>> {
+        let sizes = chosen.iter().map(|at| rows.bytes(*at));
+        portions(sizes, rows.columns(), self.packet_bytes).map_err(|at| {
+            let message = format!(
+                "a row of {} bytes; the server takes {} at once (max_allowed_packet), of which weir uses half",
+                rows.bytes(chosen[at]),
+                self.packet_bytes
+            );
+            Error { fault: Fault::Reject, action: rows.action(), message }
+        })
+    }
+
+    /// `Some`: a unique key refused them all.
+    async fn insert_plainly(&mut self, rows: Rows<'_>, chosen: &[usize]) -> Result<Option<Error>> {
+        let action = rows.action();
+        let mut insert = sqlx::query(AssertSqlSafe(rows.insert_sql(chosen.len())));
+        for at in chosen {
+            insert = match rows {
+                Rows::Table { columns, .. } => bind_row(insert, columns, *at),
+                Rows::Seen { pool, ids } => {
+                    insert.bind(pool.as_bytes()).bind(ids[*at].0.as_bytes()).bind(ids[*at].1.as_bytes())
+                }
+            };
+        }
+        let deadline = self.deadline();
+        let connection = self.connection();
+        let inserted = async {
+            match insert.execute(connection).await {
+                Ok(_) => Ok(None),
+                Err(error) if is_repeat(&error) => Ok(Some(fault::error(action, &error))),
+                Err(error) => Err(error),
+            }
+        };
+        bounded(deadline, action, inserted).await
+    }
+
+    /// Those of the rows whose ids are there now.
+    async fn there(&mut self, rows: Rows<'_>, chosen: &[usize]) -> Result<HashSet<usize>> {
+        match rows {
+            Rows::Table { table, ids, .. } => {
+                let asked: Vec<&str> = chosen.iter().map(|at| ids[*at]).collect();
+                let found = self.ids_in(&table.key, &asked, "").await?;
+                Ok(chosen.iter().copied().filter(|at| found.contains(ids[*at])).collect())
+            }
+            Rows::Seen { pool, ids } => {
+                let asked: Vec<&str> = chosen.iter().map(|at| ids[*at].1).collect();
+                let found = self.seen_in(pool, &asked, "").await?;
+                let is_there = |at: &usize| found.contains(&(ids[*at].0.to_owned(), ids[*at].1.to_owned()));
+                Ok(chosen.iter().copied().filter(is_there).collect())
+            }
+        }
+    }
+
+    /// Replaces rows that are there by newer ones. An UPDATE meets other unique keys as errors, where "ON DUPLICATE KEY"
+    /// would take them for the id's.
+    pub(super) async fn update_older(
+        &mut self,
+        table: &Table,
+        newer_by: &str,
+        rows: Rows<'_>,
+        chosen: &[usize],
+    ) -> Result<()> {
+        let Rows::Table { columns, .. } = rows else { return Ok(()) };
+        for range in self.portions(rows, chosen)? {
+            let chosen = &chosen[range];
+            let mut update = sqlx::query(AssertSqlSafe(update_sql(table, newer_by, chosen.len()))).persistent(false);
+            for at in chosen {
+                update = bind_row(update, columns, *at);
+            }
+            let deadline = self.deadline();
+            bounded(deadline, "update rows", update.execute(self.connection())).await?;
+        }
+        Ok(())
+    }
+
+    /// As the table says: repeated ids change nothing, or replace what is older. Which of the ids are new.
+    pub(super) async fn write(&mut self, table: &Table, ids: &[&str], columns: &[ColumnData<'_>]) -> Result<Vec<bool>> {
+        let rows = Rows::Table { table, ids, columns };
+        let new = match &table.on_duplicate {
+            OnDuplicate::Ignore => self.insert_new(rows, (0..ids.len()).collect()).await?,
+            OnDuplicate::Update { newer_by } => {
+                let there = self.ids_in(&table.key, ids, "").await?;
+                let absent = (0..ids.len()).filter(|at| !there.contains(ids[*at])).collect();
+                let new = self.insert_new(rows, absent).await?;
+                let known: Vec<usize> = (0..ids.len()).filter(|at| !new.contains(at)).collect();
+                self.update_older(table, newer_by, rows, &known).await?;
+                new
+            }
+        };
+        Ok((0..ids.len()).map(|at| new.contains(&at)).collect())
+    }
+}
+
+fn is_repeat(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().is_some_and(|error| error.number() == DUPLICATE_ENTRY)
+}
+
+/// The new rows as a table of their own. Its columns' types are told by casts: the bound values alone do not tell them
+/// when the statement is prepared.
+fn update_sql(table: &Table, newer_by: &str, count: usize) -> String {
+    let key = &table.key.column;
+    let cast = |kind: &ColumnType| match kind {
+        ColumnType::Bool | ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 | ColumnType::Timestamp => {
+            "CAST(? AS SIGNED)"
+        }
+        ColumnType::Float8 => "CAST(? AS DOUBLE)",
+        _ => "CAST(? AS CHAR CHARACTER SET utf8mb4)",
+    };
+    let named: Vec<String> =
+        table.columns.iter().enumerate().map(|(at, column)| format!("{} AS c{at}", cast(&column.kind))).collect();
+    let row: Vec<&str> = table.columns.iter().map(|column| cast(&column.kind)).collect();
+    let further = format!(" UNION ALL SELECT {}", row.join(", ")).repeat(count.saturating_sub(1));
+    let (mut on, mut newer, mut set) = (String::new(), String::new(), Vec::new());
+    for (at, column) in table.columns.iter().enumerate() {
+        let name = &column.name;
+        let value = value(&column.kind, &format!("u.c{at}"));
+        if name == newer_by {
+            newer = format!("t.\"{name}\" IS NULL OR {value} > t.\"{name}\"");
+        }
+        match name == key {
+            true => on = format!("t.\"{name}\" = {value}"),
+            false => set.push(format!("t.\"{name}\" = {value}")),
+        }
+    }
+    format!(
+        "UPDATE \"{}\" AS t JOIN (SELECT {}{further}) AS u ON {on} SET {} WHERE {newer}",
+        table.key.table,
+        named.join(", "),
+        set.join(", ")
+    )
+}
