@@ -261,7 +261,8 @@ pub fn open(store: &config::Store) -> Result<Arc<dyn Store>> {
         _ => Err(Error {
             fault: Fault::Fatal,
             action: "read store.url",
-            message: "it names no database that this build of weir knows: give postgres://…, mysql://… or sqlite://…".to_owned(),
+            message: "it names no database that this build of weir knows: give postgres://…, mysql://… or sqlite://…"
+                .to_owned(),
         }),
     }
 }

@@ -93,7 +93,10 @@ impl Persist {
             return Err(problem(key, "the key must be filled from the event's id: map \"$id\" to it"));
         }
         if !columns[at].unique {
-            return Err(problem(key, "it needs a unique key of its own, which is what makes an effect happen once; of text, one that compares bytes"));
+            return Err(problem(
+                key,
+                "it needs a unique key of its own, which is what makes an effect happen once; of text, one that compares bytes",
+            ));
         }
         let kind = KeyType::of(&columns[at].kind)
             .ok_or_else(|| problem(key, "a key of events is text, a UUID or a whole number"))?;

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
 use super::{Error, Fault, Result, fault};
 
@@ -96,7 +96,12 @@ mod tests {
         ];
         for (database, steps) in all {
             assert_eq!(steps.iter().map(|(name, _)| *name).collect::<Vec<_>>(), files(database), "{database}");
-            assert!(steps.iter().map(|(name, sql)| migration(name, (*sql).to_owned())).is_sorted_by_key(|step| step.version));
+            assert!(
+                steps
+                    .iter()
+                    .map(|(name, sql)| migration(name, (*sql).to_owned()))
+                    .is_sorted_by_key(|step| step.version)
+            );
         }
     }
 

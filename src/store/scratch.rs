@@ -39,7 +39,10 @@ impl Scratch {
     ///
     /// # Errors
     /// The database does not answer or does not allow it, or the file is there already.
-    #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), expect(clippy::unused_async, reason = "other databases are asked"))]
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(clippy::unused_async, reason = "other databases are asked")
+    )]
     pub async fn make(store: &config::Store, name: &str) -> Result<Self> {
         match store.url.expose().split_once(':').map(|(scheme, _)| scheme) {
             #[cfg(feature = "sqlite")]
@@ -69,7 +72,10 @@ impl Scratch {
     ///
     /// # Errors
     /// The database does not answer, or the file cannot be removed.
-    #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), expect(clippy::unused_async, reason = "other databases are asked"))]
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(clippy::unused_async, reason = "other databases are asked")
+    )]
     pub async fn remove(self) -> Result<()> {
         match self.place {
             #[cfg(feature = "postgres")]

@@ -217,7 +217,8 @@ impl Database {
         let select = format!(
             "SELECT CAST(topic_id AS {text}), CAST(\"partition\" AS {bigint}), next_offset FROM weir_ledger WHERE group_name = {first}"
         );
-        let rows = sqlx::query(AssertSqlSafe(select)).bind(group).fetch_all(&mut self.connection).await.map_err(failed)?;
+        let rows =
+            sqlx::query(AssertSqlSafe(select)).bind(group).fetch_all(&mut self.connection).await.map_err(failed)?;
         let place = |row: &AnyRow| {
             let topic: String = row.try_get(0)?;
             let topic = topic.parse::<Uuid>().map_err(|error| sqlx::Error::Decode(error.into()))?;

@@ -90,9 +90,10 @@ impl Database {
 
     pub(crate) async fn texts(&self, column: &str, table: &str) -> Vec<String> {
         match self {
-            Self::Postgres(pool) => {
-                sqlx::query_scalar(AssertSqlSafe(format!("SELECT {column} FROM {table}"))).fetch_all(pool).await.unwrap()
-            }
+            Self::Postgres(pool) => sqlx::query_scalar(AssertSqlSafe(format!("SELECT {column} FROM {table}")))
+                .fetch_all(pool)
+                .await
+                .unwrap(),
             Self::Mariadb(pool) => {
                 let sql = format!("SELECT CAST({column} AS CHAR) FROM {table}");
                 sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(pool).await.unwrap()

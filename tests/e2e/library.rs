@@ -128,7 +128,8 @@ async fn a_typed_pool_applies_each_payment_once_and_sets_aside_what_its_handler_
     world.drained(PATIENCE).await;
     running.stop().await;
 
-    let sums: Vec<(String, i64)> = sqlx::query_as("SELECT * FROM sums ORDER BY 1").fetch_all(world.db.postgres()).await.unwrap();
+    let sums: Vec<(String, i64)> =
+        sqlx::query_as("SELECT * FROM sums ORDER BY 1").fetch_all(world.db.postgres()).await.unwrap();
     assert_eq!(sums, [("1".to_owned(), 150), ("2".to_owned(), 30)]);
     assert_eq!(
         world.count("SELECT sum(count)::bigint FROM message_stats").await,

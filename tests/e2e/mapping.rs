@@ -134,8 +134,10 @@ async fn on_duplicate_update_keeps_the_newest_in_whatever_order_and_batch_versio
         send(&world, &version(id, of, amount), None).await;
     }
     settle(&world, lines).await;
-    let rows: Vec<(String, i32, i64)> =
-        sqlx::query_as("SELECT order_id, version, amount FROM orders ORDER BY 1").fetch_all(world.db.postgres()).await.unwrap();
+    let rows: Vec<(String, i32, i64)> = sqlx::query_as("SELECT order_id, version, amount FROM orders ORDER BY 1")
+        .fetch_all(world.db.postgres())
+        .await
+        .unwrap();
     assert_eq!(rows, [("a".to_owned(), 3, 30), ("b".to_owned(), 6, 60)]);
     assert_eq!(world.count("SELECT count(*) FROM weir_dead").await, 0);
 }

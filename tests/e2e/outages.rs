@@ -64,8 +64,10 @@ async fn an_event_that_only_the_database_refuses_is_found_by_bisecting() {
     let mut published = publish(&world, Plan { keys: 20, poison_per_mille: 0, ..Plan::new(32, 3_000) }).await;
     world.drained(PATIENCE).await;
     drop(worker);
-    let refused: Vec<(String, String, String)> =
-        sqlx::query_as("SELECT event_id, reason, pipeline FROM weir_dead").fetch_all(world.db.postgres()).await.unwrap();
+    let refused: Vec<(String, String, String)> = sqlx::query_as("SELECT event_id, reason, pipeline FROM weir_dead")
+        .fetch_all(world.db.postgres())
+        .await
+        .unwrap();
     assert_eq!(refused.len(), 20, "one of each key");
     for (id, reason, pipeline) in refused {
         assert_eq!((reason.as_str(), pipeline.as_str()), ("refused", "persist"));

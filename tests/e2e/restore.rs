@@ -2,9 +2,9 @@
 
 use super::PATIENCE;
 use super::audit::audit;
+use super::database::server_sql;
 use super::load::{Plan, publish};
 use super::worker::Worker;
-use super::database::server_sql;
 use super::world::World;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,8 @@ fn borrowed(names: &[String]) -> Vec<&str> {
 
 /// A table with a column of each kind, one of them for the id.
 async fn of_every_kind(world: &World, table: &str) -> Table {
-    let (price, at) = if world.kind == "mysql" { ("NUMERIC(20, 3)", "DATETIME(3)") } else { ("NUMERIC", "TIMESTAMPTZ") };
+    let (price, at) =
+        if world.kind == "mysql" { ("NUMERIC(20, 3)", "DATETIME(3)") } else { ("NUMERIC", "TIMESTAMPTZ") };
     world
         .sql(&format!(
             "CREATE TABLE {table} (id VARCHAR(20) NOT NULL PRIMARY KEY, flag BOOLEAN, small SMALLINT, big BIGINT,

@@ -37,9 +37,13 @@ pub(super) async fn of_two_at_once_one_is_new(world: World) {
     });
     if world.kind != "sqlite" {
         // Only SQLite's second transaction waits for the first to end before it begins.
-        tokio::time::timeout(Duration::from_millis(300), async { while !second.is_finished() { tokio::task::yield_now().await } })
-            .await
-            .expect_err("the second must wait for the first");
+        tokio::time::timeout(Duration::from_millis(300), async {
+            while !second.is_finished() {
+                tokio::task::yield_now().await
+            }
+        })
+        .await
+        .expect_err("the second must wait for the first");
     }
     first.commit().await.unwrap();
     assert_eq!(second.await.unwrap(), (vec![false, true, false], vec![false, true]));
@@ -47,7 +51,9 @@ pub(super) async fn of_two_at_once_one_is_new(world: World) {
 
 pub(super) async fn an_update_that_meets_another_unique_key_is_a_reject(world: World) {
     // The other key stands before the id's, where a database looks first.
-    world.sql("CREATE TABLE people (email VARCHAR(20) NOT NULL UNIQUE, id VARCHAR(20) NOT NULL UNIQUE, version BIGINT)").await;
+    world
+        .sql("CREATE TABLE people (email VARCHAR(20) NOT NULL UNIQUE, id VARCHAR(20) NOT NULL UNIQUE, version BIGINT)")
+        .await;
     let mut table = world.table(key("people"), &["id", "email", "version"]).await;
     table.on_duplicate = OnDuplicate::Update { newer_by: "version".to_owned() };
     let row = |id, email, version| vec![texts(&[id]), texts(&[email]), ColumnData::Int(vec![Some(version)])];
@@ -116,7 +122,9 @@ async fn on_mysql_a_key_that_folds_case_or_lacks_characters_is_none() {
     let columns = world.store.describe("folding").await.unwrap();
     let column = |name: &str| columns.iter().find(|column| column.name == name).unwrap();
     assert!(!column("id").unique && column("exact").unique && !column("part").unique);
-    assert!(matches!(&column("latin").kind, ColumnType::Other(kind) if kind.contains("latin1") && kind.contains("utf8mb4")));
+    assert!(
+        matches!(&column("latin").kind, ColumnType::Other(kind) if kind.contains("latin1") && kind.contains("utf8mb4"))
+    );
     assert_eq!(column("small").kind, ColumnType::Text { chars_max: None, bytes_max: Some(65_535) });
 }
 

@@ -308,7 +308,11 @@ mod tests {
         assert!(newer(Cell::Int(9_007_199_254_740_993), Cell::Int(9_007_199_254_740_992), ColumnType::Int8));
         let (later, earlier) = (Cell::Text("2024-02-02T00:00:00Z".into()), Cell::Int(1));
         assert!(newer(later, earlier, ColumnType::Timestamp));
-        assert!(newer(Cell::Text("b".into()), Cell::Text("a".into()), ColumnType::Text { chars_max: None, bytes_max: None }));
+        assert!(newer(
+            Cell::Text("b".into()),
+            Cell::Text("a".into()),
+            ColumnType::Text { chars_max: None, bytes_max: None }
+        ));
         assert!(newer(Cell::Int(1), Cell::Null, ColumnType::Int8));
         assert!(!newer(Cell::Null, Cell::Int(1), ColumnType::Int8));
     }

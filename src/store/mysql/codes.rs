@@ -16,7 +16,9 @@ pub(in crate::store) fn advice(number: u16) -> &'static str {
         1044 | 1142 | 1143 | 1227 => ": grant weir's user what it needs on its tables",
         1045 | 1698 => ": check the user and the password in store.url",
         1049 => ": create the database, or name another in store.url",
-        1665 => ": weir reads what is committed, which a binary log of statements does not take: set binlog_format = ROW or MIXED",
+        1665 => {
+            ": weir reads what is committed, which a binary log of statements does not take: set binlog_format = ROW or MIXED"
+        }
         _ => "",
     }
 }
@@ -25,15 +27,40 @@ pub(in crate::store) fn classify(number: u16) -> Fault {
     match number {
         // Disk or table full, out of memory, too many connections, shutting down, an engine's I/O error, an error at
         // commit, a broken connection, not part of the cluster yet, read only, killed.
-        1021 | 1030 | 1037 | 1038 | 1040 | 1041 | 1047 | 1053 | 1077 | 1079 | 1080 | 1114 | 1129 | 1135 | 1152
-        | 1158..=1161 | 1180 | 1184 | 1203 | 1226 | 1290 | 1792 | 1836 | 1927 | 4031 => Fault::Outage,
+        1021
+        | 1030
+        | 1037
+        | 1038
+        | 1040
+        | 1041
+        | 1047
+        | 1053
+        | 1077
+        | 1079
+        | 1080
+        | 1114
+        | 1129
+        | 1135
+        | 1152
+        | 1158..=1161
+        | 1180
+        | 1184
+        | 1203
+        | 1226
+        | 1290
+        | 1792
+        | 1836
+        | 1927
+        | 4031 => Fault::Outage,
         // In each other's way, or the table changed meanwhile.
         1020 | 1205 | 1213 | 1317 | 1412 | 1614 | 1615 => Fault::Busy,
         1969 | 3024 => Fault::TooSlow,
         // NULL, a repeated key, no default, out of range, too long, a wrong value or character, a foreign key, a check, a
         // row or packet that is too large, a trigger's own refusal.
-        1048 | DUPLICATE_ENTRY | 1118 | 1153 | 1216 | 1217 | 1264 | 1265 | 1292 | 1300 | 1301 | 1364 | 1366 | 1367 | 1406
-        | 1411 | 1416 | 1441 | 1451 | 1452 | 1525 | 1586 | 1644 | 1690 | 3140 | 3141 | 3819 | 4025 | 4078 => Fault::Reject,
+        1048 | DUPLICATE_ENTRY | 1118 | 1153 | 1216 | 1217 | 1264 | 1265 | 1292 | 1300 | 1301 | 1364 | 1366 | 1367
+        | 1406 | 1411 | 1416 | 1441 | 1451 | 1452 | 1525 | 1586 | 1644 | 1690 | 3140 | 3141 | 3819 | 4025 | 4078 => {
+            Fault::Reject
+        }
         _ => Fault::Hold,
     }
 }

@@ -48,8 +48,7 @@ pub(super) async fn unpublished(
 }
 
 pub(super) async fn published(db: &mut MySqlConnection, pool: &str, ids: &[(&str, &str)]) -> sqlx::Result<()> {
-    let sql =
-        format!("UPDATE weir_dead SET published_at = {NOW_MS} WHERE pool = ? AND event_id = ? AND type = ?");
+    let sql = format!("UPDATE weir_dead SET published_at = {NOW_MS} WHERE pool = ? AND event_id = ? AND type = ?");
     for (kind, event_id) in ids {
         sqlx::query(AssertSqlSafe(sql.as_str()))
             .bind(pool.as_bytes())

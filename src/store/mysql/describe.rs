@@ -109,7 +109,12 @@ fn column_type(
 mod tests {
     use super::*;
 
-    fn of(data_type: &str, declared: &str, size: (Option<i64>, Option<i64>), character_set: Option<&str>) -> ColumnType {
+    fn of(
+        data_type: &str,
+        declared: &str,
+        size: (Option<i64>, Option<i64>),
+        character_set: Option<&str>,
+    ) -> ColumnType {
         column_type(data_type, declared, size.0, size.1, character_set)
     }
 
@@ -127,7 +132,9 @@ mod tests {
         assert_eq!(of("tinyint", "tinyint(1)", (None, None), None), ColumnType::Bool);
         assert!(matches!(of("tinyint", "tinyint(4)", (None, None), None), ColumnType::Other(_)));
         assert!(matches!(of("bigint", "bigint(20) unsigned", (None, None), None), ColumnType::Other(_)));
-        assert!(matches!(of("varchar", "varchar(9)", (Some(9), Some(9)), Some("latin1")), ColumnType::Other(kind) if kind.contains("utf8mb4")));
+        assert!(
+            matches!(of("varchar", "varchar(9)", (Some(9), Some(9)), Some("latin1")), ColumnType::Other(kind) if kind.contains("utf8mb4"))
+        );
     }
 
     #[test]

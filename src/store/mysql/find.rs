@@ -23,8 +23,7 @@ impl Finds for Mysql {
             if is_binary { format!("'{text}', HEX(\"{name}\")") } else { format!("'{text}', \"{name}\"") }
         };
         let fields: Vec<String> = columns.iter().map(field).collect();
-        let sql =
-            format!("SELECT JSON_OBJECT({}) FROM \"{table}\" WHERE \"{column}\" = ?", fields.join(", "));
+        let sql = format!("SELECT JSON_OBJECT({}) FROM \"{table}\" WHERE \"{column}\" = ?", fields.join(", "));
         let row = sqlx::query_scalar(AssertSqlSafe(sql)).bind(&*id).fetch_optional(tx.connection());
         let row = bounded(self.deadline, ACTION, row).await?;
         tx.finish().await?;

@@ -36,12 +36,11 @@ fn ledger_row(row: &MySqlRow) -> sqlx::Result<LedgerRow> {
 }
 
 pub(super) async fn of_group(db: &mut MySqlConnection, group: &str) -> sqlx::Result<HashMap<(Uuid, i32), LedgerRow>> {
-    let rows = sqlx::query(
-        "SELECT topic_id, \"partition\", owner, epoch, next_offset FROM weir_ledger WHERE group_name = ?",
-    )
-    .bind(group.as_bytes())
-    .fetch_all(db)
-    .await?;
+    let rows =
+        sqlx::query("SELECT topic_id, \"partition\", owner, epoch, next_offset FROM weir_ledger WHERE group_name = ?")
+            .bind(group.as_bytes())
+            .fetch_all(db)
+            .await?;
     let entry = |row: &MySqlRow| {
         let topic_id = uuid_of(row.try_get("topic_id")?)?;
         Ok(((topic_id, row.try_get("partition")?), ledger_row(row)?))

@@ -9,7 +9,9 @@ use super::rows::{Statement, tuples, uuid_of};
 use super::tx::BatchTx;
 use super::{Mysql, NOW_MS};
 use crate::store::connection::bounded;
-use crate::store::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, Release, ReplayTx, RequestStanding, Result, fault};
+use crate::store::{
+    Asked, DeadFilter, DeadRows, KeptDead, Rejected, Release, ReplayTx, RequestStanding, Result, fault,
+};
 
 const COLUMNS: &str = "CONVERT(type USING utf8mb4) AS type, CONVERT(event_id USING utf8mb4) AS event_id,
     CONVERT(pipeline USING utf8mb4) AS pipeline, reason, message, CONVERT(topic USING utf8mb4) AS topic, topic_id,
@@ -124,8 +126,7 @@ impl DeadRows for Mysql {
             true => COLUMNS.replace("value, headers", "CAST(NULL AS BINARY) AS value, CAST(NULL AS BINARY) AS headers"),
             false => COLUMNS.to_owned(),
         };
-        let sql =
-            format!("SELECT {columns} FROM weir_dead WHERE {} ORDER BY {OLDEST_FIRST} LIMIT ?", matches(filter));
+        let sql = format!("SELECT {columns} FROM weir_dead WHERE {} ORDER BY {OLDEST_FIRST} LIMIT ?", matches(filter));
         let select = bind(sqlx::query(AssertSqlSafe(sql)), filter).bind(filter.limit);
         let rows = bounded(self.deadline, ACTION, select.fetch_all(tx.connection())).await?;
         tx.finish().await?;
@@ -162,10 +163,8 @@ impl DeadRows for Mysql {
             matches(filter)
         );
         let ms_each = per_second.map_or(0.0, |rate| 1_000.0 / rate);
-        let update = bind(sqlx::query(AssertSqlSafe(sql)), filter)
-            .bind(filter.limit)
-            .bind(ms_each)
-            .bind(request.to_string());
+        let update =
+            bind(sqlx::query(AssertSqlSafe(sql)), filter).bind(filter.limit).bind(ms_each).bind(request.to_string());
         let done = bounded(self.deadline, ACTION, update.execute(tx.connection())).await?;
         tx.finish().await?;
         Ok(Asked { asked: done.rows_affected(), before, holding })
@@ -247,11 +246,8 @@ impl DeadRows for Mysql {
             "SELECT {COLUMNS} FROM weir_dead WHERE pool = ? AND topic = ? AND \"partition\" = ? AND replay_at <= {NOW_MS}
               ORDER BY replay_at, \"offset\" LIMIT ?"
         );
-        let select = sqlx::query(AssertSqlSafe(sql))
-            .bind(pool.as_bytes())
-            .bind(topic.as_bytes())
-            .bind(partition)
-            .bind(limit);
+        let select =
+            sqlx::query(AssertSqlSafe(sql)).bind(pool.as_bytes()).bind(topic.as_bytes()).bind(partition).bind(limit);
         let rows = bounded(self.deadline, ACTION, select.fetch_all(tx.connection())).await?;
         tx.finish().await?;
         all_kept(&rows)

@@ -36,7 +36,9 @@ impl Session {
 
     pub(super) async fn begin(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
         let (version, packet_bytes): (String, u64) =
-            sqlx::query_as("SELECT VERSION(), CAST(@@max_allowed_packet AS UNSIGNED)").fetch_one(&mut *connection).await?;
+            sqlx::query_as("SELECT VERSION(), CAST(@@max_allowed_packet AS UNSIGNED)")
+                .fetch_one(&mut *connection)
+                .await?;
         let is_mariadb = version.contains("MariaDB");
         self.is_mariadb.store(is_mariadb, Ordering::Relaxed);
         self.packet_bytes.store(usize::try_from(packet_bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
