@@ -87,7 +87,8 @@ impl Member {
         let (group, id) = (&self.group, self.id());
         format!(
             "another process has joined group {group:?} with kafka.group_instance_id {id:?}, and this one's partitions are its \
-             own now: give each process an id of its own"
+             own now: give each process an id of its own. If there is no other, this one came back after it was put out of \
+             the group: start it again"
         )
     }
 

@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::MySqlPool;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sqlx::{ConnectOptions as _, MySqlPool};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -84,7 +84,15 @@ impl Mysql {
         if options.get_database().is_none_or(str::is_empty) {
             return Err(invalid(format!("it names no database; {EXPECTED}")));
         }
-        let options = options.statement_cache_capacity(STATEMENTS_KEPT);
+        // Slow statements would be logged with a placeholder a value. What else the driver would set has its place in
+        // the session.
+        let options = options
+            .statement_cache_capacity(STATEMENTS_KEPT)
+            .disable_statement_logging()
+            .pipes_as_concat(false)
+            .no_engine_substitution(false)
+            .timezone(None)
+            .set_names(false);
         let deadline = store.statement_timeout + CLIENT_GRACE;
         let session = Arc::new(Session::new(store));
         let of_each = Arc::clone(&session);

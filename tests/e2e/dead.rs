@@ -164,7 +164,7 @@ async fn a_replay_leaves_one_effect_each_whatever_is_killed_meanwhile() {
         assert!(dead_rows(&world).await > 0, "it was over before the kill");
         worker.signal("STOP");
         tokio::time::sleep(Duration::from_millis(20)).await;
-        inside += i32::from(world.db.is_inside_transaction(worker.pid()).await);
+        inside += i32::from(world.is_inside_transaction(worker.pid()).await);
         worker.kill();
         worker = Worker::start(&world).await;
     }

@@ -3,6 +3,9 @@
 //! The tests disturb the services that all of them use, so they run one after the other whatever the runner does.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test's story, shown when it fails or is asked for")]
 
+#[path = "../common/database.rs"]
+#[expect(dead_code, reason = "the fault matrix asks more")]
+mod database;
 #[path = "../faults/proxy.rs"]
 #[expect(dead_code, reason = "the fault matrix has more weather")]
 mod proxy;
@@ -11,7 +14,6 @@ mod services;
 
 mod audit;
 mod batches;
-mod database;
 mod dead;
 mod fence;
 mod first_start;

@@ -48,7 +48,7 @@ async fn set_session(world: &World, ms: u32) {
 async fn partitions_of(world: &World, worker: &Worker) -> HashSet<i32> {
     let claims = worker.claims();
     let owners = world.owners().await.into_iter();
-    owners.filter(|(_, owner, _)| owner.is_some_and(|owner| claims.contains(&owner))).map(|(at, ..)| at).collect()
+    owners.filter(|row| row.owner.is_some_and(|owner| claims.contains(&owner))).map(|row| row.partition).collect()
 }
 
 /// Waits until each has claimed what it was assigned, and nothing is left over.

@@ -148,9 +148,9 @@ impl<'a> Story<'a> {
             worker.owns(1).await;
         }
         let is_there = try_freeze(&worker, patience, async || match place {
-            Place::InsideTransaction => self.world.db.is_inside_transaction(worker.pid()).await,
+            Place::InsideTransaction => self.world.is_inside_transaction(worker.pid()).await,
             Place::BeforeOffsetCommit => {
-                !self.world.db.is_inside_transaction(worker.pid()).await && ledger_is_ahead(self.world, &worker).await
+                !self.world.is_inside_transaction(worker.pid()).await && ledger_is_ahead(self.world, &worker).await
             }
             Place::Anywhere => true,
         })
@@ -184,7 +184,7 @@ pub(crate) async fn ledger_is_ahead(world: &World, frozen: &Worker) -> bool {
     let Some(offsets) = committed(&consumer, &world.topic, world.partitions) else { return false };
     let is_own = |owner: &Option<Uuid>| owner.is_some_and(|owner| claims.contains(&owner));
     let offset_of = |partition: i32| offsets[usize::try_from(partition).unwrap()];
-    ledger.iter().any(|(partition, owner, next_offset)| is_own(owner) && offset_of(*partition) < *next_offset)
+    ledger.iter().any(|row| is_own(&row.owner) && offset_of(row.partition) < row.next_offset)
 }
 
 /// First what must happen, then, for as long as events come, what the seed says.
@@ -245,13 +245,13 @@ async fn database_away(story: &mut Story<'_>) {
     })
     .await;
     let before = rebalances(story);
-    service("stop", world.db.service());
+    service("stop", world.service);
     story.tell("the database stopped");
     tokio::time::sleep(OUTAGE).await;
     for worker in &story.workers {
         assert!(worker.get("/readyz").starts_with("HTTP/1.1 200"), "an outage after the start made it unready");
     }
-    service("start", world.db.service());
+    service("start", world.service);
     story.tell("the database back");
     let behind = world.ledger().await;
     until("the database to be written again", PATIENCE, async || {

@@ -2,10 +2,9 @@
 
 use super::PATIENCE;
 use super::audit::audit;
-use super::database::server_sql;
 use super::load::{Plan, publish};
 use super::worker::Worker;
-use super::world::World;
+use super::world::{World, server_sql};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_the_database_was_replaced_by_an_older_copy_every_id_is_there_again() {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -136,4 +136,21 @@ impl Drop for Worker {
             eprintln!("--- worker {}\n{}", self.pid(), self.log());
         }
     }
+}
+
+/// The ports of a process's own ends of its TCP connections.
+pub(crate) fn ports_of(pid: u32) -> Vec<u16> {
+    let process = Path::new("/proc").join(pid.to_string());
+    let Ok(files) = std::fs::read_dir(process.join("fd")) else { return Vec::new() };
+    let sockets: HashSet<String> = files
+        .filter_map(|file| std::fs::read_link(file.ok()?.path()).ok()?.to_str().map(str::to_owned))
+        .filter_map(|link| Some(link.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()))
+        .collect();
+    let table = std::fs::read_to_string(process.join("net/tcp")).unwrap_or_default();
+    let port = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_own = sockets.contains(*fields.get(9)?);
+        is_own.then(|| u16::from_str_radix(fields[1].rsplit_once(':')?.1, 16).ok())?
+    };
+    table.lines().skip(1).filter_map(port).collect()
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::audit::committed;
 use super::database::{Database, LedgerRow};
+use super::worker::ports_of;
 use super::{PATIENCE, services, until};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -26,6 +27,8 @@ pub(crate) struct World {
     pub(crate) topic: String,
     pub(crate) partitions: i32,
     pub(crate) database: String,
+    /// The service that has its database.
+    pub(crate) service: &'static str,
     pub(crate) db: Database,
     pub(crate) dir: PathBuf,
     _alone: MutexGuard<'static, ()>,
@@ -48,21 +51,41 @@ pub(crate) fn service(action: &str, name: &str) {
     assert!(done.success(), "services.sh {action} {name} failed");
 }
 
+/// The address of a database of a service, beside the one that the services tell.
+fn address(service: &str, database: &str) -> String {
+    let url = services::env(if service == "mariadb" { "MYSQL_URL" } else { "POSTGRES_URL" });
+    format!("{}/{database}", url.rsplit_once('/').expect("the address names a database").0)
+}
+
+/// Runs SQL on PostgreSQL where no database of a test is open.
+pub(crate) async fn server_sql(sql: &str) {
+    on_server("postgres", sql).await;
+}
+
+async fn on_server(service: &str, sql: &str) {
+    let server = Database::connect(&address(service, if service == "mariadb" { "weir" } else { "postgres" }), 1).await;
+    let server = server.unwrap();
+    server.sql(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    server.close().await;
+}
+
 impl World {
     pub(crate) async fn new(partitions: i32) -> Self {
         Self::on("postgres", partitions).await
     }
 
     /// With a database of this service.
-    pub(crate) async fn on(service: &str, partitions: i32) -> Self {
+    pub(crate) async fn on(service: &'static str, partitions: i32) -> Self {
         let alone = ONE_AT_A_TIME.lock().await;
         let id = Uuid::new_v4().simple().to_string();
         let database = format!("weir_test_{id}");
-        let db = Database::make(service, &database).await;
+        let charset = if service == "mariadb" { "CHARACTER SET utf8mb4" } else { "" };
+        on_server(service, &format!("CREATE DATABASE {database} {charset}")).await;
+        let db = Database::connect(&address(service, &database), 4).await.unwrap();
         let dir = std::env::temp_dir().join(&database);
         std::fs::create_dir_all(&dir).unwrap();
         let pool = format!("p-{id}");
-        let world = Self { topic: format!("test-{id}"), pool, partitions, database, db, dir, _alone: alone };
+        let world = Self { topic: format!("test-{id}"), pool, partitions, service, database, db, dir, _alone: alone };
         world.make_topic().await;
         let migrated = world.weir(&["migrate"]).output().unwrap();
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
@@ -110,7 +133,7 @@ impl World {
              [[pools.{pool}.pipelines]]\nname = \"stats\"\nhandler = \"analyze\"\ndimensions = [\"type\", \"user\", \"active_users\"]\n",
             services::env("KAFKA_BROKERS"),
             SESSION_TIMEOUT.as_millis(),
-            self.db.address(database),
+            address(self.service, database),
             services::env("REDIS_URL"),
         )
     }
@@ -129,11 +152,11 @@ impl World {
     }
 
     pub(crate) async fn count(&self, sql: &str) -> i64 {
-        self.db.count(sql).await
+        self.db.count(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     pub(crate) async fn sql(&self, sql: &str) {
-        self.db.sql(sql).await;
+        self.db.sql(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
     /// The log's end of each partition.
@@ -173,10 +196,17 @@ impl World {
         self.db.ledger(&self.pool, self.topic_id()).await.unwrap_or_default()
     }
 
+    /// Whether a worker's process is inside a transaction of a batch.
+    pub(crate) async fn is_inside_transaction(&self, pid: u32) -> bool {
+        self.db.is_inside_transaction(pid, &ports_of(pid), true).await.unwrap()
+    }
+
     /// The ledger's offsets for the topic's present id; 0 where there is none.
     pub(crate) async fn ledger(&self) -> Vec<i64> {
         let rows = self.owners().await;
-        (0..self.partitions).map(|p| rows.iter().find(|(of, ..)| *of == p).map_or(0, |(.., at)| *at)).collect()
+        (0..self.partitions)
+            .map(|p| rows.iter().find(|row| row.partition == p).map_or(0, |row| row.next_offset))
+            .collect()
     }
 
     pub(crate) fn topic_id(&self) -> Uuid {
@@ -194,13 +224,14 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        let (topic, database, service) = (self.topic.clone(), self.database.clone(), self.db.service());
+        let (topic, database, service) = (self.topic.clone(), self.database.clone(), self.service);
         let mirror = format!("{topic}.{}.dead", self.pool);
         let cleaned = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
                 // Either may be gone by the test's own doing.
                 admin().delete_topics(&[&topic, &mirror], &AdminOptions::new()).await.ok();
-                Database::remove(service, &database).await;
+                let force = if service == "mariadb" { "" } else { "WITH (FORCE)" };
+                on_server(service, &format!("DROP DATABASE IF EXISTS {database} {force}")).await;
             });
         })
         .join();

@@ -58,7 +58,7 @@ async fn replace_a_frozen_worker(seed: u64, inside_transaction: bool) {
     let more = publish(&world, Plan::new(seed + 1, 300_000));
     let (more, before) = tokio::join!(more, async {
         freeze_when(&zombie, "the worker to be caught", async || {
-            world.db.is_inside_transaction(zombie.pid()).await == inside_transaction
+            world.is_inside_transaction(zombie.pid()).await == inside_transaction
         })
         .await;
         (Instant::now(), world.ledger().await)
@@ -77,7 +77,7 @@ async fn replace_a_frozen_worker(seed: u64, inside_transaction: bool) {
     let written = written(&world).await;
     let zombies = zombie.claims();
     assert!(!zombies.is_empty(), "it owned nothing: nothing was tried");
-    let is_kept = world.owners().await.iter().any(|(_, owner, _)| owner.is_some_and(|owner| zombies.contains(&owner)));
+    let is_kept = world.owners().await.iter().any(|row| row.owner.is_some_and(|owner| zombies.contains(&owner)));
     assert!(!is_kept, "a partition of the frozen worker was not claimed by its heir");
 
     zombie.signal("CONT");

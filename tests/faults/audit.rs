@@ -51,9 +51,7 @@ fn places(book: &Book, there: &HashSet<&str>) -> String {
 
 /// G1, G2 and G3.
 pub(crate) async fn audit(world: &World, book: &Book) -> Result<Audit> {
-    let rows: Vec<String> = sqlx::query_scalar("SELECT message_id FROM messages").fetch_all(&world.db).await?;
-    let dead: Vec<(String, String, String)> =
-        sqlx::query_as("SELECT event_id, reason, message FROM weir_dead").fetch_all(&world.db).await?;
+    let (rows, dead) = (world.db.live().await?, world.db.dead().await?);
     let live: HashSet<&str> = rows.iter().map(String::as_str).collect();
     let set_aside: HashSet<&str> = dead.iter().map(|(id, ..)| id.as_str()).collect();
     let mut audit = Audit { events: book.records, ..Audit::default() };
@@ -79,7 +77,7 @@ pub(crate) async fn audit(world: &World, book: &Book) -> Result<Audit> {
     debug_assert!(book.live.values().all(|acked| acked.kind.fate() == Fate::Live));
 
     let uncounted = uncounted(world, book).await?;
-    let wrong: i64 = sqlx::query_scalar(COUNTERS).bind(uncounted).fetch_one(&world.db).await?;
+    let wrong = world.db.wrong_counters(&uncounted).await?;
     if wrong > 0 {
         audit.repeated += wrong.unsigned_abs();
         audit.findings.push(format!("{wrong} counters differ from a recount of distinct ids"));
@@ -92,44 +90,17 @@ pub(crate) async fn audit(world: &World, book: &Book) -> Result<Audit> {
 }
 
 /// Ids all of whose records stand before the counting pipeline's begin on their partition.
-async fn uncounted(world: &World, book: &Book) -> Result<Vec<String>> {
-    let begins: Vec<(i32, i64)> = sqlx::query_as(
-        "SELECT partition, begin_offset FROM weir_pipelines WHERE pipeline = 'stats' AND group_name = $1 AND topic_id = $2",
-    )
-    .bind(&world.pool)
-    .bind(world.topic_id)
-    .fetch_all(&world.db)
-    .await?;
+async fn uncounted<'a>(world: &World, book: &'a Book) -> Result<Vec<&'a str>> {
+    let begins = world.db.begins(&world.pool, world.topic_id, "stats").await?;
     let begins: HashMap<i32, i64> = begins.into_iter().collect();
     let is_before = |(partition, offset): &(i32, i64)| begins.get(partition).is_none_or(|begin| offset < begin);
     let before = book.live.iter().filter(|(_, acked)| acked.at.iter().all(is_before));
-    Ok(before.map(|(id, _)| id.clone()).collect())
+    Ok(before.map(|(id, _)| id.as_str()).collect())
 }
-
-/// Counters that differ from what a recount of the rows gives, in every dimension.
-const COUNTERS: &str = "WITH minutes AS (SELECT to_timestamp((timestamp / 60000) * 60) AS minute, sender
-                        FROM messages LEFT JOIN unnest($1::text[]) AS u(id) ON u.id = message_id
-                       WHERE u.id IS NULL),
-          recount AS (
-        SELECT minute, 'type' AS dimension, 'new_message' AS member, count(*) FROM minutes GROUP BY minute
-        UNION ALL SELECT minute, 'user', sender, count(*) FROM minutes GROUP BY minute, sender
-        UNION ALL SELECT minute, 'active_users', '', count(DISTINCT sender) FROM minutes GROUP BY minute)
-     SELECT count(*) FROM recount FULL JOIN message_stats s USING (minute, dimension, member)
-      WHERE recount.count IS DISTINCT FROM s.count";
 
 /// Events whose transaction began before that of an earlier event of their conversation. A repeat on another partition
 /// may come first and takes its row along, so these ids are left out.
 async fn order(world: &World, book: &Book) -> Result<u64> {
-    let elsewhere: Vec<&String> = book.elsewhere.iter().collect();
-    let overtaken: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM (SELECT received_at < lag(received_at) OVER (PARTITION BY conversation ORDER BY timestamp)
-                                      AS overtaken
-                                 FROM messages LEFT JOIN unnest($1::text[]) AS e(id) ON e.id = message_id
-                                WHERE e.id IS NULL) x
-          WHERE overtaken",
-    )
-    .bind(elsewhere)
-    .fetch_one(&world.db)
-    .await?;
-    Ok(overtaken.unsigned_abs())
+    let elsewhere: Vec<&str> = book.elsewhere.iter().map(String::as_str).collect();
+    Ok(world.db.overtaken(&elsewhere).await?.unsigned_abs())
 }

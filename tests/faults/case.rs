@@ -10,9 +10,9 @@ use fastrand::Rng;
 use super::audit::audit;
 use super::lab::{Lab, SLOTS};
 use super::load::{Book, Load, Mix};
-use super::protocol::Protocol;
 use super::report::Outcome;
 use super::rows::Row;
+use super::setting::Setting;
 use super::watch::Watch;
 use super::worker::Worker;
 use super::world::World;
@@ -54,10 +54,10 @@ pub(crate) struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    pub(crate) async fn new(lab: &'a Lab, row: &Row, protocol: Protocol, seed: u64, scale: f64) -> Result<Self> {
+    pub(crate) async fn new(lab: &'a Lab, row: &Row, setting: Setting, seed: u64, scale: f64) -> Result<Self> {
         let mut rng = Rng::with_seed(seed ^ (u64::from(row.number) << 48));
         let partitions = rng.i32(8..=12);
-        let world = World::new(lab, &format!("row{}", row.number), partitions, protocol).await?;
+        let world = World::new(lab, &format!("row{}", row.number), partitions, setting).await?;
         Ok(Self {
             lab,
             world,
@@ -315,7 +315,7 @@ impl<'a> Case<'a> {
         }
         Outcome {
             row: row.number,
-            protocol: self.world.protocol,
+            setting: self.world.setting,
             fault: row.fault.to_owned(),
             seed,
             events: audited.events,

@@ -44,13 +44,13 @@ pub(crate) fn now_s() -> f64 {
 pub(crate) async fn measure(case: &Case<'_>, calm: Span, moving: Span) -> Result<Gaps> {
     let rows: Vec<(String, f64)> =
         sqlx::query_as("SELECT message_id, extract(epoch FROM received_at)::float8 FROM messages ORDER BY received_at")
-            .fetch_all(&case.world.db)
+            .fetch_all(case.world.db.postgres())
             .await
             .context("read the rows' times")?;
     let mut claims: HashMap<i32, Vec<f64>> = HashMap::new();
     let claimed: Vec<(i32, f64)> =
         sqlx::query_as("SELECT partition, extract(epoch FROM at)::float8 FROM harness_claims ORDER BY at")
-            .fetch_all(&case.world.db)
+            .fetch_all(case.world.db.postgres())
             .await
             .context("read the claims")?;
     claimed.into_iter().for_each(|(partition, at)| claims.entry(partition).or_default().push(at));

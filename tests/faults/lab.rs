@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
-use sqlx::AssertSqlSafe;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
+use super::database::Database;
 use super::proxy::{Proxy, Weather};
+use super::setting::Setting;
 
 /// Workers that run at a time, each with proxies of its own.
 pub(crate) const SLOTS: usize = 3;
@@ -21,13 +21,22 @@ pub(crate) const SLOTS: usize = 3;
 pub(crate) struct Slot {
     pub(crate) kafka: Proxy,
     pub(crate) postgres: Proxy,
+    pub(crate) mariadb: Proxy,
     pub(crate) redis: Proxy,
+}
+
+impl Slot {
+    /// The proxy before the database of a setting.
+    pub(crate) fn database(&self, setting: Setting) -> &Proxy {
+        if setting == Setting::Mariadb { &self.mariadb } else { &self.postgres }
+    }
 }
 
 pub(crate) struct Lab {
     dir: PathBuf,
     pub(crate) brokers: String,
-    postgres: PgConnectOptions,
+    postgres_url: String,
+    mysql_url: String,
     redis_url: String,
     pub(crate) slots: Vec<Slot>,
     /// Where logs of failed rows are kept.
@@ -52,8 +61,12 @@ impl Lab {
         let mut slots = Vec::new();
         let mut listeners = String::new();
         for at in 0..SLOTS {
-            let slot =
-                Slot { kafka: Proxy::listen().await?, postgres: Proxy::listen().await?, redis: Proxy::listen().await? };
+            let slot = Slot {
+                kafka: Proxy::listen().await?,
+                postgres: Proxy::listen().await?,
+                mariadb: Proxy::listen().await?,
+                redis: Proxy::listen().await?,
+            };
             // A port for the broker's listener of this slot: held by nobody once the probe is dropped.
             let port = Proxy::listen().await?.port;
             listeners.push_str(&format!("SLOT{at} {port} {}\n", slot.kafka.port));
@@ -67,22 +80,21 @@ impl Lab {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             line.map(str::to_owned).with_context(|| format!("{name} in .services/faults/env"))
         };
-        let (postgres_url, redis_url) = (of("POSTGRES_URL")?, of("REDIS_URL")?);
-        let postgres: PgConnectOptions = postgres_url.parse()?;
-        let redis_port = redis_url.rsplit_once(':').context("a port in REDIS_URL")?.1.parse()?;
+        let (postgres_url, mysql_url, redis_url) = (of("POSTGRES_URL")?, of("MYSQL_URL")?, of("REDIS_URL")?);
         for slot in &slots {
-            slot.postgres.lead_to(postgres.get_port());
-            slot.redis.lead_to(redis_port);
+            slot.postgres.lead_to(port_of(&postgres_url)?);
+            slot.mariadb.lead_to(port_of(&mysql_url)?);
+            slot.redis.lead_to(port_of(&redis_url)?);
         }
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults");
         fs::create_dir_all(&kept)?;
-        Ok(Self { dir, brokers: of("KAFKA_BROKERS")?, postgres, redis_url, slots, kept, _lock: lock })
+        Ok(Self { dir, brokers: of("KAFKA_BROKERS")?, postgres_url, mysql_url, redis_url, slots, kept, _lock: lock })
     }
 
     /// Fair weather everywhere.
     pub(crate) fn clear(&self) {
         for slot in &self.slots {
-            for proxy in [&slot.kafka, &slot.postgres, &slot.redis] {
+            for proxy in [&slot.kafka, &slot.postgres, &slot.mariadb, &slot.redis] {
                 proxy.set(Weather::Clear);
             }
         }
@@ -104,31 +116,47 @@ impl Lab {
         self.kafka().create().context("an admin client")
     }
 
-    pub(crate) async fn open(&self, database: &str, connections: u32) -> Result<PgPool> {
-        let options = self.postgres.clone().database(database).application_name("harness");
-        PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(std::time::Duration::from_secs(20))
-            .connect_with(options)
-            .await
-            .with_context(|| format!("connect to {database}"))
+    /// Lets all workers see their database in this weather.
+    pub(crate) fn set_databases(&self, setting: Setting, weather: Weather) {
+        self.slots.iter().for_each(|slot| slot.database(setting).set(weather));
+    }
+
+    fn url(&self, setting: Setting) -> &str {
+        if setting == Setting::Mariadb { &self.mysql_url } else { &self.postgres_url }
+    }
+
+    pub(crate) async fn open(&self, setting: Setting, database: &str, connections: u32) -> Result<Database> {
+        let url = format!("{}/{database}", self.url(setting).rsplit_once('/').context("a database's address")?.0);
+        Database::connect(&url, connections).await.with_context(|| format!("connect to {database}"))
     }
 
     /// Runs SQL where no database of a row is open.
-    pub(crate) async fn server_sql(&self, sql: &str) -> Result<()> {
-        let server = self.open("postgres", 1).await?;
-        let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&server).await;
+    pub(crate) async fn server_sql(&self, setting: Setting, sql: &str) -> Result<()> {
+        let server = self.open(setting, if setting == Setting::Mariadb { "weir" } else { "postgres" }, 1).await?;
+        let done = server.sql(sql).await;
         server.close().await;
-        done.with_context(|| sql.to_owned()).map(drop)
+        done.with_context(|| sql.to_owned())
+    }
+
+    pub(crate) async fn make_database(&self, setting: Setting, name: &str) -> Result<()> {
+        let charset = if setting == Setting::Mariadb { "CHARACTER SET utf8mb4" } else { "" };
+        self.server_sql(setting, &format!("CREATE DATABASE {name} {charset}")).await
+    }
+
+    pub(crate) async fn drop_database(&self, setting: Setting, name: &str) -> Result<()> {
+        let force = if setting == Setting::Mariadb { "" } else { "WITH (FORCE)" };
+        self.server_sql(setting, &format!("DROP DATABASE IF EXISTS {name} {force}")).await
     }
 
     /// The address of a database through a slot's proxy.
-    pub(crate) fn postgres_url(&self, slot: usize, database: &str, user: &str) -> String {
-        format!("postgres://{user}:weir@127.0.0.1:{}/{database}", self.slots[slot].postgres.port)
+    pub(crate) fn database_url(&self, setting: Setting, slot: usize, database: &str, user: &str) -> String {
+        let scheme = if setting == Setting::Mariadb { "mysql" } else { "postgres" };
+        let port = self.slots[slot].database(setting).port;
+        format!("{scheme}://{user}:weir@127.0.0.1:{port}/{database}")
     }
 
     /// One of PostgreSQL's own tools, ready for this server.
-    pub(crate) fn postgres_tool(&self, name: &str) -> Command {
+    pub(crate) fn postgres_tool(&self, name: &str) -> Result<Command> {
         let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
             .map(|entries| entries.flatten().map(|entry| entry.path().join("bin").join(name)).collect())
             .unwrap_or_default();
@@ -136,8 +164,16 @@ impl Lab {
         versions.sort();
         let mut command = Command::new(versions.pop().unwrap_or_else(|| name.into()));
         command.env("PGPASSWORD", "weir").env("PGUSER", "weir").env("PGHOST", "127.0.0.1");
-        command.env("PGPORT", self.postgres.get_port().to_string());
-        command
+        command.env("PGPORT", port_of(&self.postgres_url)?.to_string());
+        Ok(command)
+    }
+
+    /// One of MariaDB's own tools, ready for this server.
+    pub(crate) fn mariadb_tool(&self, name: &str) -> Result<Command> {
+        let mut command = Command::new(name);
+        let port = port_of(&self.mysql_url)?.to_string();
+        command.args(["--no-defaults", "--protocol=tcp", "-h", "127.0.0.1", "-P", &port, "-u", "weir", "-pweir"]);
+        Ok(command)
     }
 
     pub(crate) async fn redis(&self, command: &[&str]) -> Result<()> {
@@ -153,6 +189,12 @@ impl Drop for Lab {
     fn drop(&mut self) {
         services(&self.dir, &["clean"]).ok();
     }
+}
+
+/// The port in an address.
+fn port_of(url: &str) -> Result<u16> {
+    let at = url.rsplit_once("127.0.0.1:").with_context(|| format!("{url} names no port"))?.1;
+    Ok(at.split('/').next().unwrap_or(at).parse()?)
 }
 
 fn services(dir: &Path, args: &[&str]) -> Result<()> {

@@ -4,17 +4,19 @@
 
 mod audit;
 mod case;
+#[path = "../common/database.rs"]
+mod database;
 mod events;
 mod gaps;
 mod group;
 mod lab;
 mod load;
 mod options;
-mod protocol;
 mod proxy;
 mod report;
 mod rows;
 mod selftest;
+mod setting;
 mod watch;
 mod worker;
 mod world;
@@ -29,9 +31,9 @@ use futures_util::FutureExt as _;
 use self::case::Case;
 use self::lab::Lab;
 use self::options::Options;
-use self::protocol::Protocol;
 use self::report::Outcome;
 use self::rows::{Row, Run};
+use self::setting::Setting;
 
 /// Short, so that takeovers are quick.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
@@ -96,18 +98,20 @@ fn run() -> Result<ExitCode> {
     Ok(if outcomes.iter().all(Outcome::is_passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The chosen rows, each under the protocols that are asked for. Without a word about them all run under the classic one,
-/// and in the whole matrix those about membership under the others too.
-fn choose(options: &Options) -> Result<Vec<(Row, Protocol)>> {
+/// The chosen rows, each under the settings that are asked for and that it says something under. Without a word about
+/// them, rows run under the classic one, and in the whole matrix under all.
+fn choose(options: &Options) -> Result<Vec<(Row, Setting)>> {
     let is_whole = options.all && options.only.is_empty();
-    let of = |row: &Row| match (&*options.protocols, is_whole && !row.is_membership) {
-        ([], false) if is_whole => Protocol::ALL.to_vec(),
-        ([], _) => vec![Protocol::Classic],
-        (asked, true) => asked.iter().copied().filter(|protocol| *protocol == Protocol::Classic).collect(),
-        (asked, false) => asked.to_vec(),
+    let asked = match &*options.settings {
+        [] if is_whole => Setting::ALL.to_vec(),
+        [] => vec![Setting::Classic],
+        asked => asked.to_vec(),
     };
-    let rows = choose_rows(options)?.into_iter();
-    Ok(rows.flat_map(|row| of(&row).into_iter().map(move |protocol| (row, protocol))).collect())
+    let of = |row: Row| {
+        let concerning: Vec<Setting> = asked.iter().copied().filter(|setting| setting.concerns(&row)).collect();
+        concerning.into_iter().map(move |setting| (row, setting))
+    };
+    Ok(choose_rows(options)?.into_iter().flat_map(of).collect())
 }
 
 fn choose_rows(options: &Options) -> Result<Vec<Row>> {
@@ -123,14 +127,14 @@ fn choose_rows(options: &Options) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-async fn run_rows(options: &Options, rows: &[(Row, Protocol)], scale: f64) -> Result<Vec<Outcome>> {
+async fn run_rows(options: &Options, rows: &[(Row, Setting)], scale: f64) -> Result<Vec<Outcome>> {
     let lab = Lab::start().await?;
     let first = options.seed.unwrap_or_else(|| if scale < 1.0 { 1 } else { fastrand::u64(1..10_000_000) });
     let mut outcomes = Vec::new();
     report::print_head();
     for round in 0..options.loops {
-        for (row, protocol) in rows {
-            let outcome = Box::pin(run_row(&lab, (row, *protocol), first + u64::from(round), scale, &[])).await;
+        for (row, setting) in rows {
+            let outcome = Box::pin(run_row(&lab, (row, *setting), first + u64::from(round), scale, &[])).await;
             report::print(&outcome);
             outcomes.push(outcome);
         }
@@ -138,21 +142,21 @@ async fn run_rows(options: &Options, rows: &[(Row, Protocol)], scale: f64) -> Re
     Ok(outcomes)
 }
 
-/// One run of one row under a protocol; the workers have this in their environment.
+/// One run of one row under a setting; the workers have this in their environment.
 async fn run_row(
     lab: &Lab,
-    (row, protocol): (&Row, Protocol),
+    (row, setting): (&Row, Setting),
     seed: u64,
     scale: f64,
     env: &[(String, String)],
 ) -> Outcome {
     let begun = Instant::now();
     if let Some(why) = row.prevented.and_then(|prevented| prevented()) {
-        return Outcome::not_run((row.number, protocol), row.fault, seed, why);
+        return Outcome::not_run((row.number, setting), row.fault, seed, why);
     }
-    let mut case = match Case::new(lab, row, protocol, seed, scale).await {
+    let mut case = match Case::new(lab, row, setting, seed, scale).await {
         Ok(case) => case,
-        Err(error) => return Outcome::not_run((row.number, protocol), row.fault, seed, format!("{error:#}")),
+        Err(error) => return Outcome::not_run((row.number, setting), row.fault, seed, format!("{error:#}")),
     };
     case.worker_env.extend_from_slice(env);
     let run: Run = row.run;
@@ -163,7 +167,7 @@ async fn run_row(
         Err(_) => Err(anyhow!("the harness panicked; see above")),
     };
     // A row that failed may have left a service down.
-    for name in ["kafka", "postgres", "redis"] {
+    for name in ["kafka", setting.database(), "redis"] {
         if let Err(error) = lab.service("start", name).await {
             case.findings.push(format!("{error:#}"));
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::protocol::Protocol;
+use super::setting::Setting;
 
 /// What to run.
 #[derive(Debug, Default)]
@@ -12,7 +12,7 @@ pub(crate) struct Options {
     /// Rows by number; none: what the mode has.
     pub(crate) only: Vec<u32>,
     /// How the workers are members of their group; none: what the mode has.
-    pub(crate) protocols: Vec<Protocol>,
+    pub(crate) settings: Vec<Setting>,
     pub(crate) seed: Option<u64>,
     pub(crate) loops: u32,
     pub(crate) json: Option<PathBuf>,
@@ -39,7 +39,7 @@ impl Options {
                         options.only.push(number.trim().parse().with_context(|| format!("--only: {number:?}"))?);
                     }
                 }
-                "--protocol" => options.protocols.extend(Protocol::parse(&value("--protocol")?)?),
+                "--under" => options.settings.extend(Setting::parse(&value("--under")?)?),
                 "--seed" => options.seed = Some(value("--seed")?.parse().context("--seed is a number")?),
                 "--loops" => options.loops = value("--loops")?.parse().context("--loops is a number")?,
                 "--json" => options.json = Some(value("--json")?.into()),
@@ -49,7 +49,7 @@ impl Options {
                 filter if !filter.starts_with('-') => options.filtered_out |= !"faults".contains(filter),
                 other => {
                     bail!(
-                        "unknown argument {other}; known: --all --selftest --only N,M --protocol P --seed S --loops N \
+                        "unknown argument {other}; known: --all --selftest --only N,M --under P --seed S --loops N \
                          --json FILE --list"
                     )
                 }

@@ -1,5 +1,6 @@
 //! A TCP proxy between a worker and a service, whose weather the harness makes.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,8 +14,8 @@ use tokio::sync::watch;
 /// Below the range of outgoing connections: a client that tries a free port of that range may connect to itself.
 const PORTS: std::ops::Range<u16> = 10_240..32_000;
 
-/// PostgreSQL's message for a transaction's end, as the driver sends it: a simple query.
-const COMMIT: &[u8] = b"Q\x00\x00\x00\x0bCOMMIT\x00";
+/// A transaction's end as the drivers send it, to PostgreSQL and to MariaDB: a simple query.
+const COMMITS: [&[u8]; 2] = [b"Q\x00\x00\x00\x0bCOMMIT\x00", b"\x07\x00\x00\x00\x03COMMIT"];
 
 /// What becomes of what goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,8 @@ struct Shared {
     to: std::sync::Mutex<u16>,
     commits: AtomicU64,
     cuts: AtomicU64,
+    /// From where its open connections reach the service.
+    ports: std::sync::Mutex<HashSet<u16>>,
 }
 
 /// How a connection ends.
@@ -77,6 +80,7 @@ impl Proxy {
             to: std::sync::Mutex::new(0),
             commits: AtomicU64::new(0),
             cuts: AtomicU64::new(0),
+            ports: std::sync::Mutex::default(),
         });
         let accepted = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
@@ -96,6 +100,12 @@ impl Proxy {
 
     pub(crate) fn set(&self, weather: Weather) {
         self.shared.weather.send_replace(weather);
+    }
+
+    /// The ports by which the service knows the clients that come through here.
+    #[allow(dead_code, reason = "for the fault matrix alone")]
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.shared.ports.lock().unwrap().iter().copied().collect()
     }
 
     /// How many connections were cut at a COMMIT so far.
@@ -122,6 +132,8 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
     };
     client.set_nodelay(true).ok();
     server.set_nodelay(true).ok();
+    let port = server.local_addr().map_or(0, |address| address.port());
+    shared.ports.lock().unwrap().insert(port);
     let ending = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
@@ -138,6 +150,7 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
             ending = answers.run(from_server, to_client) => ending,
         }
     };
+    shared.ports.lock().unwrap().remove(&port);
     if ending == Ending::Reset {
         client.set_zero_linger().ok();
         server.set_zero_linger().ok();
@@ -220,5 +233,5 @@ impl Pump<'_> {
 
 /// A COMMIT is a write of its own, since the driver waits for the answers before it.
 fn has_commit(bytes: &[u8]) -> bool {
-    bytes.windows(COMMIT.len()).any(|window| window == COMMIT)
+    COMMITS.iter().any(|commit| bytes.windows(commit.len()).any(|window| window == *commit))
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::protocol::Protocol;
+use super::setting::Setting;
 
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) row: u32,
-    pub(crate) protocol: Protocol,
+    pub(crate) setting: Setting,
     pub(crate) fault: String,
     pub(crate) seed: u64,
     pub(crate) events: u64,
@@ -32,10 +32,10 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// A row that could not be tried, which is not passed.
-    pub(crate) fn not_run((row, protocol): (u32, Protocol), fault: &str, seed: u64, why: String) -> Self {
+    pub(crate) fn not_run((row, setting): (u32, Setting), fault: &str, seed: u64, why: String) -> Self {
         Self {
             row,
-            protocol,
+            setting,
             fault: fault.to_owned(),
             seed,
             events: 0,
@@ -68,7 +68,7 @@ impl Outcome {
 
     fn json(&self) -> Value {
         json!({
-            "row": self.row, "protocol": self.protocol.name(), "fault": self.fault, "seed": self.seed, "events": self.events, "lost": self.lost,
+            "row": self.row, "setting": self.setting.name(), "fault": self.fault, "seed": self.seed, "events": self.events, "lost": self.lost,
             "repeated": self.repeated, "out_of_order": self.out_of_order,
             "recovery_s": self.recovery.map(|recovery| recovery.as_secs_f64()),
             "longest_gap_s": self.longest_gap.as_secs_f64(), "peak_memory_bytes": self.peak_memory_bytes,
@@ -85,11 +85,11 @@ pub(crate) fn print_head() {
 }
 
 pub(crate) fn print(outcome: &Outcome) {
-    let Outcome { row, protocol, fault, seed, events, lost, repeated, out_of_order, .. } = outcome;
+    let Outcome { row, setting, fault, seed, events, lost, repeated, out_of_order, .. } = outcome;
     let recovery = outcome.recovery.map_or_else(|| "-".to_owned(), |took| format!("{:.1} s", took.as_secs_f64()));
     println!(
         "{:<11}  {fault:<44} {seed:>8} {events:>8} {lost:>5} {repeated:>5} {out_of_order:>6} {recovery:>9} {:>10.1} s {:>9} {:>4.0}s  {}",
-        protocol.label(*row),
+        setting.label(*row),
         outcome.longest_gap.as_secs_f64(),
         outcome.peak_memory_bytes >> 20,
         outcome.took.as_secs_f64(),
@@ -105,7 +105,7 @@ pub(crate) fn print(outcome: &Outcome) {
         println!("     ! {finding}");
     }
     if !outcome.findings.is_empty() {
-        println!("     ! again by: make faults FAULTS='--only {row} --protocol {} --seed {seed}'", protocol.name());
+        println!("     ! again by: make faults FAULTS='--only {row} --under {} --seed {seed}'", setting.name());
     }
     if let Some(logs) = &outcome.logs {
         println!("     ! logs: {}", logs.display());

@@ -27,6 +27,8 @@ pub(crate) struct Row {
     pub(crate) is_quick: bool,
     /// It is about who is a member of the group, and runs under each protocol.
     pub(crate) is_membership: bool,
+    /// It is about the database, and runs on each.
+    pub(crate) is_database: bool,
     /// Why this machine cannot try it, if it cannot.
     pub(crate) prevented: Option<fn() -> Option<String>>,
     pub(crate) run: Run,
@@ -36,6 +38,10 @@ impl Row {
     /// It is part of the short loop.
     fn quick(self) -> Self {
         Self { is_quick: true, ..self }
+    }
+
+    fn database(self) -> Self {
+        Self { is_database: true, ..self }
     }
 
     fn membership(self) -> Self {
@@ -54,6 +60,7 @@ macro_rules! row {
             fault: $fault,
             is_quick: false,
             is_membership: false,
+            is_database: false,
             prevented: None,
             run: |case| Box::pin($run(case)),
         }
@@ -68,15 +75,15 @@ pub(crate) fn all() -> Vec<Row> {
         row!(3, "a worker frozen, then awake", workers::frozen).membership(),
         row!(4, "broker restart", kafka::restarted),
         row!(5, "broker down", kafka::down),
-        row!(6, "database down", outages::database_down),
-        row!(7, "database 2 s slow", outages::database_slow),
-        row!(8, "deadlock", database::deadlocked),
-        row!(9, "connection cut at COMMIT", outages::cut_at_commit).quick(),
+        row!(6, "database down", outages::database_down).database(),
+        row!(7, "database 2 s slow", outages::database_slow).database(),
+        row!(8, "deadlock", database::deadlocked).database(),
+        row!(9, "connection cut at COMMIT", outages::cut_at_commit).quick().database(),
         row!(10, "Redis down", redis::down),
         row!(11, "Redis FLUSHALL, over and over", redis::flushed),
         row!(12, "Redis 500 ms slow", redis::slow),
         row!(13, "a worker cut off from the broker", kafka::cut_off).membership(),
-        row!(14, "poison events", events::poison),
+        row!(14, "poison events", events::poison).database(),
         row!(15, "oversized events", events::oversized),
         row!(16, "malformed, deep, not UTF-8, empty, tombstones", events::malformed).quick(),
         row!(17, "schema change inside a batch", events::schema_changed),
@@ -88,9 +95,9 @@ pub(crate) fn all() -> Vec<Row> {
         row!(23, "topic deleted and made again", kafka::topic_made_again),
         row!(24, "partitions added", kafka::partitions_added).membership(),
         row!(25, "Redis full", redis::full),
-        row!(26, "database restored from an older dump", database::restored),
-        row!(27, "table missing, INSERT revoked", database::table_missing),
-        row!(28, "frozen inside a transaction", database::frozen_inside_transaction),
+        row!(26, "database restored from an older dump", database::restored).database(),
+        row!(27, "table missing, INSERT revoked", database::table_missing).database(),
+        row!(28, "frozen inside a transaction", database::frozen_inside_transaction).database(),
         row!(29, "a long-open snapshot", database::long_snapshot),
         row!(30, "a deploy that adds a pipeline, to and fro", deploys::pipeline_added),
     ]

@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use weir::sabotage::{Bug, CHOICE};
 
 use super::lab::Lab;
-use super::protocol::Protocol;
 use super::report::Outcome;
+use super::setting::Setting;
 use super::{report, rows, run_row};
 
 /// What a bug's row must say of it.
@@ -39,7 +39,7 @@ pub(super) async fn run(lab: &Lab, only: &[u32], seed: u64, scale: f64) -> Resul
     report::print_head();
     let chosen: Vec<&Caught> = CAUGHT.iter().filter(|caught| only.is_empty() || only.contains(&caught.row)).collect();
     for (_, row) in rows.iter().filter(|(number, _)| chosen.iter().any(|caught| caught.row == **number)) {
-        let outcome = Box::pin(run_row(lab, (row, Protocol::Classic), seed, scale, &[])).await;
+        let outcome = Box::pin(run_row(lab, (row, Setting::Classic), seed, scale, &[])).await;
         report::print(&outcome);
         is_sound &= outcome.is_passed();
     }
@@ -47,7 +47,7 @@ pub(super) async fn run(lab: &Lab, only: &[u32], seed: u64, scale: f64) -> Resul
     for Caught { bug, row, finding } in chosen {
         println!("with {}", bug.name());
         let env = [(CHOICE.to_owned(), bug.name().to_owned())];
-        let outcome = Box::pin(run_row(lab, (&rows[row], Protocol::Classic), seed, scale, &env)).await;
+        let outcome = Box::pin(run_row(lab, (&rows[row], Setting::Classic), seed, scale, &env)).await;
         report::print(&outcome);
         let by = found(&outcome, finding);
         is_sound &= by.is_some();

@@ -9,11 +9,11 @@ use anyhow::Result;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
-use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::database::{Database, LedgerRow};
 use super::load::Book;
-use super::world::{LedgerRow, World, ledger};
+use super::world::World;
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -112,7 +112,7 @@ impl Drop for Watch {
 
 struct Eye {
     consumer: Arc<BaseConsumer>,
-    db: PgPool,
+    db: Database,
     group: String,
     topic: String,
     topic_id: Uuid,
@@ -128,7 +128,7 @@ impl Eye {
             let consumer = Arc::clone(&self.consumer);
             let (topic, partitions) = (self.topic.clone(), self.partitions);
             let asked = tokio::task::spawn_blocking(move || committed(&consumer, &topic, partitions)).await;
-            let rows = tokio::time::timeout(Duration::from_secs(3), ledger(&self.db, &self.group, self.topic_id)).await;
+            let rows = tokio::time::timeout(Duration::from_secs(3), self.db.ledger(&self.group, self.topic_id)).await;
             // While the broker or the database is away by the row's own doing there is nothing to compare.
             let (Ok(committed), Ok(Ok(rows))) = (asked, rows) else { continue };
             let ends = self.book.lock().unwrap().ends.clone();

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
+use super::database::{Database, LedgerRow};
 use super::lab::Lab;
-use super::protocol::Protocol;
+use super::setting::Setting;
 use super::until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,26 +22,26 @@ pub(crate) struct World {
     pub(crate) topic_id: Uuid,
     pub(crate) partitions: i32,
     /// How its workers are members of the group.
-    pub(crate) protocol: Protocol,
+    pub(crate) setting: Setting,
     pub(crate) database: String,
-    pub(crate) db: PgPool,
+    pub(crate) db: Database,
     pub(crate) dir: PathBuf,
 }
 
 impl World {
-    pub(crate) async fn new(lab: &Lab, name: &str, partitions: i32, protocol: Protocol) -> Result<Self> {
+    pub(crate) async fn new(lab: &Lab, name: &str, partitions: i32, setting: Setting) -> Result<Self> {
         let id = format!("{name}-{}", &Uuid::new_v4().simple().to_string()[..8]);
         let database = format!("faults_{}", id.replace('-', "_"));
-        lab.server_sql(&format!("CREATE DATABASE {database}")).await?;
+        lab.make_database(setting, &database).await?;
         let dir = lab.kept.join(&id);
         std::fs::create_dir_all(&dir)?;
-        let db = lab.open(&database, 4).await?;
+        let db = lab.open(setting, &database, 4).await?;
         let mut world = Self {
             topic: format!("faults-{id}"),
             topic_id: Uuid::nil(),
             pool: id,
             partitions,
-            protocol,
+            setting,
             database,
             db,
             dir,
@@ -57,6 +57,9 @@ impl World {
         let mut weir = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
         let migrated = weir.arg("migrate").arg("--config").arg(file).output()?;
         ensure!(migrated.status.success(), "weir migrate: {}", String::from_utf8_lossy(&migrated.stderr));
+        if self.setting == Setting::Mariadb {
+            return Ok(());
+        }
         // Says of each row which process wrote it.
         self.sql("ALTER TABLE messages ADD COLUMN writer text DEFAULT current_setting('application_name')").await
     }
@@ -115,8 +118,8 @@ impl World {
              [[pools.{pool}.pipelines]]\nname = \"persist\"\nhandler = \"persist\"\n\
              [[pools.{pool}.pipelines]]\nname = \"stats\"\nhandler = \"analyze\"\ndimensions = [\"type\", \"user\", \"active_users\"]\n",
             of.kafka.port,
-            self.protocol.config(slot),
-            lab.postgres_url(slot, database, user),
+            self.setting.config(slot),
+            lab.database_url(self.setting, slot, database, user),
             of.redis.port,
         )
     }
@@ -127,18 +130,16 @@ impl World {
     }
 
     pub(crate) async fn count(&self, sql: &str) -> Result<i64> {
-        let counted = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&self.db).await;
-        counted.with_context(|| sql.to_owned())
+        self.db.count(sql).await.with_context(|| sql.to_owned())
     }
 
     pub(crate) async fn sql(&self, sql: &str) -> Result<()> {
-        let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.db).await;
-        done.with_context(|| sql.to_owned()).map(drop)
+        self.db.sql(sql).await.with_context(|| sql.to_owned())
     }
 
     /// The ledger's rows for the topic's present id: partition, owner, epoch, next offset.
     pub(crate) async fn ledger(&self) -> Result<Vec<LedgerRow>> {
-        ledger(&self.db, &self.pool, self.topic_id).await
+        self.db.ledger(&self.pool, self.topic_id).await.context("read the ledger")
     }
 
     pub(crate) async fn close(&self, lab: &Lab) {
@@ -147,28 +148,6 @@ impl World {
         if let Ok(admin) = lab.admin() {
             admin.delete_topics(&[&self.topic, &self.mirror()], &AdminOptions::new()).await.ok();
         }
-        lab.server_sql(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.database)).await.ok();
+        lab.drop_database(self.setting, &self.database).await.ok();
     }
-}
-
-/// A partition's place.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LedgerRow {
-    pub(crate) partition: i32,
-    pub(crate) owner: Option<Uuid>,
-    pub(crate) epoch: i64,
-    pub(crate) next_offset: i64,
-}
-
-pub(crate) async fn ledger(db: &PgPool, group: &str, topic_id: Uuid) -> Result<Vec<LedgerRow>> {
-    let rows: Vec<(i32, Option<Uuid>, i64, i64)> = sqlx::query_as(
-        "SELECT partition, owner, epoch, next_offset FROM weir_ledger WHERE group_name = $1 AND topic_id = $2 ORDER BY 1",
-    )
-    .bind(group)
-    .bind(topic_id)
-    .fetch_all(db)
-    .await
-    .context("read the ledger")?;
-    let row = |(partition, owner, epoch, next_offset)| LedgerRow { partition, owner, epoch, next_offset };
-    Ok(rows.into_iter().map(row).collect())
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, MySqlConnection};
+use sqlx::{AssertSqlSafe, MySqlConnection, Row as _};
 
 use crate::config;
 
@@ -34,34 +34,29 @@ impl Session {
         }
     }
 
+    /// One exchange: a connection is made anew when the database is slow to answer, too.
     pub(super) async fn begin(&self, connection: &mut MySqlConnection) -> sqlx::Result<()> {
-        let (version, packet_bytes): (String, u64) =
-            sqlx::query_as("SELECT VERSION(), CAST(@@max_allowed_packet AS UNSIGNED)")
-                .fetch_one(&mut *connection)
-                .await?;
-        let is_mariadb = version.contains("MariaDB");
-        self.is_mariadb.store(is_mariadb, Ordering::Relaxed);
-        self.packet_bytes.store(usize::try_from(packet_bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
-        sqlx::raw_sql(AssertSqlSafe(self.settings(is_mariadb))).execute(connection).await?;
+        let told = sqlx::raw_sql(AssertSqlSafe(self.settings())).fetch_one(connection).await?;
+        let (version, packet_bytes): (String, i64) = (told.try_get(0)?, told.try_get(1)?);
+        self.is_mariadb.store(version.contains("MariaDB"), Ordering::Relaxed);
+        self.packet_bytes.store(usize::try_from(packet_bytes).unwrap_or(PACKET_BYTES), Ordering::Relaxed);
         Ok(())
     }
 
-    /// MySQL ends only a SELECT that takes too long, and no transaction that waits for its client: there, the client's own
-    /// deadline, and TCP's, are what bounds them.
-    fn settings(&self, is_mariadb: bool) -> String {
+    /// Comments that begin with `M!` are for MariaDB, those with `!80000` for MySQL. MySQL ends only a SELECT that takes too
+    /// long, and no transaction that waits for its client: there, the client's own deadline, and TCP's, are what bounds them.
+    fn settings(&self) -> String {
         let whole_s = |timeout: Duration| timeout.as_millis().div_ceil(1000);
-        let timeouts = match is_mariadb {
-            true => format!(
-                "max_statement_time = {:.3}, idle_transaction_timeout = {}",
-                self.statement_timeout.as_secs_f64(),
-                whole_s(self.idle_in_transaction_timeout)
-            ),
-            false => format!("max_execution_time = {}", self.statement_timeout.as_millis()),
-        };
         format!(
-            "SET SESSION sql_mode = '{SQL_MODE}', innodb_lock_wait_timeout = {}, {timeouts}; \
-             SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-            whole_s(self.lock_timeout)
+            "SET NAMES utf8mb4; SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', innodb_lock_wait_timeout = {}\
+             /*M! , max_statement_time = {:.3}, idle_transaction_timeout = {} */\
+             /*!80000 , max_execution_time = {} */; \
+             SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+             SELECT VERSION(), CAST(@@max_allowed_packet AS SIGNED)",
+            whole_s(self.lock_timeout),
+            self.statement_timeout.as_secs_f64(),
+            whole_s(self.idle_in_transaction_timeout),
+            self.statement_timeout.as_millis(),
         )
     }
 
@@ -83,9 +78,9 @@ mod tests {
     fn time_outs_of_less_than_a_second_are_rounded_up_where_the_server_counts_seconds() {
         let store = config::Store { lock_timeout: Duration::from_millis(1), ..config::Store::default() };
         let session = Session::new(&store);
-        let mariadb = session.settings(true);
-        assert!(mariadb.contains("innodb_lock_wait_timeout = 1,"), "{mariadb}");
-        assert!(mariadb.contains("max_statement_time = 7.000, idle_transaction_timeout = 5;"), "{mariadb}");
-        assert!(session.settings(false).contains("max_execution_time = 7000;"));
+        let settings = session.settings();
+        assert!(settings.contains("innodb_lock_wait_timeout = 1/*M!"), "{settings}");
+        assert!(settings.contains("max_statement_time = 7.000, idle_transaction_timeout = 5 "), "{settings}");
+        assert!(settings.contains("max_execution_time = 7000 "), "{settings}");
     }
 }

@@ -1,14 +1,19 @@
 //! What the database does, or others do in it.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use sqlx::{Connection as _, Executor as _};
 
 use crate::case::{Case, RECOVERY_MAX};
+use crate::database::Database;
+use crate::lab::Lab;
 use crate::load::Mix;
+use crate::setting::Setting;
 use crate::until;
 use crate::worker::Worker;
 
@@ -23,21 +28,34 @@ const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) F
 /// A second session takes the same locks in the opposite order, and weir is the victim.
 pub(super) async fn deadlocked(case: &mut Case<'_>) -> Result<()> {
     case.begin(2, Mix::default()).await?;
-    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    let deadlocks = match case.world.setting {
+        Setting::Mariadb => {
+            "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status
+              WHERE variable_name = 'INNODB_DEADLOCKS'"
+        }
+        _ => "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()",
+    };
     let before = case.world.count(deadlocks).await?;
-    let pool = case.lab.open(&case.world.database, 1).await?;
-    let mut session = pool.acquire().await?.detach();
-    // Whoever has waited longest looks first for a deadlock, and is its victim.
-    session.execute("SET deadlock_timeout = '30s'").await?;
+    let session = case.lab.open(case.world.setting, &case.world.database, 1).await?;
+    let is_strong = match case.world.setting {
+        // Whoever has written least is its victim.
+        Setting::Mariadb => {
+            "CREATE TABLE heavy (id integer PRIMARY KEY, n integer NOT NULL);
+             INSERT INTO heavy SELECT seq, 0 FROM seq_1_to_20000"
+        }
+        // Whoever has waited longest looks first for a deadlock, and is its victim.
+        _ => "SET deadlock_timeout = '30s'",
+    };
+    session.sql(is_strong).await?;
     case.fault_begins()?;
     let rounds = if case.scale < 1.0 { 2 } else { 6 };
     for _ in 0..rounds {
         let partition = case.rng.i32(0..case.world.partitions);
-        cross(&mut session, partition).await?;
+        cross(&session, partition).await?;
         case.sleep(Duration::from_millis(500)).await;
     }
     case.fault_ends()?;
-    session.close().await?;
+    session.close().await;
     case.recover().await?;
     case.sleep(Duration::from_secs(1)).await;
     let found = case.world.count(deadlocks).await? - before;
@@ -49,37 +67,61 @@ pub(super) async fn deadlocked(case: &mut Case<'_>) -> Result<()> {
 }
 
 /// weir locks a partition's ledger row first and its counters last.
-async fn cross(session: &mut PgConnection, partition: i32) -> Result<()> {
-    let mut tx = session.begin().await?;
-    tx.execute("SELECT 1 FROM weir_counts WHERE dimension = 'type' FOR UPDATE").await?;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let row = format!("SELECT 1 FROM weir_ledger WHERE partition = {partition} FOR UPDATE");
-    tx.execute(sqlx::raw_sql(AssertSqlSafe(row))).await.context("the session itself was the victim")?;
-    tx.commit().await.context("end the session's transaction")
+async fn cross(session: &Database, partition: i32) -> Result<()> {
+    let counters = "SELECT 1 FROM weir_counts WHERE dimension = 'type' FOR UPDATE";
+    let sql = match session {
+        Database::Postgres(_) => format!(
+            "BEGIN; {counters}; SELECT pg_sleep(0.3);
+             SELECT 1 FROM weir_ledger WHERE partition = {partition} FOR UPDATE; COMMIT"
+        ),
+        Database::Mariadb(_) => format!(
+            "START TRANSACTION; UPDATE heavy SET n = n + 1; {counters}; DO SLEEP(0.3);
+             SELECT 1 FROM weir_ledger WHERE `partition` = {partition} FOR UPDATE; COMMIT"
+        ),
+    };
+    session.sql(&sql).await.context("the session itself was the victim")
 }
 
 /// A dump of some seconds ago takes the database's place; Redis and Kafka know better.
 pub(super) async fn restored(case: &mut Case<'_>) -> Result<()> {
     case.begin(2, Mix::default()).await?;
     let (database, dump) = (case.world.database.clone(), case.world.dir.join("dump"));
-    let (file, lab) = (dump.display().to_string(), case.lab);
-    run(lab.postgres_tool("pg_dump").args(["-Fc", "-f", &file, &database])).await?;
+    let (lab, setting) = (case.lab, case.world.setting);
+    dump_to(lab, setting, &database, &dump).await?;
     case.sleep(Duration::from_secs(8)).await;
     let rows = case.world.count("SELECT count(*) FROM messages").await?;
     case.fault_begins()?;
     case.watch()?.may_go_back(true);
     case.set_may_lead = true;
-    lab.server_sql(&format!("DROP DATABASE {database} WITH (FORCE)")).await?;
-    lab.server_sql(&format!("CREATE DATABASE {database}")).await?;
-    run(lab.postgres_tool("pg_restore").args(["-d", &database, &file])).await?;
+    lab.drop_database(setting, &database).await?;
+    lab.make_database(setting, &database).await?;
+    restore_from(lab, setting, &database, &dump).await?;
     case.watch()?.forget();
-    let restored = case.world.count("SELECT count(*) FROM messages WHERE received_at < now() - interval '3 s'").await?;
+    let restored =
+        case.world.count("SELECT count(*) FROM messages WHERE received_at < now() - interval '3' second").await?;
     case.check(restored < rows, || "the dump is not older".to_owned());
     case.fault_ends()?;
     case.recover().await?;
     case.note(format!("{rows} rows before, {restored} in the dump"));
     case.watch()?.may_go_back(false);
     Ok(())
+}
+
+async fn dump_to(lab: &Lab, setting: Setting, database: &str, file: &Path) -> Result<()> {
+    match setting {
+        Setting::Mariadb => {
+            let mut dump = lab.mariadb_tool("mariadb-dump")?;
+            run(dump.arg("--single-transaction").arg(format!("--result-file={}", file.display())).arg(database)).await
+        }
+        _ => run(lab.postgres_tool("pg_dump")?.args(["-Fc", "-f"]).arg(file).arg(database)).await,
+    }
+}
+
+async fn restore_from(lab: &Lab, setting: Setting, database: &str, file: &Path) -> Result<()> {
+    match setting {
+        Setting::Mariadb => run(lab.mariadb_tool("mariadb")?.arg(database).stdin(File::open(file)?)).await,
+        _ => run(lab.postgres_tool("pg_restore")?.args(["-d", database]).arg(file)).await,
+    }
 }
 
 async fn run(command: &mut Command) -> Result<()> {
@@ -91,12 +133,31 @@ async fn run(command: &mut Command) -> Result<()> {
 
 /// The table is missing, and then must not be written, each for a while: nothing is set aside for it.
 pub(super) async fn table_missing(case: &mut Case<'_>) -> Result<()> {
-    case.world
-        .sql(
-            "DO $$ BEGIN CREATE ROLE limited LOGIN PASSWORD 'weir'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
-             GRANT ALL ON ALL TABLES IN SCHEMA public TO limited; GRANT ALL ON SCHEMA public TO limited",
-        )
-        .await?;
+    let database = &case.world.database;
+    let limited = match case.world.setting {
+        Setting::Mariadb => {
+            const TABLES: [&str; 8] = [
+                "messages",
+                "weir_ledger",
+                "weir_dead",
+                "weir_seen",
+                "weir_counts",
+                "weir_pipelines",
+                "weir_seeks",
+                "weir_replayed",
+            ];
+            let grants = TABLES.map(|table| format!("GRANT INSERT ON {database}.{table} TO limited"));
+            format!(
+                "CREATE USER IF NOT EXISTS limited IDENTIFIED BY 'weir';
+                 GRANT SELECT, UPDATE, DELETE ON {database}.* TO limited; {}",
+                grants.join("; ")
+            )
+        }
+        _ => "DO $$ BEGIN CREATE ROLE limited LOGIN PASSWORD 'weir'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+              GRANT ALL ON ALL TABLES IN SCHEMA public TO limited; GRANT ALL ON SCHEMA public TO limited"
+            .to_owned(),
+    };
+    case.world.sql(&limited).await?;
     case.user = "limited".to_owned();
     case.begin(2, Mix { odd_per_mille: 0, ..Mix::default() }).await?;
     let faults = [
@@ -151,24 +212,16 @@ pub(super) async fn frozen_inside_transaction(case: &mut Case<'_>) -> Result<()>
     Ok(())
 }
 
-/// Whether one of the process's connections is inside a transaction of a batch.
+/// Whether one of a worker's connections is inside a transaction of a batch.
 pub(super) async fn is_inside_transaction(case: &Case<'_>, worker: &Worker) -> Result<bool> {
-    let sql = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'weir/{}' AND datname = current_database()
-            AND (state = 'idle in transaction' OR (state = 'active' AND xact_start IS NOT NULL))
-            AND query NOT ILIKE 'COMMIT%' AND backend_xid IS NOT NULL",
-        worker.pid()
-    );
-    Ok(case.world.count(&sql).await? > 0)
+    let ports = case.lab.slots[worker.slot].database(case.world.setting).ports();
+    Ok(case.world.db.is_inside_transaction(worker.pid(), &ports, true).await?)
 }
 
-/// Whether one of the process's connections has begun a transaction: the database will end it while the process is frozen.
+/// Whether one of its connections has begun a transaction: the database will end it while the process is frozen.
 async fn has_begun(case: &Case<'_>, worker: &Worker) -> Result<bool> {
-    let pid = worker.pid();
-    let sql = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'weir/{pid}' AND xact_start IS NOT NULL"
-    );
-    Ok(case.world.count(&sql).await? > 0)
+    let ports = case.lab.slots[worker.slot].database(case.world.setting).ports();
+    Ok(case.world.db.is_inside_transaction(worker.pid(), &ports, false).await?)
 }
 
 /// Freezes a worker at a moment when it has work in hand, and is inside a transaction or not.
@@ -203,8 +256,8 @@ pub(super) async fn freeze_when(case: &mut Case<'_>, at: usize, inside: bool) ->
 
 /// A dump that runs for long keeps every old version of the ledger's rows.
 pub(super) async fn long_snapshot(case: &mut Case<'_>) -> Result<()> {
-    let pool = case.lab.open(&case.world.database, 1).await?;
-    let mut session = pool.acquire().await?.detach();
+    let pool = case.lab.open(case.world.setting, &case.world.database, 1).await?;
+    let mut session = pool.postgres().acquire().await?.detach();
     let rates = rates(case, async |_, on| {
         if on {
             session.execute(SNAPSHOT).await?;

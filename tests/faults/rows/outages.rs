@@ -29,15 +29,15 @@ pub(super) async fn database_down(case: &mut Case<'_>) -> Result<()> {
     let how = ["stop", "kill", "black hole"][case.rng.usize(0..3)];
     case.fault_begins()?;
     if how == "black hole" {
-        case.lab.slots.iter().for_each(|slot| slot.postgres.set(Weather::BlackHole));
+        case.lab.set_databases(case.world.setting, Weather::BlackHole);
     } else {
-        case.lab.service(how, "postgres").await?;
+        case.lab.service(how, case.world.setting.database()).await?;
     }
     case.sleep(FAULT).await;
     let (others, published) = (settled(&other)? - others, (case.book().records - published) as f64);
     let others_lag = lag(&other)?;
     case.lab.clear();
-    case.lab.service("start", "postgres").await?;
+    case.lab.service("start", case.world.setting.database()).await?;
     case.fault_ends()?;
     case.check(others > 0.8 * published, || {
         format!("the other pool settled {others} of {published} during the outage")
@@ -54,7 +54,7 @@ pub(super) async fn database_down(case: &mut Case<'_>) -> Result<()> {
 async fn other_pool(case: &Case<'_>) -> Result<Worker> {
     let lab = case.lab;
     let config = case.world.config(lab, 2, "weir", ("", ""));
-    let url = lab.postgres_url(2, &case.world.database, "weir");
+    let url = lab.database_url(case.world.setting, 2, &case.world.database, "weir");
     let file = format!("sqlite://{}", case.world.dir.join("other.db").display());
     // A pool of another name: what the set of this one knows, its database has.
     let config =
@@ -82,7 +82,7 @@ pub(super) async fn database_slow(case: &mut Case<'_>) -> Result<()> {
     case.load()?.burst(20_000);
     let (before, rebalances) = (limit(case), case.metric("weir_rebalances_total", ""));
     case.fault_begins()?;
-    case.lab.slots.iter().for_each(|slot| slot.postgres.set(Weather::Slow(Duration::from_secs(2))));
+    case.lab.set_databases(case.world.setting, Weather::Slow(Duration::from_secs(2)));
     let mut least = before;
     for _ in 0..30 {
         case.sleep(Duration::from_secs(1)).await;
@@ -106,12 +106,13 @@ fn limit(case: &Case<'_>) -> f64 {
 /// Connections end before the COMMIT reaches the database, and then before its answer comes back.
 pub(super) async fn cut_at_commit(case: &mut Case<'_>) -> Result<()> {
     case.begin(3, Mix::default()).await?;
-    let cuts = |case: &Case<'_>| case.lab.slots.iter().map(|slot| slot.postgres.cuts()).sum::<u64>();
+    let setting = case.world.setting;
+    let cuts = |case: &Case<'_>| case.lab.slots.iter().map(|slot| slot.database(setting).cuts()).sum::<u64>();
     let mut told = Vec::new();
     for before in [true, false] {
         let (every, begun) = (case.rng.u64(5..15), cuts(case));
         case.fault_begins()?;
-        case.lab.slots.iter().for_each(|slot| slot.postgres.set(Weather::CutAtCommit { before, every }));
+        case.lab.set_databases(setting, Weather::CutAtCommit { before, every });
         case.sleep(Duration::from_secs(8)).await;
         case.lab.clear();
         case.fault_ends()?;
@@ -142,7 +143,7 @@ pub(super) fn no_small_disk() -> Option<String> {
 pub(super) async fn disk_full(case: &mut Case<'_>) -> Result<()> {
     let disk = SmallDisk::mount()?;
     let place = format!("CREATE TABLESPACE small LOCATION '{}'", disk.0.display());
-    case.lab.server_sql(&place).await?;
+    case.lab.server_sql(case.world.setting, &place).await?;
     let moved = "ALTER TABLE messages SET TABLESPACE small; ALTER INDEX messages_pkey SET TABLESPACE small";
     case.world.sql(moved).await?;
     let ran = fill(case, &disk).await;
@@ -152,7 +153,7 @@ pub(super) async fn disk_full(case: &mut Case<'_>) -> Result<()> {
     }
     let back = "ALTER TABLE messages SET TABLESPACE pg_default; ALTER INDEX messages_pkey SET TABLESPACE pg_default";
     case.world.sql(back).await?;
-    case.lab.server_sql("DROP TABLESPACE small").await?;
+    case.lab.server_sql(case.world.setting, "DROP TABLESPACE small").await?;
     ran
 }
 

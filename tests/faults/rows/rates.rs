@@ -11,7 +11,7 @@ use crate::load::Mix;
 use crate::until;
 
 /// What is published before the workers start.
-const BACKLOG: u64 = 400_000;
+const BACKLOG: u64 = 800_000;
 /// Small batches make many transactions, and a backlog that lasts.
 const POOL_LINES: &str = "max_poll_records = 25\n";
 const WINDOW: Duration = Duration::from_secs(4);

@@ -85,7 +85,7 @@ async fn p99_ms(case: &Case<'_>) -> Result<f64> {
            FROM (SELECT received_at, split_part(content, ' ', 1)::bigint AS sent FROM messages) m
           WHERE sent >= {from} AND sent < {to}"
     );
-    Ok(sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&case.world.db).await?)
+    Ok(sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(case.world.db.postgres()).await?)
 }
 
 /// Writes are refused, look-ups are not.

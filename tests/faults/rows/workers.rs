@@ -9,8 +9,8 @@ use crate::case::Case;
 use crate::gaps::{self, Gaps};
 use crate::group;
 use crate::load::Mix;
-use crate::protocol::Protocol;
 use crate::proxy::Weather;
+use crate::setting::Setting;
 use crate::until;
 
 use super::database::freeze_when;
@@ -75,7 +75,7 @@ pub(crate) async fn terminated(case: &mut Case<'_>) -> Result<()> {
     case.fault_begins()?;
     let (status, took) = case.workers[at].terminate().await?;
     // A static member's partitions wait for its return until its session is over.
-    if case.world.protocol == Protocol::Static {
+    if case.world.setting == Setting::Static {
         let ended_at = Instant::now();
         let mut then = case.world.ledger().await?.iter().map(|row| (row.partition, row.next_offset)).collect();
         case.advanced(&mut then, TAKEOVER_MAX).await.context("takeover")?;
@@ -119,17 +119,11 @@ fn redelivered(case: &Case<'_>) -> Result<(f64, f64)> {
 /// soon.
 pub(crate) async fn frozen(case: &mut Case<'_>) -> Result<()> {
     case.begin(2, Mix::default()).await?;
-    let zombie = format!("zombie-{}", case.world.pool);
-    let options = format!("[kafka.options]\nclient_id = \"{zombie}\"\n");
+    let zombie = zombie_of(case);
     // Under KIP-848 the broker has the heartbeats, and no clock of the zombie's own tells it that its session is over: it
     // needs not be put out of the group.
-    let (heartbeat, evicted) = match case.world.protocol {
-        Protocol::Consumer => (String::new(), None),
-        _ => (format!("heartbeat_interval_ms = {}\n", HEARTBEAT.as_millis()), Some(zombie.as_str())),
-    };
-    case.kafka_lines = heartbeat + &options;
-    case.start_worker(2).await?;
-    case.kafka_lines.clear();
+    let evicted = (case.world.setting != Setting::Consumer).then_some(zombie.as_str());
+    start_zombie(case).await?;
     freeze(case, None).await?;
     let mut evictions = 0;
     let mut fences = 0.0;
@@ -143,6 +137,22 @@ pub(crate) async fn frozen(case: &mut Case<'_>) -> Result<()> {
     case.recover().await?;
     let how = evicted.map_or("frozen again", |_| "put out of the group");
     case.note(format!("{how} {evictions} times, then fenced {fences} times"));
+    Ok(())
+}
+
+/// The client's id of the worker that is frozen.
+fn zombie_of(case: &Case<'_>) -> String {
+    format!("zombie-{}", case.world.pool)
+}
+
+async fn start_zombie(case: &mut Case<'_>) -> Result<()> {
+    let heartbeat = match case.world.setting {
+        Setting::Consumer => String::new(),
+        _ => format!("heartbeat_interval_ms = {}\n", HEARTBEAT.as_millis()),
+    };
+    case.kafka_lines = format!("{heartbeat}[kafka.options]\nclient_id = \"{}\"\n", zombie_of(case));
+    case.start_worker(2).await?;
+    case.kafka_lines.clear();
     Ok(())
 }
 
@@ -161,7 +171,17 @@ async fn freeze(case: &mut Case<'_>, evicted: Option<&str>) -> Result<()> {
     }
     awaken(case, 2, frozen_at).await?;
     case.fault_ends()?;
-    case.shared().await.context("the zombie to own partitions again")
+    let Err(error) = case.shared().await else { return Ok(()) };
+    // A static member that comes back while an answer to its former self is under way is told that another has its id; it
+    // ends, as librdkafka would have it, and its supervisor starts it anew.
+    let ended = case.workers[2].has_died().is_some() && case.workers[2].log().contains("kafka.group_instance_id");
+    if case.world.setting != Setting::Static || !ended {
+        return Err(error.context("the zombie to own partitions again"));
+    }
+    case.note("the zombie was fenced by its own return, and was started anew");
+    drop(case.workers.remove(2));
+    start_zombie(case).await?;
+    case.shared().await.context("the worker in the zombie's place to own partitions")
 }
 
 /// Waits until others own all partitions of a frozen worker, lets it go on, and looks at what it does.
@@ -174,10 +194,10 @@ async fn awaken(case: &mut Case<'_>, at: usize, frozen_at: Instant) -> Result<()
     .await?;
     let takeover = frozen_at.elapsed();
     let heirs: Vec<usize> = case.workers[..at].iter().map(|worker| worker.slot).collect();
-    let late = match case.world.protocol {
+    let late = match case.world.setting {
         // librdkafka gives a heartbeat of this protocol up after 1.1 s, and misses the assignment that came with it.
-        Protocol::Consumer => HEIRS_LATE / 5,
-        Protocol::Classic | Protocol::Static => HEIRS_LATE,
+        Setting::Consumer => HEIRS_LATE / 5,
+        _ => HEIRS_LATE,
     };
     heirs.iter().for_each(|slot| case.lab.slots[*slot].kafka.set(Weather::Slow(late)));
     let pid = case.workers[at].pid();
@@ -232,7 +252,7 @@ pub(super) async fn come_and_go(case: &mut Case<'_>) -> Result<()> {
         gaps::measure(case, (calm_since, moving_since), (moving_since, moved_until)).await?;
     let median = *hand_overs.get(hand_overs.len() / 2).context("no partition moved")?;
     // A static member that stops leaves its partitions waiting for its return.
-    let is_handed_over = case.world.protocol != Protocol::Static;
+    let is_handed_over = case.world.setting != Setting::Static;
     case.check(!is_handed_over || median <= HAND_OVER_MAX, || {
         format!("a partition that moved stood still for {median:.1?} in the median")
     });
