@@ -6,6 +6,7 @@ mod check;
 mod dead;
 #[cfg(feature = "demo")]
 mod demo;
+mod export;
 #[cfg(feature = "load")]
 mod load;
 mod migrate;
@@ -71,6 +72,7 @@ enum Command {
     Dead(dead::Args),
     #[cfg(feature = "demo")]
     Demo(demo::Args),
+    Export(export::Args),
     #[cfg(feature = "load")]
     Load(load::Args),
     /// Brings the database's schema up to this release
@@ -142,6 +144,7 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Demo(_) => unreachable!("it has run"),
             Command::Check(args) => check::run(&args, &config),
             Command::Dead(args) => dead::run(args, config).await,
+            Command::Export(args) => export::run(args, config).await,
             #[cfg(feature = "load")]
             Command::Load(args) => {
                 load::run(args, config, crate::load::Called { config: cli.config, set: cli.set }).await

@@ -16,6 +16,7 @@
 //! | [`store`] | the database contract: ledger, effects, dead rows |
 //! | [`dead_letter`] | the mirror of dead rows in Kafka |
 //! | [`verify`] | the auditor: Kafka against the database |
+//! | [`export`] | events of a time range as compressed lines of JSON |
 //! | [`why`] | one event's story |
 //! | [`kafka`] | whether a cluster answers, and why not |
 //! | [`config`] | load, validate, redact |
@@ -37,6 +38,7 @@ pub mod dead_letter;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod event;
+pub mod export;
 pub mod handler;
 pub mod kafka;
 #[cfg(feature = "load")]

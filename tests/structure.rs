@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 9] = [
     &["cli"],
     &["demo", "load"],
     &["pool"],
-    &["dead_letter", "verify", "why"],
+    &["dead_letter", "export", "verify", "why"],
     &["pipeline", "source"],
     &["handler"],
     &["once", "store"],

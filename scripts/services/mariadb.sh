@@ -29,7 +29,7 @@ CREATE DATABASE weir CHARACTER SET utf8mb4;
 FLUSH PRIVILEGES;
 DROP USER IF EXISTS ''@'localhost', ''@'$(hostname)';
 CREATE USER weir@'%' IDENTIFIED BY 'weir';
-GRANT ALL PRIVILEGES ON *.* TO weir@'%';
+GRANT ALL PRIVILEGES ON *.* TO weir@'%' WITH GRANT OPTION;
 ALTER USER root@localhost IDENTIFIED BY 'weir';
 SQL
   } >> "$dir/mariadb.log" 2>&1 9>&- || fail "making MariaDB's data failed; see $dir/mariadb.log"

@@ -141,11 +141,12 @@ impl Database {
             ),
             Self::Mariadb(_) if ports.is_empty() => return Ok(false),
             Self::Mariadb(_) => {
-                let hosts: Vec<String> = ports.iter().map(|port| format!("'127.0.0.1:{port}'")).collect();
+                let ports: Vec<String> = ports.iter().map(|port| format!("'{port}'")).collect();
                 format!(
                     "SELECT count(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p
-                         ON p.id = t.trx_mysql_thread_id WHERE p.host IN ({}) AND {of_batch}",
-                    hosts.join(", ")
+                         ON p.id = t.trx_mysql_thread_id
+                      WHERE substring_index(p.host, ':', -1) IN ({}) AND {of_batch}",
+                    ports.join(", ")
                 )
             }
         };
