@@ -3,6 +3,8 @@
 //! The tests disturb the services that all of them use, so they run one after the other whatever the runner does.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test's story, shown when it fails or is asked for")]
 
+#[path = "../common/panels.rs"]
+mod panels;
 #[path = "../faults/proxy.rs"]
 #[expect(dead_code, reason = "the fault matrix has more weather")]
 mod proxy;
@@ -11,6 +13,7 @@ mod services;
 
 mod audit;
 mod batches;
+mod dashboards;
 mod dead;
 mod fence;
 mod first_start;
