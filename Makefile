@@ -6,7 +6,7 @@ shell_files := $(wildcard scripts/*.sh scripts/services/*.sh benches/peers/*.sh)
 .PHONY: help demo demo-real build test test-chart test-k8s chart-derived dashboards faults faults-selftest soak lint fmt up down clean-services test-services preflight
 
 help: ## list the targets
-	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
+	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
 # ---- a first look --------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// What engineers of other changes add to `src/metrics.rs`: panels and alerts have it already.
+/// Metrics that panels and alerts have already, and that `src/metrics.rs` does not declare yet.
 pub(crate) const COMING: [&str; 2] = ["weir_desired_replicas", "weir_retention_left_seconds"];
 
 /// A query of a panel.
