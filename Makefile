@@ -3,10 +3,10 @@ SHELL := /bin/bash
 services := scripts/services.sh
 shell_files := $(wildcard scripts/*.sh scripts/services/*.sh benches/peers/*.sh) .ci/run
 
-.PHONY: help demo demo-real build test faults faults-selftest soak lint fmt up down clean-services test-services preflight
+.PHONY: help demo demo-real build test test-chart test-k8s chart-derived dashboards faults faults-selftest soak lint fmt up down clean-services test-services preflight
 
 help: ## list the targets
-	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
+	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
 # ---- a first look --------------------------------------------------------------------------------------------------
 
@@ -24,9 +24,18 @@ build: preflight ## the release binary, target/release/weir
 	cargo build --release --locked
 
 test: ## every test, against real services started here
-	@scripts/require.sh build services browser
+	@scripts/require.sh build services browser monitoring chart
 	@$(services) up
 	set -a; . .services/env; set +a; cargo test --release --locked --workspace --no-fail-fast
+	@$(MAKE) test-chart
+
+test-chart: ## the chart, the alerts, the image's files; needs a weir that is built
+	@scripts/require.sh monitoring chart
+	@scripts/test-chart.sh
+
+test-k8s: ## the chart on a real API server, which is built the first time (ten minutes)
+	@scripts/require.sh chart etcd
+	@scripts/test-k8s.sh
 
 faults: ## every fault of the matrix against services of its own, once (docs/reliability.md); FAULTS='--only 3 --seed 7'
 	@scripts/require.sh build services faults
@@ -50,6 +59,13 @@ lint: preflight ## formatting, clippy, scripts
 
 fmt: ## format the code
 	cargo fmt --all
+
+dashboards: ## write dashboards/*.json by scripts/dashboards.py
+	scripts/dashboards.py
+
+chart-derived: ## write the chart's table of values, and weir's keys in its schema
+	@scripts/require.sh chart
+	scripts/chart-tools.sh python scripts/chart_derived.py
 
 preflight:
 	@scripts/require.sh build

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that this machine has what a purpose needs:   require.sh build | services | peers | faults | browser, or several
+# Makes sure that this machine has what some purposes need:   require.sh PURPOSE…
+# PURPOSE: build services peers faults browser monitoring chart etcd
 # As root on Debian it installs what is missing; elsewhere it names all of it in one message and fails.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -18,6 +19,8 @@ has_openssl() { [ -n "${OPENSSL_DIR:-}" ] || [ -e /usr/include/openssl/ssl.h ] |
 has_postgres() { ls /usr/lib/postgresql/*/bin/initdb || has initdb; }
 has_mariadb() { has mariadb-install-db && has mariadb && { has mariadbd || [ -x /usr/sbin/mariadbd ] || [ -x /usr/libexec/mariadbd ]; }; }
 has_java() { [ "$(java -version 2>&1 | sed -nE '1s/.*"([0-9]+).*/\1/p')" -ge 17 ]; }
+has_go() { [ "$(go env GOVERSION | sed -nE 's/^go1\.([0-9]+).*/\1/p')" -ge 24 ]; }
+has_venv() { python3 -c 'import ensurepip, sys, tomllib, venv'; }
 has_chromium() { has chromium || has chromium-browser || has google-chrome; }
 
 look() {
@@ -47,7 +50,15 @@ look() {
         need faketime faketime libfaketime has faketime ;;
       browser)
         need Chromium chromium chromium has_chromium ;;
-      *) echo "usage: require.sh build | services | peers | faults | browser" >&2; exit 2 ;;
+      monitoring)
+        need "Prometheus and promtool" prometheus golang-github-prometheus has promtool ;;
+      chart)
+        need "Go 1.24 or newer" golang-go golang has_go
+        need "Python 3.11 or newer, with venv" python3-venv python3 has_venv ;;
+      etcd)
+        need etcd etcd-server etcd has etcd
+        need openssl openssl openssl has openssl ;;
+      *) echo "usage: require.sh build | services | peers | faults | browser | monitoring | chart | etcd …" >&2; exit 2 ;;
     esac
   done
 }

@@ -6,6 +6,8 @@
 #[path = "../common/database.rs"]
 #[expect(dead_code, reason = "the fault matrix asks more")]
 mod database;
+#[path = "../common/panels.rs"]
+mod panels;
 #[path = "../faults/proxy.rs"]
 #[expect(dead_code, reason = "the fault matrix has more weather")]
 mod proxy;
@@ -14,6 +16,7 @@ mod services;
 
 mod audit;
 mod batches;
+mod dashboards;
 mod dead;
 mod fence;
 mod first_start;

@@ -56,6 +56,11 @@ impl Worker {
         self.child.id()
     }
 
+    /// Where it serves its health and metrics.
+    pub(crate) fn address(&self) -> &str {
+        &self.health
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
