@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::pool::BuildError;
+use crate::rules;
 use crate::store::{self, Fault};
 use crate::telemetry;
 
@@ -140,7 +141,7 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli.command {
             #[cfg(feature = "demo")]
             Command::Demo(_) => unreachable!("it has run"),
-            Command::Check(args) => check::run(&args, &config),
+            Command::Check(args) => check::run(&args, &with_rules(config)?),
             Command::Dead(args) => dead::run(args, config).await,
             #[cfg(feature = "load")]
             Command::Load(args) => {
@@ -149,12 +150,20 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Migrate(args) => migrate::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,
             Command::Retire(args) => retire::run(args, config).await,
-            Command::Run(args) => run::run(args, config).await,
+            Command::Run(args) => run::run(args, with_rules(config)?).await,
             Command::Seek(args) => seek::run(args, config).await,
             Command::Verify(args) => verify::run(args, config).await,
             Command::Why(args) => why::run(args, config).await,
         }
     })
+}
+
+/// Conditions and what they ask are looked at before any service is.
+fn with_rules(config: Config) -> Result<Config, config::Error> {
+    match rules::problems(&config) {
+        problems if problems.is_empty() => Ok(config),
+        problems => Err(config::Error::Invalid(problems)),
+    }
 }
 
 /// The demo makes its own configuration. While it has the terminal, the log is held back.

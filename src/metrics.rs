@@ -95,6 +95,8 @@ struct Families {
     partitions_assigned: IntGaugeVec,
     offset_commits: IntCounterVec,
     tombstones: IntCounterVec,
+    when_missing: IntCounterVec,
+    reloads: IntCounterVec,
     #[cfg(feature = "load")]
     latencies: latency::Latencies,
 }
@@ -270,6 +272,18 @@ impl Families {
                 &["pool", "result"],
             ),
             tombstones: counters(r, "weir_tombstones_total", "Records without a value.", &["pool"]),
+            when_missing: counters(
+                r,
+                "weir_when_missing_total",
+                "Events that a pipeline did not want since they lack what its `when` asks for.",
+                &["pool", "pipeline"],
+            ),
+            reloads: counters(
+                r,
+                "weir_reloads_total",
+                "Lookup tables and lists of moderation read again, by result: ok, or error (the one before stays in use).",
+                &["pool", "result"],
+            ),
             #[cfg(feature = "load")]
             latencies: latency::Latencies::new(),
             registry,
@@ -321,6 +335,8 @@ mod tests {
         pool.topic("message-events").set_lag(Some(1), Some(1.0));
         pool.retried("store_away");
         pool.set_rate(1.0);
+        pool.when_missing("persist").inc();
+        pool.reloaded(true);
         pool.set_transactions_limit(1);
         metrics
     }
@@ -390,6 +406,8 @@ mod tests {
             "weir_partitions_assigned",
             "weir_offset_commits_total",
             "weir_tombstones_total",
+            "weir_when_missing_total",
+            "weir_reloads_total",
         ]);
         assert_eq!(names, expected);
     }

@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use self::gate::Gate;
@@ -119,7 +120,11 @@ pub struct Pool<T> {
     metrics: PoolMetrics,
     health: PoolHealth,
     standings: Standings,
+    beside: Vec<Beside>,
 }
+
+/// What runs beside a pool's tasks, until it is told to stop: it looks at what conditions and lists are read from.
+type Beside = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What all tasks of a pool share.
 struct Shared<T> {
@@ -167,7 +172,7 @@ impl<T: Payload> Pool<T> {
     /// # Errors
     /// The database's schema or the Kafka client's configuration is wrong, a partition cannot go on, or the stop took
     /// longer than the drain deadline.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
         if !self.store_answers(&shutdown).await? {
             return Ok(());
         }
@@ -178,6 +183,7 @@ impl<T: Payload> Pool<T> {
         let (health, standings) = (self.health.clone(), self.standings.clone());
         let Some(counts) = self.broker_answers(&shutdown).await? else { return Ok(()) };
         let budget = self.budget().await?;
+        let beside = std::mem::take(&mut self.beside);
         let (mut source, shared) = self.start(&counts, budget)?;
         let background = CancellationToken::new();
         let mut tasks = Tasks::new(Arc::clone(&shared), standings, drain_deadline);
@@ -192,6 +198,8 @@ impl<T: Payload> Pool<T> {
         let forgetting = tokio::spawn(forget::run(Arc::clone(&shared), background.clone()));
         let replaying = tokio::spawn(replay::watch(Arc::clone(&shared), tasks.standings(), background.clone()));
         let ending = tokio::spawn(silent::watch(Arc::clone(&shared), background.clone()));
+        let mut watching = tokio::task::JoinSet::new();
+        beside.into_iter().for_each(|task| drop(watching.spawn(task(background.clone()))));
         let done = drive(&mut source, &mut tasks, &health, &shutdown, stall_after).await;
         shared.source.close();
         let overran = leave(&mut source, &mut tasks).await;
@@ -201,6 +209,7 @@ impl<T: Payload> Pool<T> {
         replaying.await.ok();
         ending.await.ok();
         appearing.await.ok();
+        watching.shutdown().await;
         drop((tasks, shared));
         close(source).await;
         done?;

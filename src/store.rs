@@ -290,6 +290,9 @@ pub trait Store: DeadRows + Seeks + Finds + 'static {
     /// A table's columns and types, for handlers that write to it.
     async fn describe(&self, table: &str) -> Result<Vec<Column>>;
 
+    /// Some columns of a table's rows, at most `limit`, each row as a JSON object. The names have to be the database's own.
+    async fn rows_as_json(&self, table: &str, columns: &[&str], limit: i64) -> Result<Vec<String>>;
+
     /// A partition's ledger row.
     async fn ledger(&self, place: &Place) -> Result<Option<LedgerRow>>;
 

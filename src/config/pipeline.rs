@@ -12,6 +12,9 @@ pub struct Pipeline {
     pub name: String,
     /// `persist` or `analyze`.
     pub handler: String,
+    /// The events that it wants, as a condition in CEL; without one, all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
     /// `persist`: the table; without one, `messages`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,

@@ -153,6 +153,7 @@ const POOL: &[Key] = &[
     key("reject_hold_ratio", Shape::Float),
     key("seen_horizon", Shape::Duration),
     key("event", Shape::Table(EVENT)),
+    key("lookups", Shape::Named(LOOKUP)),
     key("pipelines", Shape::List(PIPELINE)),
 ];
 
@@ -164,9 +165,17 @@ const EVENT: &[Key] = &[
     key("conversation", Shape::Text),
 ];
 
+const LOOKUP: &[Key] = &[
+    key("file", Shape::Text),
+    key("table", Shape::Text),
+    key("key", Shape::Text),
+    key("refresh", Shape::Duration),
+];
+
 const PIPELINE: &[Key] = &[
     required("name", Shape::Text),
     required("handler", Shape::Text),
+    key("when", Shape::Text),
     key("table", Shape::Text),
     key("key", Shape::Text),
     key("on_duplicate", Shape::Choice(&["ignore", "update"])),

@@ -194,6 +194,18 @@ impl PoolMetrics {
         }
     }
 
+    /// Counts the events that a pipeline does not want since they lack what its condition asks for.
+    #[must_use]
+    pub fn when_missing(&self, pipeline: &str) -> IntCounter {
+        self.0.families.when_missing.with_label_values(&[self.0.pool.as_str(), pipeline])
+    }
+
+    /// A lookup table or a list was read again, or could not be.
+    pub fn reloaded(&self, is_ok: bool) {
+        let result = if is_ok { "ok" } else { "error" };
+        self.0.families.reloads.with_label_values(&[self.0.pool.as_str(), result]).inc();
+    }
+
     /// A batch of this many events was put together.
     pub fn batch(&self, events: usize) {
         self.0.batch_events.observe(events as f64);

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use redis::{Pipeline, RedisError};
 use tokio::runtime::Handle;
 
-use super::breaker::{Breaker, Permit};
+use crate::breaker::{Breaker, Permit};
 use super::link::{Away, Link, PATIENCE};
 use crate::config;
 

@@ -147,6 +147,14 @@ impl Store for Postgres {
         Ok(columns)
     }
 
+    async fn rows_as_json(&self, table: &str, columns: &[&str], limit: i64) -> Result<Vec<String>> {
+        const ACTION: &str = "read a lookup table";
+        let mut tx = self.open(ACTION).await?;
+        let rows = bounded(self.deadline, ACTION, describe::rows_as_json(tx.connection(), table, columns, limit)).await?;
+        tx.finish().await?;
+        Ok(rows)
+    }
+
     async fn ledger(&self, place: &Place) -> Result<Option<LedgerRow>> {
         let mut tx = self.open("read the ledger").await?;
         let answer = bounded(self.deadline, "read the ledger", ledger::read(tx.connection(), place)).await?;

@@ -15,6 +15,28 @@ const SOURCES: [&str; 8] =
 const MESSAGES_COLUMNS: [&str; 7] =
     ["message_id", "conversation", "sender", "recipient", "content", "message_type", "timestamp"];
 
+/// The pool's lookup tables.
+pub(super) fn check_lookups(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) {
+    for (name, lookup) in &pool.lookups {
+        let at = format!("{pool_at}.lookups.{name}");
+        if !is_name(name) {
+            problems.push(format!("`{at}`: its name is {name:?}, expected 1 to 64 of a-z, 0-9, '_' and '-'"));
+        }
+        match (&lookup.file, &lookup.table) {
+            (Some(_), Some(_)) => problems.push(format!("`{at}` has both `file` and `table`: give one")),
+            (None, None) => problems.push(format!("`{at}` has neither `file` nor `table`: give one")),
+            (None, Some(table)) if !is_sql_name(table) => {
+                problems.push(format!("`{at}.table` is {table:?}, expected {SQL_NAME}"));
+            }
+            (None, Some(_)) if !is_sql_name(&lookup.key) => {
+                problems.push(format!("`{at}.key` is {:?}, expected {SQL_NAME}", lookup.key));
+            }
+            _ => {}
+        }
+        super::timeout(&format!("{at}.refresh"), lookup.refresh, problems);
+    }
+}
+
 pub(super) fn check_all(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) {
     let (mut names, mut tables) = (BTreeSet::new(), BTreeSet::new());
     for (index, pipeline) in pool.pipelines.iter().enumerate() {
