@@ -16,6 +16,7 @@
 //! | [`once`] | what is kept in Redis: the processed set, a hint that saves work, and the bucket of a rate |
 //! | [`store`] | the database contract: ledger, effects, dead rows |
 //! | [`dead_letter`] | the mirror of dead rows in Kafka |
+//! | [`status_events`] | what readers are told of moderated messages |
 //! | [`verify`] | the auditor: Kafka against the database |
 //! | [`why`] | one event's story |
 //! | [`kafka`] | whether a cluster answers, and why not |
@@ -52,6 +53,7 @@ pub mod publish;
 pub mod rules;
 pub mod sabotage;
 pub mod source;
+pub mod status_events;
 pub mod store;
 pub mod telemetry;
 pub mod verify;

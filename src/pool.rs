@@ -35,7 +35,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use self::gate::Gate;
@@ -46,11 +45,13 @@ use crate::admin::PoolHealth;
 use crate::config;
 use crate::dead_letter::Mirror;
 use crate::event::Payload;
+use crate::handler::Beside;
 use crate::kafka::{Probe, Unanswered, session_timeout};
 use crate::metrics::{PipelineMetrics, PoolMetrics};
 use crate::once::ProcessedSet;
 use crate::pipeline::{Batch, Counts, Decoding, Pipelines};
 use crate::source::{Source, SourceEvent, SourceHandle, Subscription};
+use crate::status_events::StatusEvents;
 use crate::store::{self, Fault};
 
 /// How often lag, holds and standstill are looked at.
@@ -123,9 +124,6 @@ pub struct Pool<T> {
     beside: Vec<Beside>,
 }
 
-/// What runs beside a pool's tasks, until it is told to stop: it looks at what conditions and lists are read from.
-type Beside = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
-
 /// What all tasks of a pool share.
 struct Shared<T> {
     name: Arc<str>,
@@ -195,6 +193,14 @@ impl<T: Payload> Pool<T> {
             tasks.owned(),
             background.clone(),
         ));
+        let told = StatusEvents::of(
+            &kafka,
+            &shared.name,
+            &shared.config,
+            Arc::clone(&shared.pipelines.store),
+            shared.metrics.clone(),
+        );
+        let telling = told.map(|told| tokio::spawn(told.run(tasks.owned(), background.clone())));
         let forgetting = tokio::spawn(forget::run(Arc::clone(&shared), background.clone()));
         let replaying = tokio::spawn(replay::watch(Arc::clone(&shared), tasks.standings(), background.clone()));
         let ending = tokio::spawn(silent::watch(Arc::clone(&shared), background.clone()));
@@ -205,6 +211,9 @@ impl<T: Payload> Pool<T> {
         let overran = leave(&mut source, &mut tasks).await;
         background.cancel();
         letters.await.ok();
+        if let Some(telling) = telling {
+            telling.await.ok();
+        }
         forgetting.await.ok();
         replaying.await.ok();
         ending.await.ok();

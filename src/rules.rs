@@ -86,6 +86,12 @@ pub fn problems(config: &config::Config) -> Vec<String> {
             {
                 problems.push(format!("`pools.{name}.pipelines[{index}].when` of {:?}: {error}", pipeline.name));
             }
+            for rule in pipeline.moderate.iter().flat_map(|moderate| &moderate.rules) {
+                if let Err(error) = Rule::compile(&rule.when, &mut fields, &lookups) {
+                    let at = format!("pools.{name}.pipelines[{index}].moderate.rules");
+                    problems.push(format!("`{at}` {:?}: {error}", rule.name));
+                }
+            }
         }
     }
     problems
@@ -123,7 +129,8 @@ mod tests {
 
     fn ask(expression: &str) -> Result<Ruling, String> {
         let mut fields = Fields::new(&EventFields::default()).unwrap();
-        let rule = Rule::compile(expression, &mut fields, &lookups()).unwrap_or_else(|why| panic!("{expression}: {why}"));
+        let rule =
+            Rule::compile(expression, &mut fields, &lookups()).unwrap_or_else(|why| panic!("{expression}: {why}"));
         let record = Record { key: Some("k-1".into()), timestamp_ms: 5, ..Record::new(7, PAYLOAD) };
         let record = record.with_header("source", b"app").with_header("raw", &[0xff]);
         rule.ask(&event(&fields, record))

@@ -18,6 +18,7 @@ mod seek;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod table;
+mod verdict;
 mod wait;
 
 pub use claim::{Claim, Claimant};
@@ -31,6 +32,7 @@ pub use seek::{Move, Seeks};
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
 pub use table::{Column, ColumnData, ColumnType, IdKey, KeyType, OnDuplicate, Table};
+pub use verdict::{StoredVerdict, UnpublishedVerdict, VerdictTx, Verdicts};
 pub(crate) use wait::await_answer;
 
 use std::collections::{HashMap, HashSet};
@@ -274,7 +276,7 @@ pub(crate) fn url_of_any(store: &config::Store) -> Result<String> {
 
 /// A database that pools can leave their effects in.
 #[async_trait]
-pub trait Store: DeadRows + Seeks + Finds + 'static {
+pub trait Store: DeadRows + Seeks + Finds + Verdicts + 'static {
     /// Brings the schema up to this release, all or nothing by step. Steps of a newer release are left alone.
     async fn migrate(&self) -> Result<()>;
 
@@ -347,7 +349,7 @@ pub trait Store: DeadRows + Seeks + Finds + 'static {
 
 /// The one transaction of a batch. Dropped without [`commit`](Tx::commit), it leaves nothing.
 #[async_trait]
-pub trait Tx: ReplayTx {
+pub trait Tx: ReplayTx + VerdictTx {
     /// Moves the ledger from the held offset to `next`, if the token still owns it.
     async fn fence(&mut self, held: &Held, next: i64, pool: &str) -> Result<Fence>;
 

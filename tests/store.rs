@@ -6,9 +6,12 @@ mod assumed;
 mod replays;
 #[path = "common/services.rs"]
 mod services;
+#[path = "store/verdicts.rs"]
+mod verdicts;
 
 use assumed::*;
 use replays::*;
+use verdicts::*;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -166,6 +169,9 @@ promises! {
     a_released_key_goes_in_order_and_what_arrives_meanwhile_goes_with_it
     an_event_that_waits_takes_the_place_of_a_rejected_copy
     one_event_is_found_with_its_row
+    a_verdict_hides_a_message_in_its_own_transaction_and_whenever_it_comes
+    verdicts_wait_for_their_event_and_a_changed_one_waits_again
+    a_tables_rows_are_read_as_objects
 }
 
 fn place(partition: i32) -> Place {

@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 10] = [
     &["cli"],
     &["demo", "load"],
     &["pool"],
-    &["dead_letter", "verify", "why"],
+    &["dead_letter", "status_events", "verify", "why"],
     &["pipeline", "source"],
     &["handler"],
     &["rules"],
@@ -19,7 +19,10 @@ const LAYERS: [&[&str]; 10] = [
 
 /// Crates and the modules that may use them.
 const HOMES: [(&str, &[&str]); 3] = [
-    ("rdkafka", &["source", "publish", "dead_letter", "verify", "event", "pool", "config", "kafka", "demo"]),
+    (
+        "rdkafka",
+        &["source", "publish", "dead_letter", "status_events", "verify", "event", "pool", "config", "kafka", "demo"],
+    ),
     ("sqlx", &["store", "verify", "config"]),
     ("redis", &["once"]),
 ];

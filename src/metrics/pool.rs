@@ -170,6 +170,14 @@ impl PoolMetrics {
         Self(Arc::new(series))
     }
 
+    pub(super) fn families(&self) -> &Families {
+        &self.0.families
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.0.pool
+    }
+
     /// The series of one of the pool's topics: ask once, keep it.
     #[must_use]
     pub fn topic(&self, topic: &str) -> TopicMetrics {

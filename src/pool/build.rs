@@ -8,7 +8,7 @@ use super::{Pool, Standings};
 use crate::admin::Health;
 use crate::config::{self, Config, Start};
 use crate::event::{Decode, Document, Event, Fields, FieldsError, Json, Payload};
-use crate::handler::{DynHandler, Handler, PersistError, SHIPPED, Setup};
+use crate::handler::{Beside, DynHandler, Handler, PersistError, SHIPPED, Setup};
 use crate::metrics::{Metrics, PoolMetrics};
 use crate::once::{Bucket, Link, ProcessedSet};
 use crate::pipeline::{Decoding, Pipeline, Pipelines, PipelinesError, When};
@@ -159,12 +159,7 @@ impl<T: Payload> PoolBuilder<T> {
         self
     }
 
-    fn push(
-        mut self,
-        name: &str,
-        when: Option<When<T>>,
-        handler: Box<dyn crate::handler::DynHandler<T>>,
-    ) -> Self {
+    fn push(mut self, name: &str, when: Option<When<T>>, handler: Box<dyn crate::handler::DynHandler<T>>) -> Self {
         self.pipelines.push(Pipeline { name: Arc::from(name), when, handler });
         self
     }
@@ -229,16 +224,29 @@ impl Pool<Document> {
         store.reach().await?;
         let lookups = lookups_of(name, &settings, &store).await?;
         let metrics = process.metrics.pool(name);
+        let pool: Arc<str> = Arc::from(name);
+        let mut beside: Vec<Beside> = Vec::new();
         let mut list = Vec::with_capacity(settings.pipelines.len());
         for pipeline in &settings.pipelines {
             let when = when_of(name, pipeline, &mut fields, &lookups, &metrics)?;
-            let handler = handler_of(name, pipeline, &settings, &mut fields, &store).await?;
+            let setup = Setup {
+                pipeline,
+                pool: &settings,
+                pool_name: &pool,
+                fields: &mut fields,
+                id_pointer: &settings.event.id,
+                store: &store,
+                lookups: &lookups,
+                metrics: &metrics,
+                beside: &mut beside,
+            };
+            let handler = handler_of(setup).await?;
             list.push(Pipeline { name: Arc::from(pipeline.name.as_str()), when, handler });
         }
-        let pool: Arc<str> = Arc::from(name);
         let group = settings.group_of(name).to_owned();
         let pipelines = Pipelines::new(Arc::clone(&pool), Arc::clone(&store), list)?;
         let mut built = assemble(config, settings, &pool, &group, Box::new(fields), pipelines, process);
+        built.beside = beside;
         if !lookups.is_empty() {
             built.beside.push(Box::new(move |stop| Box::pin(lookups.watch(pool, store, metrics, stop))));
         }
@@ -284,22 +292,19 @@ fn when_of(
     Ok(Some(When { filter: Box::new(filter), text: Some(Arc::from(text.as_str())) }))
 }
 
-async fn handler_of(
-    pool: &str,
-    pipeline: &config::Pipeline,
-    settings: &config::Pool,
-    fields: &mut Fields,
-    store: &Arc<dyn Store>,
-) -> Result<Box<dyn DynHandler<Document>>, BuildError> {
-    let problem =
-        |problem: String| BuildError::Handler { pool: pool.to_owned(), pipeline: pipeline.name.clone(), problem };
-    let shipped = SHIPPED.iter().find(|(name, _)| *name == pipeline.handler);
-    let (_, build) = shipped.ok_or_else(|| problem(format!("there is no handler {:?}", pipeline.handler)))?;
-    let setup = Setup { pipeline, fields, id_pointer: &settings.event.id, store };
+async fn handler_of(setup: Setup<'_>) -> Result<Box<dyn DynHandler<Document>>, BuildError> {
+    let (pool, pipeline) = (setup.pool_name.to_string(), setup.pipeline.name.clone());
+    let handler = &setup.pipeline.handler;
+    let problem = |problem: String| BuildError::Handler { pool, pipeline, problem };
+    let shipped = SHIPPED.iter().find(|(name, _)| *name == handler);
+    let Some((_, build)) = shipped else { return Err(problem(format!("there is no handler {handler:?}"))) };
     build(setup).await.map_err(|error| match error.downcast() {
         Ok(PersistError::Store(error)) => BuildError::Store(error),
         Ok(error) => problem(error.to_string()),
-        Err(error) => problem(format!("{error:#}")),
+        Err(error) => match error.downcast::<store::Error>() {
+            Ok(error) => BuildError::Store(error),
+            Err(error) => problem(format!("{error:#}")),
+        },
     })
 }
 

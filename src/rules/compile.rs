@@ -3,11 +3,11 @@
 use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
 use cel::parser::Parser;
 
+use super::RuleError;
 use super::functions::{self, Form};
 use super::lookup::Lookups;
 use super::node::{Arithmetic, Attribute, Comparison, Literal, Node, Quantifier};
 use super::source::place_of;
-use super::RuleError;
 use crate::event::Fields;
 
 /// How deep a tree may be: its evaluation goes down a level with it.
@@ -86,7 +86,9 @@ impl Compiler<'_> {
             Expr::Literal(literal) => self.literal(literal),
             Expr::Ident(name) => match self.elements.iter().rposition(|known| known == name) {
                 Some(at) => Ok(Node::Element(at)),
-                None if name == EVENT => Err(self.error(name, "`event` has to be followed by a field, such as event.type")),
+                None if name == EVENT => {
+                    Err(self.error(name, "`event` has to be followed by a field, such as event.type"))
+                }
                 None => Err(self.error(name, format!("there is no {name:?}: everything is below `event`"))),
             },
             Expr::Select(select) => self.select(select, want),
@@ -139,7 +141,9 @@ impl Compiler<'_> {
         let steps: Vec<&str> = path.iter().map(String::as_str).collect();
         match steps[..] {
             [] => Err(self.error(EVENT, "`event` has to be followed by a field, such as event.type")),
-            ["payload"] => Err(self.error("event.payload", "name a field of it, such as event.payload.message.content")),
+            ["payload"] => {
+                Err(self.error("event.payload", "name a field of it, such as event.payload.message.content"))
+            }
             ["headers"] => Err(self.error("event.headers", "name a header, such as event.headers['source']")),
             ["headers", name] => Ok(Node::Header(Box::new(Node::Literal(Literal::Text(name.into()))))),
             ["payload", ..] => {
@@ -161,7 +165,10 @@ impl Compiler<'_> {
                         let names: Vec<String> =
                             Attribute::ALL.iter().map(|(name, _)| format!("{EVENT}.{name}")).collect();
                         let known = names.join(", ");
-                        Err(self.error(&near, format!("there is no {near}: known are {known}, event.headers and event.payload")))
+                        Err(self.error(
+                            &near,
+                            format!("there is no {near}: known are {known}, event.headers and event.payload"),
+                        ))
                     }
                 }
             }
@@ -190,7 +197,11 @@ impl Compiler<'_> {
         };
         let Some(table) = self.lookups.get(&name) else {
             let known: Vec<&str> = self.lookups.names().collect();
-            let known = if known.is_empty() { "none is configured".to_owned() } else { format!("known are {}", known.join(", ")) };
+            let known = if known.is_empty() {
+                "none is configured".to_owned()
+            } else {
+                format!("known are {}", known.join(", "))
+            };
             return Err(self.error("lookup", format!("there is no lookup {name:?}: {known} (`lookups` of the pool)")));
         };
         if let Some(columns) = table.unknown_column(column) {
@@ -237,7 +248,8 @@ impl Compiler<'_> {
                 })
             }
             ("lookup", _) if call.target.is_none() => {
-                Err(self.error("lookup", "it gives a row: take a column of it, as in lookup('users', event.user).country"))
+                Err(self
+                    .error("lookup", "it gives a row: take a column of it, as in lookup('users', event.user).country"))
             }
             _ => self.function(call),
         }

@@ -100,7 +100,13 @@ impl Lookups {
 
     /// Looks at them again and again: at a file's time and size, and at all of a table. One that cannot be used stays as it
     /// was, which is said and counted.
-    pub(crate) async fn watch(self, pool: Arc<str>, store: Arc<dyn Store>, metrics: PoolMetrics, stop: CancellationToken) {
+    pub(crate) async fn watch(
+        self,
+        pool: Arc<str>,
+        store: Arc<dyn Store>,
+        metrics: PoolMetrics,
+        stop: CancellationToken,
+    ) {
         let watching = self.0.values().map(|lookup| lookup.watch(&pool, &*store, &metrics));
         tokio::select! {
             () = stop.cancelled() => {}
@@ -158,7 +164,12 @@ impl Lookup {
             let error = read.map(|table| self.put(table)).err().map(|error| error.to_string());
             metrics.reloaded(error.is_none());
             if let Some(error) = error.as_ref().filter(|error| told.as_ref() != Some(*error)) {
-                tracing::warn!(pool, lookup = self.name, error, "a lookup table cannot be read: the one before stays in use");
+                tracing::warn!(
+                    pool,
+                    lookup = self.name,
+                    error,
+                    "a lookup table cannot be read: the one before stays in use"
+                );
             }
             told = error;
         }
@@ -171,11 +182,8 @@ impl Lookup {
 
     /// Blocks.
     fn read(&self, file: &Path) -> Result<Table, LookupError> {
-        let wrong = |problem: String| LookupError::File {
-            name: self.name.clone(),
-            file: file.display().to_string(),
-            problem,
-        };
+        let wrong =
+            |problem: String| LookupError::File { name: self.name.clone(), file: file.display().to_string(), problem };
         let seen = stamp(file);
         if let Some((_, bytes)) = seen.filter(|(_, bytes)| *bytes > FILE_BYTES_MAX) {
             return Err(wrong(format!("it has {bytes} bytes, and {FILE_BYTES_MAX} are the most")));
@@ -281,7 +289,9 @@ mod tests {
         let list = of_json(r#"[{"id":7,"age":30}]"#, "id").unwrap();
         assert_eq!(list.rows["7"]["age"], 30);
         assert_eq!(of_json(r#"{"7":{"age":30}}"#, "id").unwrap().rows["7"]["age"], 30);
-        for (wrong, part) in [("name\nx\n", "\"id\""), ("id,a\nx\n", "record"), ("id\nx\nx\n", "row 2"), ("id,a\n,x\n", "row 1")] {
+        for (wrong, part) in
+            [("name\nx\n", "\"id\""), ("id,a\nx\n", "record"), ("id\nx\nx\n", "row 2"), ("id,a\n,x\n", "row 1")]
+        {
             let error = of_csv(wrong, "id").unwrap_err();
             assert!(error.contains(part), "{wrong:?}: {error}");
         }
@@ -291,6 +301,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "sqlite")]
     #[tokio::test]
     async fn a_file_that_changes_is_read_again_and_a_wrong_one_leaves_the_old_table() {
         let folder = std::env::temp_dir().join(format!("weir-lookup-{}", uuid::Uuid::new_v4()));
@@ -298,7 +309,8 @@ mod tests {
         let file = folder.join("users.csv");
         std::fs::write(&file, "id,country\nann,NO\n").unwrap();
         let refresh = std::time::Duration::from_millis(10);
-        let config = config::Lookup { file: Some(file.clone()), key: "id".to_owned(), refresh, ..config::Lookup::default() };
+        let config =
+            config::Lookup { file: Some(file.clone()), key: "id".to_owned(), refresh, ..config::Lookup::default() };
         let lookups = Lookups::from_files(&[("users".to_owned(), config)].into()).unwrap();
         let users = lookups.get("users").unwrap();
         let country = || match users.get("ann", "country") {
@@ -308,10 +320,8 @@ mod tests {
         assert_eq!(country(), "NO");
         let metrics = crate::metrics::Metrics::new();
         let pool_metrics = metrics.pool("p");
-        let store = store::open(&config::Store {
-            url: config::Secret::new("sqlite::memory:"),
-            ..config::Store::default()
-        });
+        let store =
+            store::open(&config::Store { url: config::Secret::new(format!("sqlite://{}/unused.db", folder.display())), ..config::Store::default() });
         let stop = CancellationToken::new();
         let watching = tokio::spawn(lookups.clone().watch("p".into(), store.unwrap(), pool_metrics, stop.clone()));
         let until = async |what: &str, is_so: &dyn Fn() -> bool| {
@@ -323,9 +333,10 @@ mod tests {
         };
         std::fs::write(&file, "no such column\nann\n").unwrap();
         let refused = "weir_reloads_total{pool=\"p\",result=\"error\"} ";
-        until("the wrong file to be met", &|| metrics.render().lines().any(|line| {
-            line.strip_prefix(refused).is_some_and(|count| count != "0")
-        })).await;
+        until("the wrong file to be met", &|| {
+            metrics.render().lines().any(|line| line.strip_prefix(refused).is_some_and(|count| count != "0"))
+        })
+        .await;
         assert_eq!(country(), "NO");
         std::fs::write(&file, "id,country\nann,SE-and-longer\n").unwrap();
         until("the new table", &|| country() == "SE-and-longer").await;

@@ -21,6 +21,7 @@ mod library;
 mod load;
 mod mapping;
 mod membership;
+mod moderation;
 mod outages;
 mod park;
 mod promises;

@@ -54,7 +54,10 @@ pub(super) async fn rows_as_json(
     let of_column = |name: &&str| {
         let quoted = name.replace('"', "\"\"");
         // JSON has no bytes.
-        format!("json_object('{}', CASE typeof(\"{quoted}\") WHEN 'blob' THEN NULL ELSE \"{quoted}\" END)", name.replace('\'', "''"))
+        format!(
+            "json_object('{}', CASE typeof(\"{quoted}\") WHEN 'blob' THEN NULL ELSE \"{quoted}\" END)",
+            name.replace('\'', "''")
+        )
     };
     let object = columns.iter().map(of_column).reduce(|all, one| format!("json_patch({all}, {one})"));
     let object = object.unwrap_or_else(|| "'{}'".to_owned());
