@@ -28,6 +28,7 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
+use crate::handler::moderation_problems;
 use crate::pool::BuildError;
 use crate::rules;
 use crate::store::{self, Fault};
@@ -158,12 +159,11 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Conditions and what they ask are looked at before any service is.
+/// Conditions, what they ask, and the lists of moderation are looked at before any service is.
 fn with_rules(config: Config) -> Result<Config, config::Error> {
-    match rules::problems(&config) {
-        problems if problems.is_empty() => Ok(config),
-        problems => Err(config::Error::Invalid(problems)),
-    }
+    let mut problems = rules::problems(&config);
+    problems.extend(moderation_problems(&config));
+    if problems.is_empty() { Ok(config) } else { Err(config::Error::Invalid(problems)) }
 }
 
 /// The demo makes its own configuration. While it has the terminal, the log is held back.

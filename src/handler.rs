@@ -12,6 +12,7 @@ mod registry;
 
 pub use analyze::{Analyze, Dimension};
 pub(crate) use erased::{DynHandler, ErasedWork};
+pub(crate) use moderate::problems as moderation_problems;
 pub use moderate::{Judgement, Moderate, ModerateError};
 pub use persist::{Persist, PersistError};
 pub(crate) use registry::{SHIPPED, Setup};

@@ -254,7 +254,7 @@ fn names_are_plain() {
     refused(&with_pipeline("name = \"a\"\n"), &["`pools.storage.pipelines[0].handler` is not set"]);
     refused(
         &with_pipeline("name = \"a\"\nhandler = \"print\"\n"),
-        &["no handler \"print\", expected persist or analyze"],
+        &["no handler \"print\", known are persist, analyze"],
     );
 }
 
@@ -513,7 +513,9 @@ fn a_reader_that_closes_the_pipe_is_no_failure() {
 #[test]
 fn a_condition_that_is_none_is_refused_with_pool_pipeline_place_and_reason() {
     let stats = |when: &str| {
-        format!("{STORE}{POOL}{PERSIST}[[pools.storage.pipelines]]\nname = \"stats\"\nhandler = \"analyze\"\nwhen = \"{when}\"\n")
+        format!(
+            "{STORE}{POOL}{PERSIST}[[pools.storage.pipelines]]\nname = \"stats\"\nhandler = \"analyze\"\nwhen = \"{when}\"\n"
+        )
     };
     for (when, reason) in [
         ("event.typ == 'x'", "line 1, column 1: there is no event.typ"),
@@ -545,8 +547,15 @@ fn moderation_without_what_it_needs_is_refused() {
         &["moderate.rules` \"r\": line 1, column 1: there is no event.tpe"],
     );
     refused(&moderate(&format!("[{below}.words]]\nfil = \"x\"\n")), &["did you mean `file`?"]);
+    std::fs::write(std::env::temp_dir().join("weir-config-patterns.txt"), "fine\n(never closed\n").unwrap();
+    let list = std::env::temp_dir().join("weir-config-patterns.txt");
+    refused(
+        &moderate(&format!("[{below}.patterns]]\nfile = \"{}\"\n", list.display())),
+        &["`pools.storage.pipelines[1].moderate` of \"m\"", "weir-config-patterns.txt: line 2: error: unclosed group"],
+    );
     let updating = PERSIST.trim_end().to_owned() + "\non_duplicate = \"update\"\nnewer_by = \"timestamp\"\n";
     let rule = format!("[{below}.rules]]\nname = \"r\"\nwhen = \"true\"\n");
-    let both = format!("{STORE}{POOL}{updating}[[pools.storage.pipelines]]\nname = \"m\"\nhandler = \"moderate\"\n{rule}");
+    let both =
+        format!("{STORE}{POOL}{updating}[[pools.storage.pipelines]]\nname = \"m\"\nhandler = \"moderate\"\n{rule}");
     refused(&both, &["would not be judged"]);
 }

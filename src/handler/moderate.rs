@@ -237,6 +237,19 @@ impl Moderate {
     }
 }
 
+/// What is wrong with the lists of a configuration. A line each.
+pub(crate) fn problems(config: &config::Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, pool) in &config.pools {
+        for (index, pipeline) in pool.pipelines.iter().enumerate() {
+            if let Some(Err(why)) = pipeline.moderate.as_ref().map(Lists::open) {
+                problems.push(format!("`pools.{name}.pipelines[{index}].moderate` of {:?}: {why}", pipeline.name));
+            }
+        }
+    }
+    problems
+}
+
 fn place_of(event: &Event<Document>) -> (uuid::Uuid, i32, i64) {
     (event.origin.topic_id, event.origin.partition, event.record.offset)
 }

@@ -320,8 +320,10 @@ mod tests {
         assert_eq!(country(), "NO");
         let metrics = crate::metrics::Metrics::new();
         let pool_metrics = metrics.pool("p");
-        let store =
-            store::open(&config::Store { url: config::Secret::new(format!("sqlite://{}/unused.db", folder.display())), ..config::Store::default() });
+        let store = store::open(&config::Store {
+            url: config::Secret::new(format!("sqlite://{}/unused.db", folder.display())),
+            ..config::Store::default()
+        });
         let stop = CancellationToken::new();
         let watching = tokio::spawn(lookups.clone().watch("p".into(), store.unwrap(), pool_metrics, stop.clone()));
         let until = async |what: &str, is_so: &dyn Fn() -> bool| {

@@ -29,6 +29,7 @@ mod rate;
 mod rebalances;
 mod repeats;
 mod restore;
+mod routing;
 mod seek;
 mod sqlite;
 mod starts;
