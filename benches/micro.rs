@@ -216,10 +216,10 @@ mod moderation {
         let usual: Vec<&str> = usual.split(' ').collect();
         let content = |n: usize, rng: &mut fastrand::Rng| {
             let mut words: Vec<&str> = (0..rng.usize(4..30)).map(|_| usual[rng.usize(..usual.len())]).collect();
-            if n % 50 == 0 {
+            if n.is_multiple_of(50) {
                 words.push(&banned[rng.usize(..banned.len())]);
             }
-            if n % 10 == 0 {
+            if n.is_multiple_of(10) {
                 words.push("så fint været på fjellet");
             }
             words.join(" ")

@@ -27,7 +27,7 @@ struct Classifier {
 }
 
 impl Classifier {
-    async fn start(listener: TcpListener) -> Self {
+    fn start(listener: TcpListener) -> Self {
         let url = format!("http://{}/judge", listener.local_addr().unwrap());
         let asked = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&asked);
@@ -119,7 +119,7 @@ async fn no_hidden_message_is_ever_readable() {
     const FINE: u64 = 500;
     let world = World::new(4).await;
     std::fs::write(world.dir.join("banned.txt"), "badword\n").unwrap();
-    let classifier = Classifier::start(TcpListener::bind("127.0.0.1:0").await.unwrap()).await;
+    let classifier = Classifier::start(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let config = world.config("") + &moderating(&world, &world.pool, &classifier.url, "hold");
     let worker = Worker::start_configured(&world, &config).await;
 
@@ -230,7 +230,7 @@ async fn a_partition_is_held_until_the_classifier_answers() {
     assert!(worker.get("/readyz").contains("the classifier does not answer"), "{}", worker.log());
     assert_eq!(world.count("SELECT count(*) FROM messages").await, 0);
     assert_eq!(world.count("SELECT count(*) FROM weir_dead").await, 0);
-    let _classifier = Classifier::start(TcpListener::bind(address).await.unwrap()).await;
+    let _classifier = Classifier::start(TcpListener::bind(address).await.unwrap());
     world.drained(PATIENCE * 2).await;
     assert_eq!(world.count("SELECT count(*) FROM messages WHERE status = 'hide'").await, 20);
 }
@@ -240,7 +240,7 @@ async fn a_pool_of_its_own_hides_by_its_verdicts_whichever_comes_first() {
     let world = World::new(2).await;
     std::fs::write(world.dir.join("banned.txt"), "badword\n").unwrap();
     let own = format!("{}-m", world.pool);
-    let classifier = Classifier::start(TcpListener::bind("127.0.0.1:0").await.unwrap()).await;
+    let classifier = Classifier::start(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let pool = format!("[pools.{own}]\ntopics = [\"{}\"]\nstart = \"beginning\"\n", world.topic);
     let config = world.config("") + &pool + &moderating(&world, &own, &classifier.url, "hold");
     send(&world, (0..200).map(|n| if n % 2 == 0 { format!("ok: {n}") } else { format!("no: badword {n}") })).await;

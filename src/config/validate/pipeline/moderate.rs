@@ -35,7 +35,8 @@ pub(super) fn check(at: &str, pool: &Pool, pipeline: &Pipeline, problems: &mut V
     match &pipeline.moderate {
         Some(moderate) => check_moderate(&format!("{at}.moderate"), moderate, problems),
         None => {
-            problems.push(format!("`{at}.moderate` is not set: give it `words`, `patterns`, `rules` or a `classifier`"))
+            let needed = "`words`, `patterns`, `rules` or a `classifier`";
+            problems.push(format!("`{at}.moderate` is not set: give it {needed}"));
         }
     }
 }
