@@ -121,7 +121,7 @@ async fn no_hidden_message_is_ever_readable() {
     std::fs::write(world.dir.join("banned.txt"), "badword\n").unwrap();
     let classifier = Classifier::start(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let config = world.config("") + &moderating(&world, &world.pool, &classifier.url, "hold");
-    let worker = Worker::start_configured(&world, &config).await;
+    let mut worker = Worker::start_configured(&world, &config).await;
 
     let done = AtomicBool::new(false);
     let reader = async {
@@ -143,6 +143,14 @@ async fn no_hidden_message_is_ever_readable() {
             _ => format!("no: badword {n}"),
         };
         send(&world, (0..BANNED + FINE).map(content)).await;
+        // A kill in the midst of it: batches are judged again, by whoever comes next.
+        until("some rows", PATIENCE, async || {
+            let rows = world.count("SELECT count(*) FROM messages").await;
+            (rows > 500, rows)
+        })
+        .await;
+        worker.kill();
+        worker = Worker::start_configured(&world, &config).await;
         world.drained(PATIENCE * 4).await;
         done.store(true, Ordering::Relaxed);
     };
@@ -265,4 +273,32 @@ async fn a_pool_of_its_own_hides_by_its_verdicts_whichever_comes_first() {
     .await;
     assert_eq!(world.count("SELECT count(*) FROM readable_messages").await, 100);
     assert_eq!(world.count("SELECT count(*) FROM messages WHERE status = 'allow'").await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_found_by_bisecting_or_replayed_are_judged_like_others() {
+    let world = World::new(2).await;
+    std::fs::write(world.dir.join("banned.txt"), "badword\n").unwrap();
+    world.sql("ALTER TABLE messages ADD CONSTRAINT picky CHECK (content NOT LIKE '%refused%')").await;
+    let classifier = Classifier::start(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let config = world.config("") + &moderating(&world, &world.pool, &classifier.url, "hold");
+    let worker = Worker::start_configured(&world, &config).await;
+    let content = |n: u64| match n % 4 {
+        0 => format!("ok: {n}"),
+        1 => format!("no: badword {n}"),
+        2 if n % 40 == 2 => format!("no: badword, refused {n}"),
+        _ => format!("no: forbidden {n}"),
+    };
+    send(&world, (0..400).map(content)).await;
+    world.drained(PATIENCE * 2).await;
+    assert_eq!(world.count("SELECT count(*) FROM weir_dead").await, 10, "{}", worker.log());
+    assert_eq!(world.count("SELECT count(*) FROM messages WHERE status = 'hide'").await, 290);
+    assert_eq!(world.count("SELECT count(*) FROM weir_verdicts").await, 290, "what is set aside has no effect");
+    world.sql("ALTER TABLE messages DROP CONSTRAINT picky").await;
+    let (code, done) = super::dead::json(&world, &config, &["dead", "replay"]);
+    assert_eq!((code, done["replayed"].as_i64()), (0, Some(10)), "{done}");
+    assert_eq!(world.count("SELECT count(*) FROM messages WHERE status = 'hide'").await, 300);
+    assert_eq!(world.count("SELECT count(*) FROM weir_verdicts WHERE verdict = 'hide'").await, 300);
+    assert_eq!(world.count(READABLE_BAD).await, 0);
+    assert_eq!(world.count("SELECT count(*) FROM readable_messages").await, 100);
 }
