@@ -75,7 +75,7 @@ pub fn problems(config: &config::Config) -> Vec<String> {
         let lookups = match Lookups::from_files(&pool.lookups) {
             Ok(lookups) => lookups,
             Err(error) => {
-                problems.push(format!("`pools.{name}.{error}"));
+                problems.push(format!("pool {name:?}: {error}"));
                 continue;
             }
         };

@@ -526,6 +526,10 @@ fn a_condition_that_is_none_is_refused_with_pool_pipeline_place_and_reason() {
     ] {
         refused(&stats(when), &["`pools.storage.pipelines[1].when` of \"stats\"", reason]);
     }
+    let lookup = |lines: &str| format!("{STORE}{POOL}[pools.storage.lookups.users]\n{lines}{PERSIST}");
+    refused(&lookup("key = \"id\"\n"), &["`pools.storage.lookups.users` has neither `file` nor `table`"]);
+    refused(&lookup("table = \"us;ers\"\n"), &["`pools.storage.lookups.users.table` is \"us;ers\""]);
+    refused(&lookup("file = \"nowhere.csv\"\n"), &["pool \"storage\": lookup \"users\": nowhere.csv: No such file"]);
     let persist = "[[pools.storage.pipelines]]\nname = \"p\"\nhandler = \"persist\"\nwhen = \"event.type == 'x'\"\n";
     let other = format!("{persist}[[pools.storage.pipelines]]\nname = \"a\"\nhandler = \"analyze\"\n");
     refused(&format!("{STORE}{POOL}{other}"), &["`pools.storage.pipelines[0].when`", "the same `when`"]);

@@ -55,7 +55,7 @@ pub enum BuildError {
         error: RuleError,
     },
     /// A lookup table cannot be used.
-    #[error("`pools.{pool}.{error}")]
+    #[error("pool {pool:?}: {error}")]
     Lookup {
         /// The pool.
         pool: String,

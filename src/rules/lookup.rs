@@ -22,7 +22,7 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
     /// The file is missing or wrong.
-    #[error("lookups.{name}`: {file}: {problem}")]
+    #[error("lookup {name:?}: {file}: {problem}")]
     File {
         /// The lookup.
         name: String,
@@ -32,7 +32,7 @@ pub enum LookupError {
         problem: String,
     },
     /// The database's table is missing or wrong.
-    #[error("lookups.{name}`: table {table:?}: {problem}")]
+    #[error("lookup {name:?}: table {table:?}: {problem}")]
     Table {
         /// The lookup.
         name: String,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use regex::{RegexSet, RegexSetBuilder};
+use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 use super::fold::fold_into;
 use super::verdict::{Judgement, Verdict};
@@ -29,12 +29,22 @@ pub(super) struct Found {
     pub(super) line: usize,
 }
 
+/// The patterns of a list.
 #[derive(Debug)]
 struct Patterns {
-    set: RegexSet,
     verdict: Verdict,
     file: String,
-    /// In which line each stands.
+    plain: Set,
+    /// Those that ask for a word's edge. What is not ASCII takes the fast automaton away from such, and what a set of them is left
+    /// with costs as much as all of them at every character; one by one, each can skip to where its letters are.
+    edged: Set,
+    edged_alone: Vec<Regex>,
+}
+
+/// Patterns that are asked in one go, and in which line each stands.
+#[derive(Debug)]
+struct Set {
+    set: RegexSet,
     lines: Vec<usize>,
 }
 
@@ -105,23 +115,48 @@ impl Patterns {
                 return Err(format!("{file}: line {}: {why}", at + 1));
             }
         }
+        let has_edge = |(_, pattern): &(usize, &str)| pattern.contains("\\b") || pattern.contains("\\B");
+        let (edged, plain): (Vec<_>, Vec<_>) = numbered.into_iter().partition(has_edge);
+        let wrong = |error: regex::Error| format!("{file}: {error}");
+        let alone = |(_, pattern): &(usize, &str)| RegexBuilder::new(pattern).case_insensitive(true).build();
+        Ok(Self {
+            verdict: list.verdict.into(),
+            file: name_of(&list.file),
+            edged_alone: edged.iter().map(alone).collect::<Result<_, _>>().map_err(wrong)?,
+            plain: Set::of(&plain).map_err(wrong)?,
+            edged: Set::of(&edged).map_err(wrong)?,
+        })
+    }
+
+    fn judge(&self, folded: &str) -> Option<Judgement> {
+        let edged = || match folded.is_ascii() {
+            true => self.edged.line(folded),
+            false => {
+                self.edged_alone.iter().position(|pattern| pattern.is_match(folded)).map(|at| self.edged.lines[at])
+            }
+        };
+        let line = self.plain.line(folded).or_else(edged)?;
+        Some(Judgement { verdict: self.verdict, reason: format!("pattern {}:{line}", self.file) })
+    }
+}
+
+impl Set {
+    fn of(numbered: &[(usize, &str)]) -> Result<Self, regex::Error> {
         let set = RegexSetBuilder::new(numbered.iter().map(|(_, pattern)| pattern))
             .case_insensitive(true)
             .size_limit(PATTERN_BYTES_MAX)
             .dfa_size_limit(PATTERN_BYTES_MAX)
-            .build();
-        let set = set.map_err(|error| format!("{file}: {error}"))?;
-        let lines = numbered.iter().map(|(at, _)| at + 1).collect();
-        Ok(Self { set, verdict: list.verdict.into(), file: name_of(&list.file), lines })
+            .build()?;
+        Ok(Self { set, lines: numbered.iter().map(|(at, _)| at + 1).collect() })
     }
 
-    fn judge(&self, folded: &str) -> Option<Judgement> {
+    /// The first line that matches.
+    fn line(&self, folded: &str) -> Option<usize> {
         // Which one it was is asked only of the few texts that any of them matches.
-        if !self.set.is_match(folded) {
+        if self.lines.is_empty() || !self.set.is_match(folded) {
             return None;
         }
-        let line = self.set.matches(folded).iter().next().and_then(|at| self.lines.get(at))?;
-        Some(Judgement { verdict: self.verdict, reason: format!("pattern {}:{line}", self.file) })
+        self.set.matches(folded).iter().next().and_then(|at| self.lines.get(at)).copied()
     }
 }
 
@@ -271,6 +306,21 @@ mod tests {
         assert_eq!(judge(&lists, "my card: ４１１１-1111-1111-1111"), flag(3));
         let hide = Some((Verdict::Hide, "words banned.txt:1".to_owned()));
         assert_eq!(judge(&lists, "Bad: https://spam.example"), hide);
+    }
+
+    #[test]
+    fn the_edges_of_words_are_the_same_in_any_script() {
+        let folder = Folder::new();
+        let config = config(&folder);
+        folder.write("patterns.txt", "x\\d\n\\bbad\\b\n\\bблин\\b\n");
+        let lists = Lists::open(&config::Moderate { words: Vec::new(), ..config }).unwrap();
+        let flag = |line| Some((Verdict::Flag, format!("pattern patterns.txt:{line}")));
+        assert_eq!(judge(&lists, "so BAD"), flag(2));
+        assert_eq!(judge(&lists, "så BAD"), flag(2));
+        assert_eq!(judge(&lists, "ну Блин!"), flag(3));
+        assert_eq!(judge(&lists, "så badé, блинчик, badly"), None);
+        assert_eq!(judge(&lists, "badly"), None);
+        assert_eq!(judge(&lists, "så x7"), flag(1));
     }
 
     #[test]
