@@ -6,9 +6,12 @@ use std::sync::Arc;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use uuid::Uuid;
-use weir::config::EventFields;
+use weir::config::{self, EventFields};
 use weir::event::{Decode, Document, Event, EventId, Fields, Json, Origin, Payload, Record};
+use weir::handler::{Handler, Moderate};
+use weir::metrics::Metrics;
 use weir::payload::{MessageEvent, conversation_of_two};
+use weir::rules::{Lookups, Rule};
 use weir::source::Watermarks;
 
 fn main() {
@@ -160,5 +163,115 @@ mod watermark {
         bencher
             .with_inputs(|| (0..partitions).for_each(|partition| watermarks.advance("message-events", partition, 500)))
             .bench_local_values(|()| watermarks.untold());
+    }
+}
+
+mod when {
+    use super::*;
+
+    /// Whatever the condition asks for was picked as the event was decoded.
+    #[divan::bench(args = [
+        "event.type == 'new_message'",
+        "event.type in ['new_group', 'new_message', 'user_login']",
+        "event.payload.message.message_type == 1",
+        "event.payload.message.content.contains('nothing of the kind')",
+        "lookup('users', event.user).country == 'NO'",
+        "event.type == 'new_message' && has(event.payload.message.group_id)",
+    ])]
+    fn ask(bencher: Bencher<'_, '_>, condition: &str) {
+        let mut fields = fields();
+        let rule = Rule::compile(condition, &mut fields, &users()).expect("a condition");
+        let event = decoded::<Document>(&fields, message());
+        bencher.counter(ItemsCount::new(1usize)).bench(|| black_box(&rule).ask(black_box(&event)));
+    }
+
+    /// 10,000 users, of whom the message's sender is one.
+    fn users() -> Lookups {
+        let rows = (0..10_000).map(|id| format!("{id},{}\n", if id % 2 == 0 { "NO" } else { "SE" }));
+        let file = std::env::temp_dir().join(format!("weir-micro-{}.csv", Uuid::new_v4()));
+        std::fs::write(&file, format!("id,country\n{}", rows.collect::<String>())).expect("a file");
+        let users = config::Lookup { file: Some(file.clone()), ..config::Lookup::default() };
+        let lookups = Lookups::from_files(&[("users".to_owned(), users)].into()).expect("a table");
+        std::fs::remove_file(file).expect("the file");
+        lookups
+    }
+}
+
+mod moderation {
+    use super::*;
+
+    const MESSAGES: usize = 500;
+    const WORDS: u64 = 10_000;
+    const PATTERNS: u64 = 100;
+
+    /// Words of four to ten letters, the same each time.
+    fn word(rng: &mut fastrand::Rng) -> String {
+        (0..rng.usize(4..=10)).map(|_| rng.lowercase()).collect()
+    }
+
+    /// Chat messages of some words each: one in fifty has a listed word, one in ten has letters beyond ASCII.
+    fn messages(fields: &Fields, banned: &[String], rng: &mut fastrand::Rng) -> Vec<Event<Document>> {
+        let usual = "so when are you coming over tonight I thought that we could eat something and then watch it together \
+                     if you like or go out the weather is fine let me know yes no maybe later ok see you haha";
+        let usual: Vec<&str> = usual.split(' ').collect();
+        let content = |n: usize, rng: &mut fastrand::Rng| {
+            let mut words: Vec<&str> = (0..rng.usize(4..30)).map(|_| usual[rng.usize(..usual.len())]).collect();
+            if n.is_multiple_of(50) {
+                words.push(&banned[rng.usize(..banned.len())]);
+            }
+            if n.is_multiple_of(10) {
+                words.push("så fint været på fjellet");
+            }
+            words.join(" ")
+        };
+        let event = |n: usize| {
+            let content = content(n, rng);
+            let json = format!(
+                r#"{{"type":"new_message","message":{{"message_id":"{n}","from":1,"to":2,"content":"{content}","message_type":1,"timestamp":5}}}}"#
+            );
+            decoded(fields, Record::new(0, json))
+        };
+        (0..MESSAGES).map(event).collect()
+    }
+
+    /// The lists' part of `moderate`, as a pool does it: 10,000 words, 100 patterns, 500 messages a batch.
+    #[divan::bench]
+    fn lists(bencher: Bencher<'_, '_>) {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let banned: Vec<String> = (0..WORDS).map(|_| word(&mut rng)).collect();
+        let patterns: Vec<String> = (0..PATTERNS)
+            .map(|n| match n % 4 {
+                0 => format!("https?://\\S*{}\\.(com|net|example)", word(&mut rng)),
+                1 => format!("\\b{}\\s+{}\\b", word(&mut rng), word(&mut rng)),
+                2 => format!("(\\d{{4}}[ -]?){{3}}{n:04}"),
+                _ => format!("{}+[!1i]+{}", word(&mut rng), word(&mut rng)),
+            })
+            .collect();
+        let folder = std::env::temp_dir().join(format!("weir-micro-{}", Uuid::new_v4()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let write = |name: &str, lines: &[String]| {
+            let file = folder.join(name);
+            std::fs::write(&file, lines.join("\n")).expect("a file");
+            file
+        };
+        let moderate = config::Moderate {
+            words: vec![config::WordList { file: write("words", &banned), ..config::WordList::default() }],
+            patterns: vec![config::PatternList {
+                file: write("patterns", &patterns),
+                ..config::PatternList::default()
+            }],
+            ..config::Moderate::default()
+        };
+        let mut fields = fields();
+        let metrics = Metrics::new().pool("micro");
+        let made = Moderate::local(("micro", "moderation"), &moderate, &mut fields, &Lookups::default(), &metrics);
+        let made = made.unwrap_or_else(|error| panic!("{error}"));
+        std::fs::remove_dir_all(folder).expect("the folder");
+        let events = messages(&fields, &banned, &mut rng);
+        let events: Vec<&Event<Document>> = events.iter().collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        bencher
+            .counter(ItemsCount::new(MESSAGES))
+            .bench_local(|| runtime.block_on(made.prepare(black_box(&events))).map_or(0, |answers| answers.len()));
     }
 }

@@ -29,7 +29,9 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
+use crate::handler::moderation_problems;
 use crate::pool::BuildError;
+use crate::rules;
 use crate::store::{self, Fault};
 use crate::telemetry;
 
@@ -142,7 +144,7 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli.command {
             #[cfg(feature = "demo")]
             Command::Demo(_) => unreachable!("it has run"),
-            Command::Check(args) => check::run(&args, &config),
+            Command::Check(args) => check::run(&args, &with_rules(config)?),
             Command::Dead(args) => dead::run(args, config).await,
             Command::Export(args) => export::run(args, config).await,
             #[cfg(feature = "load")]
@@ -152,12 +154,19 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Migrate(args) => migrate::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,
             Command::Retire(args) => retire::run(args, config).await,
-            Command::Run(args) => run::run(args, config).await,
+            Command::Run(args) => run::run(args, with_rules(config)?).await,
             Command::Seek(args) => seek::run(args, config).await,
             Command::Verify(args) => verify::run(args, config).await,
             Command::Why(args) => why::run(args, config).await,
         }
     })
+}
+
+/// Conditions, what they ask, and the lists of moderation are looked at before any service is.
+fn with_rules(config: Config) -> Result<Config, config::Error> {
+    let mut problems = rules::problems(&config);
+    problems.extend(moderation_problems(&config));
+    if problems.is_empty() { Ok(config) } else { Err(config::Error::Invalid(problems)) }
 }
 
 /// The demo makes its own configuration. While it has the terminal, the log is held back.

@@ -52,11 +52,7 @@ pub(crate) struct Mirror {
 
 impl Mirror {
     pub(crate) fn new(kafka: &config::Kafka, pool: &Arc<str>, store: Arc<dyn Store>, metrics: PoolMetrics) -> Self {
-        let mut client = kafka.client();
-        client
-            .set("partitioner", "murmur2_random")
-            .set("enable.idempotence", "true")
-            .set("message.timeout.ms", "10000");
+        let client = producer_settings(kafka);
         Self { client, pool: Arc::clone(pool), store, metrics }
     }
 
@@ -107,7 +103,8 @@ impl Mirror {
             Some(producer) => producer,
             None => {
                 // Somebody else may have made them, and weir may not be allowed to: sending tells.
-                if let Err(why) = self.make_topics(topics).await {
+                let names = topics.iter().map(|topic| mirror_topic(topic, &self.pool)).collect();
+                if let Err(why) = make_topics(&self.client, names).await {
                     tracing::warn!(pool = &*self.pool, why, "the topics of dead letters could not be made");
                 }
                 producer.insert(
@@ -176,35 +173,40 @@ impl Mirror {
         };
         sent.map(drop).map_err(|(error, _)| format!("topic {topic}: {error}"))
     }
+}
 
-    /// Makes the mirror topics that are not there; the broker's defaults decide on replicas and partitions.
-    async fn make_topics(&self, topics: &[String]) -> Result<(), String> {
-        let admin: AdminClient<Listener> = self
-            .client
-            .create_with_context(Listener::default())
-            .map_err(|error| format!("cannot start the admin client: {error}"))?;
-        let names: HashSet<String> = topics.iter().map(|topic| mirror_topic(topic, &self.pool)).collect();
-        let (admin, names) = tokio::task::spawn_blocking(move || {
-            let missing = names.into_iter().filter(|name| !exists(&admin, name)).collect::<HashSet<_>>();
-            (admin, missing)
-        })
-        .await
-        .map_err(|error| format!("cannot look for topics: {error}"))?;
-        if names.is_empty() {
-            return Ok(());
-        }
-        let new: Vec<NewTopic<'_>> =
-            names.iter().map(|name| NewTopic::new(name, -1, TopicReplication::Fixed(-1))).collect();
-        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-        let made = admin.create_topics(&new, &options).await.map_err(|error| format!("cannot make topics: {error}"))?;
-        let failed: Vec<String> = made
-            .into_iter()
-            .filter_map(Result::err)
-            .filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists)
-            .map(|(topic, code)| format!("{topic}: {code}"))
-            .collect();
-        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+/// How outboxes produce.
+pub(crate) fn producer_settings(kafka: &config::Kafka) -> ClientConfig {
+    let mut client = kafka.client();
+    client.set("partitioner", "murmur2_random").set("enable.idempotence", "true").set("message.timeout.ms", "10000");
+    client
+}
+
+/// Makes the topics that are not there; the broker's defaults decide on replicas and partitions.
+pub(crate) async fn make_topics(client: &ClientConfig, names: HashSet<String>) -> Result<(), String> {
+    let admin: AdminClient<Listener> = client
+        .create_with_context(Listener::default())
+        .map_err(|error| format!("cannot start the admin client: {error}"))?;
+    let (admin, names) = tokio::task::spawn_blocking(move || {
+        let missing = names.into_iter().filter(|name| !exists(&admin, name)).collect::<HashSet<_>>();
+        (admin, missing)
+    })
+    .await
+    .map_err(|error| format!("cannot look for topics: {error}"))?;
+    if names.is_empty() {
+        return Ok(());
     }
+    let new: Vec<NewTopic<'_>> =
+        names.iter().map(|name| NewTopic::new(name, -1, TopicReplication::Fixed(-1))).collect();
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let made = admin.create_topics(&new, &options).await.map_err(|error| format!("cannot make topics: {error}"))?;
+    let failed: Vec<String> = made
+        .into_iter()
+        .filter_map(Result::err)
+        .filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists)
+        .map(|(topic, code)| format!("{topic}: {code}"))
+        .collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
 /// Whether a broker knows the topic. Blocks.

@@ -6,18 +6,26 @@
 
 mod analyze;
 mod erased;
+mod moderate;
 mod persist;
 mod registry;
 
 pub use analyze::{Analyze, Dimension};
 pub(crate) use erased::{DynHandler, ErasedWork};
+pub(crate) use moderate::problems as moderation_problems;
+pub use moderate::{Judgement, Moderate, ModerateError};
 pub use persist::{Persist, PersistError};
 pub(crate) use registry::{SHIPPED, Setup};
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use crate::event::{Event, Payload};
 use crate::store::{self, Fault, IdKey, Reason, Tx};
+
+/// What runs beside a pool's tasks, until it is told to stop: it looks at what conditions and lists are read from.
+pub(crate) type Beside = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What `prepare` says of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,9 +12,11 @@
 //! | [`pool`] | owns an assignment: a task per partition, drain, watchdog |
 //! | [`pipeline`] | prepare, settle in one transaction, retry, bisect |
 //! | [`handler`] | the `Handler` trait and the shipped handlers |
+//! | [`rules`] | conditions over events: CEL, compiled once; lookup tables |
 //! | [`once`] | what is kept in Redis: the processed set, a hint that saves work, and the bucket of a rate |
 //! | [`store`] | the database contract: ledger, effects, dead rows |
 //! | [`dead_letter`] | the mirror of dead rows in Kafka |
+//! | [`status_events`] | what readers are told of moderated messages |
 //! | [`verify`] | the auditor: Kafka against the database |
 //! | [`export`] | events of a time range as compressed lines of JSON |
 //! | [`why`] | one event's story |
@@ -32,6 +34,7 @@
 compile_error!("weir needs a database: enable feature postgres, mysql or sqlite");
 
 pub mod admin;
+mod breaker;
 pub mod cli;
 pub mod config;
 pub mod dead_letter;
@@ -49,8 +52,10 @@ pub mod payload;
 pub mod pipeline;
 pub mod pool;
 pub mod publish;
+pub mod rules;
 pub mod sabotage;
 pub mod source;
+pub mod status_events;
 pub mod store;
 pub mod telemetry;
 pub mod verify;

@@ -8,6 +8,7 @@
 
 #[cfg(feature = "load")]
 mod latency;
+mod moderation;
 mod pool;
 mod process;
 
@@ -20,6 +21,7 @@ use prometheus::{
 
 #[cfg(feature = "load")]
 pub use latency::{Percentiles, latency_histogram};
+pub use moderation::{ClassifierMetrics, ModerationMetrics};
 pub use pool::{Commit, DEAD_REASONS, Dependency, Lookups, Phase, PipelineMetrics, PoolMetrics, TopicMetrics};
 
 /// All metrics of a process. Clones share one registry.
@@ -95,6 +97,12 @@ struct Families {
     partitions_assigned: IntGaugeVec,
     offset_commits: IntCounterVec,
     tombstones: IntCounterVec,
+    when_missing: IntCounterVec,
+    reloads: IntCounterVec,
+    verdicts: IntCounterVec,
+    classifier_requests: IntCounterVec,
+    classifier_duration: HistogramVec,
+    status_unpublished: IntGaugeVec,
     #[cfg(feature = "load")]
     latencies: latency::Latencies,
 }
@@ -270,6 +278,43 @@ impl Families {
                 &["pool", "result"],
             ),
             tombstones: counters(r, "weir_tombstones_total", "Records without a value.", &["pool"]),
+            when_missing: counters(
+                r,
+                "weir_when_missing_total",
+                "Events that a pipeline did not want since they lack what its `when` asks for.",
+                &["pool", "pipeline"],
+            ),
+            reloads: counters(
+                r,
+                "weir_reloads_total",
+                "Lookup tables and lists of moderation read again, by result: ok, or error (the one before stays in use).",
+                &["pool", "result"],
+            ),
+            verdicts: counters(
+                r,
+                "weir_verdicts_total",
+                "Verdicts that a pipeline reached, by outcome: allow, flag or hide; those of repeated attempts included.",
+                &["pool", "pipeline", "outcome"],
+            ),
+            classifier_requests: counters(
+                r,
+                "weir_classifier_requests_total",
+                "Requests to a classifier, by outcome: ok, error, timeout, or skipped (not sent: it is left alone).",
+                &["pool", "pipeline", "outcome"],
+            ),
+            classifier_duration: histograms(
+                r,
+                "weir_classifier_duration_seconds",
+                "Time a classifier took to answer a request, or not to.",
+                &["pool", "pipeline"],
+                WORK_BUCKETS,
+            ),
+            status_unpublished: gauges(
+                r,
+                "weir_status_unpublished",
+                "Verdicts of which no status event was sent yet.",
+                &["pool"],
+            ),
             #[cfg(feature = "load")]
             latencies: latency::Latencies::new(),
             registry,
@@ -321,6 +366,11 @@ mod tests {
         pool.topic("message-events").set_lag(Some(1), Some(1.0));
         pool.retried("store_away");
         pool.set_rate(1.0);
+        pool.when_missing("persist").inc();
+        pool.reloaded(true);
+        pool.moderation("moderation").judged(0);
+        pool.classifier("moderation").duration.observe(0.1);
+        pool.set_status_unpublished(1);
         pool.set_transactions_limit(1);
         metrics
     }
@@ -390,6 +440,12 @@ mod tests {
             "weir_partitions_assigned",
             "weir_offset_commits_total",
             "weir_tombstones_total",
+            "weir_when_missing_total",
+            "weir_reloads_total",
+            "weir_verdicts_total",
+            "weir_classifier_requests_total",
+            "weir_classifier_duration_seconds",
+            "weir_status_unpublished",
         ]);
         assert_eq!(names, expected);
     }

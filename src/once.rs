@@ -12,7 +12,6 @@
 //!
 //! Beside it, over the same connections, lies the [`Bucket`] of a group's rate.
 
-mod breaker;
 mod bucket;
 mod link;
 mod redis;

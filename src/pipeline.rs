@@ -30,10 +30,17 @@ pub(crate) const PIPELINES_MAX: usize = 64;
 /// Decides whether a pipeline wants an event; an error sets the event aside.
 pub(crate) type Filter<T> = Box<dyn Fn(&Event<T>) -> Result<bool, String> + Send + Sync>;
 
+/// Which events a pipeline wants.
+pub(crate) struct When<T> {
+    pub(crate) filter: Filter<T>,
+    /// How it was configured: pipelines with the same text want the same events, and are asked once.
+    pub(crate) text: Option<Arc<str>>,
+}
+
 /// A named filter and a handler.
 pub(crate) struct Pipeline<T> {
     pub(crate) name: Arc<str>,
-    pub(crate) when: Option<Filter<T>>,
+    pub(crate) when: Option<When<T>>,
     pub(crate) handler: Box<dyn DynHandler<T>>,
 }
 
@@ -42,6 +49,8 @@ pub(crate) struct Pipelines<T> {
     pub(crate) pool: Arc<str>,
     pub(crate) store: Arc<dyn Store>,
     list: Vec<Pipeline<T>>,
+    /// Whose filter decides for each: its own, or that of the first with the same text.
+    asked_as: Vec<usize>,
     claimer: Option<usize>,
     /// The most rows of a key that is held back; `None`: a rejected event holds nothing back.
     park_limit: Option<usize>,
@@ -74,8 +83,11 @@ pub enum PipelinesError {
         /// The other.
         second: Arc<str>,
     },
-    /// What decides whether an event is new must see every event.
-    #[error("pool {pool:?}: pipeline {pipeline:?} claims the event's id and so cannot have a filter")]
+    /// What decides whether an event is new must see every event that another pipeline sees.
+    #[error(
+        "pool {pool:?}: pipeline {pipeline:?} claims the event's id, so all pipelines of the pool must want the events that it \
+         wants and no other: give all of them the same `when`, or put it into a pool of its own"
+    )]
     FilteredClaimer {
         /// The pool.
         pool: Arc<str>,
@@ -97,10 +109,13 @@ impl<T: Payload> Pipelines<T> {
             let (first, second) = (Arc::clone(&list[first].name), Arc::clone(&list[second].name));
             return Err(PipelinesError::TwoClaimers { pool, first, second });
         }
-        if let Some(at) = claimer.filter(|at| list[*at].when.is_some()) {
+        let asked_as: Vec<usize> = (0..list.len()).map(|at| first_alike(&list, at)).collect();
+        if let Some(at) = claimer.filter(|at| list[*at].when.is_some())
+            && asked_as.iter().any(|first| *first != asked_as[at])
+        {
             return Err(PipelinesError::FilteredClaimer { pool, pipeline: Arc::clone(&list[at].name) });
         }
-        Ok(Self { pool, store, list, claimer, park_limit: None })
+        Ok(Self { pool, store, list, asked_as, claimer, park_limit: None })
     }
 
     /// Later events of a rejected event's key wait behind it, at most so many.
@@ -122,4 +137,10 @@ impl<T: Payload> Pipelines<T> {
     pub(crate) fn takes_repeats(&self) -> bool {
         self.claimer.is_some_and(|at| self.list[at].handler.takes_repeats())
     }
+}
+
+/// The first pipeline whose filter has the same text, or else the pipeline itself.
+fn first_alike<T>(list: &[Pipeline<T>], at: usize) -> usize {
+    let text_of = |at: usize| list[at].when.as_ref().and_then(|when| when.text.as_deref());
+    (0..at).find(|before| text_of(at).is_some() && text_of(*before) == text_of(at)).unwrap_or(at)
 }

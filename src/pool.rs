@@ -45,11 +45,13 @@ use crate::admin::PoolHealth;
 use crate::config;
 use crate::dead_letter::Mirror;
 use crate::event::Payload;
+use crate::handler::Beside;
 use crate::kafka::{Probe, Unanswered, session_timeout};
 use crate::metrics::{PipelineMetrics, PoolMetrics};
 use crate::once::ProcessedSet;
 use crate::pipeline::{Batch, Counts, Decoding, Pipelines};
 use crate::source::{Source, SourceEvent, SourceHandle, Subscription};
+use crate::status_events::StatusEvents;
 use crate::store::{self, Fault};
 
 /// How often lag, holds and standstill are looked at.
@@ -119,6 +121,7 @@ pub struct Pool<T> {
     metrics: PoolMetrics,
     health: PoolHealth,
     standings: Standings,
+    beside: Vec<Beside>,
 }
 
 /// What all tasks of a pool share.
@@ -167,7 +170,7 @@ impl<T: Payload> Pool<T> {
     /// # Errors
     /// The database's schema or the Kafka client's configuration is wrong, a partition cannot go on, or the stop took
     /// longer than the drain deadline.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
         if !self.store_answers(&shutdown).await? {
             return Ok(());
         }
@@ -178,6 +181,7 @@ impl<T: Payload> Pool<T> {
         let (health, standings) = (self.health.clone(), self.standings.clone());
         let Some(counts) = self.broker_answers(&shutdown).await? else { return Ok(()) };
         let budget = self.budget().await?;
+        let beside = std::mem::take(&mut self.beside);
         let (mut source, shared) = self.start(&counts, budget)?;
         let background = CancellationToken::new();
         let mut tasks = Tasks::new(Arc::clone(&shared), standings, drain_deadline);
@@ -189,18 +193,32 @@ impl<T: Payload> Pool<T> {
             tasks.owned(),
             background.clone(),
         ));
+        let told = StatusEvents::of(
+            &kafka,
+            &shared.name,
+            &shared.config,
+            Arc::clone(&shared.pipelines.store),
+            shared.metrics.clone(),
+        );
+        let telling = told.map(|told| tokio::spawn(told.run(tasks.owned(), background.clone())));
         let forgetting = tokio::spawn(forget::run(Arc::clone(&shared), background.clone()));
         let replaying = tokio::spawn(replay::watch(Arc::clone(&shared), tasks.standings(), background.clone()));
         let ending = tokio::spawn(silent::watch(Arc::clone(&shared), background.clone()));
+        let mut watching = tokio::task::JoinSet::new();
+        beside.into_iter().for_each(|task| drop(watching.spawn(task(background.clone()))));
         let done = drive(&mut source, &mut tasks, &health, &shutdown, stall_after).await;
         shared.source.close();
         let overran = leave(&mut source, &mut tasks).await;
         background.cancel();
         letters.await.ok();
+        if let Some(telling) = telling {
+            telling.await.ok();
+        }
         forgetting.await.ok();
         replaying.await.ok();
         ending.await.ok();
         appearing.await.ok();
+        watching.shutdown().await;
         drop((tasks, shared));
         close(source).await;
         done?;

@@ -20,6 +20,7 @@ mod seek;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod table;
+mod verdict;
 mod wait;
 
 pub use claim::{Claim, Claimant};
@@ -35,6 +36,7 @@ pub use seek::{Move, Seeks};
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
 pub use table::{Column, ColumnData, ColumnType, IdKey, KeyType, OnDuplicate, Table};
+pub use verdict::{StoredVerdict, UnpublishedVerdict, VerdictTx, Verdicts};
 pub(crate) use wait::await_answer;
 
 use std::collections::{HashMap, HashSet};
@@ -281,7 +283,7 @@ pub(crate) fn url_of_any(store: &config::Store) -> Result<String> {
 
 /// A database that pools can leave their effects in.
 #[async_trait]
-pub trait Store: DeadRows + Seeks + Finds + 'static {
+pub trait Store: DeadRows + Seeks + Finds + Verdicts + 'static {
     /// Brings the schema up to this release, all or nothing by step. Steps of a newer release are left alone.
     async fn migrate(&self) -> Result<()>;
 
@@ -296,6 +298,9 @@ pub trait Store: DeadRows + Seeks + Finds + 'static {
 
     /// A table's columns and types, for handlers that write to it.
     async fn describe(&self, table: &str) -> Result<Vec<Column>>;
+
+    /// Some columns of a table's rows, at most `limit`, each row as a JSON object. The names have to be the database's own.
+    async fn rows_as_json(&self, table: &str, columns: &[&str], limit: i64) -> Result<Vec<String>>;
 
     /// A partition's ledger row.
     async fn ledger(&self, place: &Place) -> Result<Option<LedgerRow>>;
@@ -351,7 +356,7 @@ pub trait Store: DeadRows + Seeks + Finds + 'static {
 
 /// The one transaction of a batch. Dropped without [`commit`](Tx::commit), it leaves nothing.
 #[async_trait]
-pub trait Tx: ReplayTx {
+pub trait Tx: ReplayTx + VerdictTx {
     /// Moves the ledger from the held offset to `next`, if the token still owns it.
     async fn fence(&mut self, held: &Held, next: i64, pool: &str) -> Result<Fence>;
 

@@ -30,6 +30,7 @@ mod moment;
 mod order;
 mod spill;
 mod story;
+mod wants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use audit::Audit;
 pub(crate) use database::Database;
 #[cfg(feature = "demo")]
 pub(crate) use events::Counter;
+pub use wants::WantsError;
 
 /// How many findings of a kind are named.
 const NAMED_MAX: usize = 10;
@@ -159,6 +161,9 @@ pub enum Error {
         /// The column that should hold the ids.
         key: String,
     },
+    /// The pool's conditions cannot be asked.
+    #[error(transparent)]
+    Wants(#[from] WantsError),
     /// The configuration has no store.
     #[error("there is nothing to compare with: set store.url")]
     NoStore,

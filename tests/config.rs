@@ -254,7 +254,7 @@ fn names_are_plain() {
     refused(&with_pipeline("name = \"a\"\n"), &["`pools.storage.pipelines[0].handler` is not set"]);
     refused(
         &with_pipeline("name = \"a\"\nhandler = \"print\"\n"),
-        &["no handler \"print\", expected persist or analyze"],
+        &["no handler \"print\", known are persist, analyze"],
     );
 }
 
@@ -508,4 +508,58 @@ fn a_reader_that_closes_the_pipe_is_no_failure() {
     let mut err = String::new();
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
     assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_condition_that_is_none_is_refused_with_pool_pipeline_place_and_reason() {
+    let stats = |when: &str| {
+        format!(
+            "{STORE}{POOL}{PERSIST}[[pools.storage.pipelines]]\nname = \"stats\"\nhandler = \"analyze\"\nwhen = \"{when}\"\n"
+        )
+    };
+    for (when, reason) in [
+        ("event.typ == 'x'", "line 1, column 1: there is no event.typ"),
+        ("event.type == 'x' && evnt.user == 'y'", "line 1, column 22: there is no \"evnt\""),
+        ("event.type == ", "line 1, column 15: it is no CEL"),
+        ("lookup('users', event.user).country == 'NO'", "there is no lookup \"users\": none is configured"),
+        ("event.type.startswith('x')", "column 12: there is no function \"startswith\": did you mean startsWith?"),
+    ] {
+        refused(&stats(when), &["`pools.storage.pipelines[1].when` of \"stats\"", reason]);
+    }
+    let lookup = |lines: &str| format!("{STORE}{POOL}[pools.storage.lookups.users]\n{lines}{PERSIST}");
+    refused(&lookup("key = \"id\"\n"), &["`pools.storage.lookups.users` has neither `file` nor `table`"]);
+    refused(&lookup("table = \"us;ers\"\n"), &["`pools.storage.lookups.users.table` is \"us;ers\""]);
+    refused(&lookup("file = \"nowhere.csv\"\n"), &["pool \"storage\": lookup \"users\": nowhere.csv: No such file"]);
+    let persist = "[[pools.storage.pipelines]]\nname = \"p\"\nhandler = \"persist\"\nwhen = \"event.type == 'x'\"\n";
+    let other = format!("{persist}[[pools.storage.pipelines]]\nname = \"a\"\nhandler = \"analyze\"\n");
+    refused(&format!("{STORE}{POOL}{other}"), &["`pools.storage.pipelines[0].when`", "the same `when`"]);
+    let same = format!("{STORE}{POOL}{other}when = \"event.type == 'x'\"\n");
+    Place::new(&same).check(&[]).shows(&["when = \"event.type == 'x'\""]);
+}
+
+#[test]
+fn moderation_without_what_it_needs_is_refused() {
+    let moderate = |lines: &str| {
+        format!("{STORE}{POOL}{PERSIST}[[pools.storage.pipelines]]\nname = \"m\"\nhandler = \"moderate\"\n{lines}")
+    };
+    refused(&moderate(""), &["`pools.storage.pipelines[1].moderate` is not set"]);
+    let below = "[pools.storage.pipelines.moderate";
+    refused(&moderate(&format!("{below}]\n")), &["judges by nothing"]);
+    refused(&moderate(&format!("{below}.classifier]\nurl = \"ftp://x\"\n")), &["classifier.url` must be an address"]);
+    refused(
+        &moderate(&format!("[{below}.rules]]\nname = \"r\"\nwhen = \"event.tpe == 'x'\"\n")),
+        &["moderate.rules` \"r\": line 1, column 1: there is no event.tpe"],
+    );
+    refused(&moderate(&format!("[{below}.words]]\nfil = \"x\"\n")), &["did you mean `file`?"]);
+    std::fs::write(std::env::temp_dir().join("weir-config-patterns.txt"), "fine\n(never closed\n").unwrap();
+    let list = std::env::temp_dir().join("weir-config-patterns.txt");
+    refused(
+        &moderate(&format!("[{below}.patterns]]\nfile = \"{}\"\n", list.display())),
+        &["`pools.storage.pipelines[1].moderate` of \"m\"", "weir-config-patterns.txt: line 2: error: unclosed group"],
+    );
+    let updating = PERSIST.trim_end().to_owned() + "\non_duplicate = \"update\"\nnewer_by = \"timestamp\"\n";
+    let rule = format!("[{below}.rules]]\nname = \"r\"\nwhen = \"true\"\n");
+    let both =
+        format!("{STORE}{POOL}{updating}[[pools.storage.pipelines]]\nname = \"m\"\nhandler = \"moderate\"\n{rule}");
+    refused(&both, &["would not be judged"]);
 }

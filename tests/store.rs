@@ -8,10 +8,13 @@ mod mysql;
 mod replays;
 #[path = "common/services.rs"]
 mod services;
+#[path = "store/verdicts.rs"]
+mod verdicts;
 
 use assumed::*;
 use mysql::*;
 use replays::*;
+use verdicts::*;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -197,6 +200,9 @@ promises! {
     ids_are_one_only_if_their_bytes_are
     of_two_at_once_one_is_new
     an_update_that_meets_another_unique_key_is_a_reject
+    a_verdict_hides_a_message_in_its_own_transaction_and_whenever_it_comes
+    verdicts_wait_for_their_event_and_a_changed_one_waits_again
+    a_tables_rows_are_read_as_objects
 }
 
 fn place(partition: i32) -> Place {

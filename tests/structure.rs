@@ -4,21 +4,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the command line down to what depends on nothing; a module may use those after it.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["cli"],
     &["demo", "load"],
     &["pool"],
-    &["dead_letter", "export", "verify", "why"],
+    &["dead_letter", "export", "status_events", "verify", "why"],
     &["pipeline", "source"],
     &["handler"],
+    &["rules"],
     &["once", "store"],
     &["event", "payload", "publish", "admin"],
-    &["config", "kafka", "metrics", "sabotage", "telemetry"],
+    &["breaker", "config", "kafka", "metrics", "sabotage", "telemetry"],
 ];
 
 /// Crates and the modules that may use them.
 const HOMES: [(&str, &[&str]); 3] = [
-    ("rdkafka", &["source", "publish", "dead_letter", "verify", "event", "pool", "config", "kafka", "demo"]),
+    (
+        "rdkafka",
+        &["source", "publish", "dead_letter", "status_events", "verify", "event", "pool", "config", "kafka", "demo"],
+    ),
     ("sqlx", &["store", "verify", "config"]),
     ("redis", &["once"]),
 ];

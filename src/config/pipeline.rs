@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Moderate;
+
 /// What is done with a pool's events. Keys of one handler are refused on another.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pipeline {
     /// The pipeline's name in logs, metrics and dead rows.
     pub name: String,
-    /// `persist` or `analyze`.
+    /// `persist`, `analyze` or `moderate`.
     pub handler: String,
+    /// The events that it wants, as a condition in CEL; without one, all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
     /// `persist`: the table; without one, `messages`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
@@ -27,6 +32,9 @@ pub struct Pipeline {
     /// `analyze`: what events are counted by; without it, by type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dimensions: Option<Vec<String>>,
+    /// `moderate`: what messages are judged by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moderate: Option<Moderate>,
     /// `persist`: a source for each column: a JSON pointer, or `$id`, `$key`, `$topic`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<BTreeMap<String, String>>,

@@ -1,10 +1,11 @@
 //! A pool: one consumer group, its topics and its pipelines.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Pipeline, Rate, Start};
+use super::{Lookup, Pipeline, Rate, Start};
 
 /// One consumer group with its pipelines.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -59,7 +60,10 @@ pub struct Pool {
     pub seen_horizon: Duration,
     /// Where events keep their attributes.
     pub event: EventFields,
-    /// What is done with every event.
+    /// Tables that conditions can ask, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub lookups: BTreeMap<String, Lookup>,
+    /// What is done with events.
     pub pipelines: Vec<Pipeline>,
 }
 
@@ -93,6 +97,7 @@ impl Default for Pool {
             reject_hold_ratio: 0.5,
             seen_horizon: Duration::from_secs(7 * 24 * 60 * 60),
             event: EventFields::default(),
+            lookups: BTreeMap::new(),
             pipelines: Vec::new(),
         }
     }

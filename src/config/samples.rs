@@ -51,7 +51,8 @@ fn with_examples() -> toml::Table {
     let text = std::fs::read_to_string(sample("weir.toml")).unwrap();
     let is_example = |line: &str| {
         let key = line.split_once(" = ").map_or("", |(key, _)| key);
-        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        is_key || (line.starts_with("[pools.") || line.starts_with("[[pools.")) && line.ends_with(']')
     };
     let lines = text.lines().map(|line| line.strip_prefix("# ").filter(|line| is_example(line)).unwrap_or(line));
     toml::from_str(&lines.collect::<Vec<_>>().join("\n")).unwrap()

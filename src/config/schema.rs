@@ -153,6 +153,7 @@ const POOL: &[Key] = &[
     key("reject_hold_ratio", Shape::Float),
     key("seen_horizon", Shape::Duration),
     key("event", Shape::Table(EVENT)),
+    key("lookups", Shape::Named(LOOKUP)),
     key("pipelines", Shape::List(PIPELINE)),
 ];
 
@@ -164,15 +165,48 @@ const EVENT: &[Key] = &[
     key("conversation", Shape::Text),
 ];
 
+const LOOKUP: &[Key] =
+    &[key("file", Shape::Text), key("table", Shape::Text), key("key", Shape::Text), key("refresh", Shape::Duration)];
+
 const PIPELINE: &[Key] = &[
     required("name", Shape::Text),
     required("handler", Shape::Text),
+    key("when", Shape::Text),
     key("table", Shape::Text),
     key("key", Shape::Text),
     key("on_duplicate", Shape::Choice(&["ignore", "update"])),
     key("newer_by", Shape::Text),
     key("dimensions", Shape::Texts),
     key("columns", Shape::TextMap),
+    key("moderate", Shape::Table(MODERATE)),
+];
+
+const VERDICT: Shape = Shape::Choice(&["flag", "hide"]);
+
+const MODERATE: &[Key] = &[
+    key("text", Shape::Text),
+    key("reload", Shape::Duration),
+    key("status_topic", Shape::Text),
+    key(
+        "words",
+        Shape::List(&[
+            required("file", Shape::Text),
+            key("verdict", VERDICT),
+            key("match", Shape::Choice(&["word", "substring"])),
+        ]),
+    ),
+    key("patterns", Shape::List(&[required("file", Shape::Text), key("verdict", VERDICT)])),
+    key("rules", Shape::List(&[required("name", Shape::Text), required("when", Shape::Text), key("verdict", VERDICT)])),
+    key(
+        "classifier",
+        Shape::Table(&[
+            required("url", Shape::Text),
+            key("timeout", Shape::Duration),
+            key("concurrency", Shape::Int),
+            key("attempts", Shape::Int),
+            key("on_unavailable", Shape::Choice(&["flag", "hold", "allow"])),
+        ]),
+    ),
 ];
 
 /// The shape at a path, where there is one.

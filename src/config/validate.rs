@@ -185,6 +185,7 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
     }
     positive(&format!("{at}.seen_horizon"), pool.seen_horizon, problems);
     check_pointers(&at, pool, problems);
+    pipeline::check_lookups(&at, pool, problems);
     pipeline::check_all(&at, pool, problems);
 }
 

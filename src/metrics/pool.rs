@@ -170,6 +170,14 @@ impl PoolMetrics {
         Self(Arc::new(series))
     }
 
+    pub(super) fn families(&self) -> &Families {
+        &self.0.families
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.0.pool
+    }
+
     /// The series of one of the pool's topics: ask once, keep it.
     #[must_use]
     pub fn topic(&self, topic: &str) -> TopicMetrics {
@@ -192,6 +200,18 @@ impl PoolMetrics {
             dead: settled("dead"),
             prepare_seconds: self.0.families.prepare_duration.with_label_values(&[pool, pipeline]),
         }
+    }
+
+    /// Counts the events that a pipeline does not want since they lack what its condition asks for.
+    #[must_use]
+    pub fn when_missing(&self, pipeline: &str) -> IntCounter {
+        self.0.families.when_missing.with_label_values(&[self.0.pool.as_str(), pipeline])
+    }
+
+    /// A lookup table or a list was read again, or could not be.
+    pub fn reloaded(&self, is_ok: bool) {
+        let result = if is_ok { "ok" } else { "error" };
+        self.0.families.reloads.with_label_values(&[self.0.pool.as_str(), result]).inc();
     }
 
     /// A batch of this many events was put together.

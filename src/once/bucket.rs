@@ -17,8 +17,8 @@ use std::time::{Duration, Instant, SystemTime};
 use redis::{Pipeline, RedisError};
 use tokio::runtime::Handle;
 
-use super::breaker::{Breaker, Permit};
 use super::link::{Away, Link, PATIENCE};
+use crate::breaker::{Breaker, Permit};
 use crate::config;
 
 /// A reservation, all in microseconds.

@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError};
 use tokio::time::{timeout, timeout_at};
 
-use super::breaker::PAUSE;
+use crate::breaker::PAUSE;
 use crate::config;
 
 /// Connections of one pool: each carries one batch at a time.

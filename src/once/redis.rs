@@ -16,8 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use redis::{FromRedisValue, Pipeline};
 use tokio::runtime::Handle;
 
-use super::breaker::{Breaker, Change, Permit};
 use super::link::{Away, Link};
+use crate::breaker::{Breaker, Change, Permit};
 use crate::config;
 use crate::metrics::PoolMetrics;
 

@@ -298,7 +298,13 @@ impl<T: Payload> Pipelines<T> {
     fn route(&self, event: Event<T>) -> Entry<T> {
         let (mut wanted, mut rejected) = (0, None);
         for (at, pipeline) in self.list.iter().enumerate() {
-            let asked = catch_unwind(AssertUnwindSafe(|| pipeline.when.as_ref().map_or(Ok(true), |when| when(&event))));
+            let asked_as = self.asked_as[at];
+            if asked_as != at {
+                wanted |= (wanted >> asked_as & 1) << at;
+                continue;
+            }
+            let ask = || pipeline.when.as_ref().map_or(Ok(true), |when| (when.filter)(&event));
+            let asked = catch_unwind(AssertUnwindSafe(ask));
             match asked.unwrap_or_else(|_| Err("the filter panicked".to_owned())) {
                 Ok(true) => wanted |= 1 << at,
                 Ok(false) => {}

@@ -8,10 +8,11 @@ use super::{Pool, Standings};
 use crate::admin::Health;
 use crate::config::{self, Config, Start};
 use crate::event::{Decode, Document, Event, Fields, FieldsError, Json, Payload};
-use crate::handler::{Handler, PersistError, SHIPPED, Setup};
-use crate::metrics::Metrics;
+use crate::handler::{Beside, DynHandler, Handler, PersistError, SHIPPED, Setup};
+use crate::metrics::{Metrics, PoolMetrics};
 use crate::once::{Bucket, Link, ProcessedSet};
-use crate::pipeline::{Decoding, Pipeline, Pipelines, PipelinesError};
+use crate::pipeline::{Decoding, Pipeline, Pipelines, PipelinesError, When};
+use crate::rules::{LookupError, Lookups, Rule, RuleError, Ruling};
 use crate::store::{self, Store};
 
 /// The fewest connections that a pool gets, whatever the process's number divides to.
@@ -42,6 +43,24 @@ pub enum BuildError {
     Settings {
         /// What is wrong.
         problems: Vec<String>,
+    },
+    /// A pipeline's condition cannot be used.
+    #[error("pool {pool:?}, pipeline {pipeline:?}, `when`: {error}")]
+    When {
+        /// The pool.
+        pool: String,
+        /// The pipeline.
+        pipeline: String,
+        /// Where and why.
+        error: RuleError,
+    },
+    /// A lookup table cannot be used.
+    #[error("pool {pool:?}: {error}")]
+    Lookup {
+        /// The pool.
+        pool: String,
+        /// Why not.
+        error: LookupError,
     },
     /// A handler cannot be made.
     #[error("pool {pool:?}, pipeline {pipeline:?}: {problem}")]
@@ -130,7 +149,7 @@ impl<T: Payload> PoolBuilder<T> {
         when: impl Fn(&Event<T>) -> Result<bool, String> + Send + Sync + 'static,
         handler: impl Handler<T>,
     ) -> Self {
-        self.push(name, Some(Box::new(when)), Box::new(handler))
+        self.push(name, Some(When { filter: Box::new(when), text: None }), Box::new(handler))
     }
 
     /// Metrics and health that are shared with other pools and served by the process.
@@ -140,12 +159,7 @@ impl<T: Payload> PoolBuilder<T> {
         self
     }
 
-    fn push(
-        mut self,
-        name: &str,
-        when: Option<crate::pipeline::Filter<T>>,
-        handler: Box<dyn crate::handler::DynHandler<T>>,
-    ) -> Self {
+    fn push(mut self, name: &str, when: Option<When<T>>, handler: Box<dyn crate::handler::DynHandler<T>>) -> Self {
         self.pipelines.push(Pipeline { name: Arc::from(name), when, handler });
         self
     }
@@ -208,35 +222,90 @@ impl Pool<Document> {
         let store = connect(config, config.pools.len()).ok_or_else(|| missing("store.url"))??;
         let mut fields = Fields::new(&settings.event)?;
         store.reach().await?;
+        let lookups = lookups_of(name, &settings, &store).await?;
+        let metrics = process.metrics.pool(name);
+        let pool: Arc<str> = Arc::from(name);
+        let mut beside: Vec<Beside> = Vec::new();
         let mut list = Vec::with_capacity(settings.pipelines.len());
         for pipeline in &settings.pipelines {
-            list.push(pipeline_of(name, pipeline, &settings, &mut fields, &store).await?);
+            let when = when_of(name, pipeline, &mut fields, &lookups, &metrics)?;
+            let setup = Setup {
+                pipeline,
+                pool: &settings,
+                pool_name: &pool,
+                fields: &mut fields,
+                id_pointer: &settings.event.id,
+                store: &store,
+                lookups: &lookups,
+                metrics: &metrics,
+                beside: &mut beside,
+            };
+            let handler = handler_of(setup).await?;
+            list.push(Pipeline { name: Arc::from(pipeline.name.as_str()), when, handler });
         }
-        let pool: Arc<str> = Arc::from(name);
         let group = settings.group_of(name).to_owned();
-        let pipelines = Pipelines::new(Arc::clone(&pool), store, list)?;
-        Ok(assemble(config, settings, &pool, &group, Box::new(fields), pipelines, process))
+        let pipelines = Pipelines::new(Arc::clone(&pool), Arc::clone(&store), list)?;
+        let mut built = assemble(config, settings, &pool, &group, Box::new(fields), pipelines, process);
+        built.beside = beside;
+        if !lookups.is_empty() {
+            built.beside.push(Box::new(move |stop| Box::pin(lookups.watch(pool, store, metrics, stop))));
+        }
+        Ok(built)
     }
 }
 
-async fn pipeline_of(
+async fn lookups_of(pool: &str, settings: &config::Pool, store: &Arc<dyn Store>) -> Result<Lookups, BuildError> {
+    let problem = |error| match error {
+        LookupError::Store(error) => BuildError::Store(error),
+        error => BuildError::Lookup { pool: pool.to_owned(), error },
+    };
+    let lookups = Lookups::from_files(&settings.lookups).map_err(problem)?;
+    lookups.load(&**store).await.map_err(problem)?;
+    Ok(lookups)
+}
+
+/// What an event lacks makes its pipeline not want it, and is counted.
+fn when_of(
     pool: &str,
     pipeline: &config::Pipeline,
-    settings: &config::Pool,
     fields: &mut Fields,
-    store: &Arc<dyn Store>,
-) -> Result<Pipeline<Document>, BuildError> {
-    let problem =
-        |problem: String| BuildError::Handler { pool: pool.to_owned(), pipeline: pipeline.name.clone(), problem };
-    let shipped = SHIPPED.iter().find(|(name, _)| *name == pipeline.handler);
-    let (_, build) = shipped.ok_or_else(|| problem(format!("there is no handler {:?}", pipeline.handler)))?;
-    let setup = Setup { pipeline, fields, id_pointer: &settings.event.id, store };
-    let handler = build(setup).await.map_err(|error| match error.downcast() {
+    lookups: &Lookups,
+    metrics: &PoolMetrics,
+) -> Result<Option<When<Document>>, BuildError> {
+    let Some(text) = &pipeline.when else { return Ok(None) };
+    let rule = Rule::compile(text, fields, lookups).map_err(|error| BuildError::When {
+        pool: pool.to_owned(),
+        pipeline: pipeline.name.clone(),
+        error,
+    })?;
+    let missing = metrics.when_missing(&pipeline.name);
+    let filter = move |event: &Event<Document>| {
+        Ok(match rule.ask(event)? {
+            Ruling::Yes => true,
+            Ruling::No => false,
+            Ruling::Missing => {
+                missing.inc();
+                false
+            }
+        })
+    };
+    Ok(Some(When { filter: Box::new(filter), text: Some(Arc::from(text.as_str())) }))
+}
+
+async fn handler_of(setup: Setup<'_>) -> Result<Box<dyn DynHandler<Document>>, BuildError> {
+    let (pool, pipeline) = (setup.pool_name.to_string(), setup.pipeline.name.clone());
+    let handler = &setup.pipeline.handler;
+    let problem = |problem: String| BuildError::Handler { pool, pipeline, problem };
+    let shipped = SHIPPED.iter().find(|(name, _)| *name == handler);
+    let Some((_, build)) = shipped else { return Err(problem(format!("there is no handler {handler:?}"))) };
+    build(setup).await.map_err(|error| match error.downcast() {
         Ok(PersistError::Store(error)) => BuildError::Store(error),
         Ok(error) => problem(error.to_string()),
-        Err(error) => problem(format!("{error:#}")),
-    })?;
-    Ok(Pipeline { name: Arc::from(pipeline.name.as_str()), when: None, handler })
+        Err(error) => match error.downcast::<store::Error>() {
+            Ok(error) => BuildError::Store(error),
+            Err(error) => problem(format!("{error:#}")),
+        },
+    })
 }
 
 /// The pool's share of the process's connections: one pool's batches never wait for another's.
@@ -294,5 +363,6 @@ fn assemble<T: Payload>(
         metrics,
         health: process.health.pool(pool),
         standings: Standings::default(),
+        beside: Vec::new(),
     }
 }

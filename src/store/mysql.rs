@@ -21,6 +21,7 @@ mod rows;
 mod seek;
 mod session;
 mod tx;
+mod verdict;
 mod write;
 
 use std::collections::HashMap;
@@ -51,7 +52,7 @@ const STATEMENTS_KEPT: usize = 40;
 const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 8] = [
+const RELATIONS: [&str; 9] = [
     "weir_ledger",
     "weir_dead",
     "weir_seen",
@@ -59,6 +60,7 @@ const RELATIONS: [&str; 8] = [
     "weir_pipelines",
     "weir_seeks",
     "weir_replayed",
+    "weir_verdicts",
     "message_stats",
 ];
 
@@ -162,6 +164,15 @@ impl Store for Mysql {
             return Err(Error { fault: Fault::Hold, action: ACTION, message });
         }
         Ok(columns)
+    }
+
+    async fn rows_as_json(&self, table: &str, columns: &[&str], limit: i64) -> Result<Vec<String>> {
+        const ACTION: &str = "read a lookup table";
+        let mut tx = self.open(ACTION).await?;
+        let rows =
+            bounded(self.deadline, ACTION, describe::rows_as_json(tx.connection(), table, columns, limit)).await?;
+        tx.finish().await?;
+        Ok(rows)
     }
 
     async fn ledger(&self, place: &Place) -> Result<Option<LedgerRow>> {

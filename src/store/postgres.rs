@@ -12,6 +12,7 @@ mod reach;
 mod replay;
 mod seek;
 mod tx;
+mod verdict;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use crate::config;
 const CLIENT_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 8] = [
+const RELATIONS: [&str; 9] = [
     "weir_ledger",
     "weir_dead",
     "weir_seen",
@@ -42,6 +43,7 @@ const RELATIONS: [&str; 8] = [
     "weir_pipelines",
     "weir_seeks",
     "weir_replayed",
+    "weir_verdicts",
     "message_stats",
 ];
 
@@ -145,6 +147,15 @@ impl Store for Postgres {
             });
         }
         Ok(columns)
+    }
+
+    async fn rows_as_json(&self, table: &str, columns: &[&str], limit: i64) -> Result<Vec<String>> {
+        const ACTION: &str = "read a lookup table";
+        let mut tx = self.open(ACTION).await?;
+        let rows =
+            bounded(self.deadline, ACTION, describe::rows_as_json(tx.connection(), table, columns, limit)).await?;
+        tx.finish().await?;
+        Ok(rows)
     }
 
     async fn ledger(&self, place: &Place) -> Result<Option<LedgerRow>> {

@@ -19,6 +19,7 @@ mod replay;
 mod rows;
 mod seek;
 mod tx;
+mod verdict;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ use crate::config;
 const TURN_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 8] = [
+const RELATIONS: [&str; 9] = [
     "weir_ledger",
     "weir_dead",
     "weir_seen",
@@ -47,6 +48,7 @@ const RELATIONS: [&str; 8] = [
     "weir_pipelines",
     "weir_seeks",
     "weir_replayed",
+    "weir_verdicts",
     "message_stats",
 ];
 
@@ -150,6 +152,15 @@ impl Store for Sqlite {
             return Err(Error { fault: Fault::Hold, action: ACTION, message });
         }
         Ok(columns)
+    }
+
+    async fn rows_as_json(&self, table: &str, columns: &[&str], limit: i64) -> Result<Vec<String>> {
+        const ACTION: &str = "read a lookup table";
+        let mut tx = self.read(ACTION).await?;
+        let rows =
+            bounded(self.deadline, ACTION, describe::rows_as_json(tx.connection(), table, columns, limit)).await?;
+        tx.finish().await?;
+        Ok(rows)
     }
 
     async fn ledger(&self, place: &Place) -> Result<Option<LedgerRow>> {

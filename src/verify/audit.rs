@@ -15,6 +15,7 @@ use super::log::{Log, Place, Range};
 use super::moment::Moment;
 use super::spill::{Disk, Sorter};
 use super::story::{self, Counted, Story, Told};
+use super::wants::Wants;
 use super::{Error, PoolReport, Progress, Scope, Stage, Step, Wanted};
 use crate::config::{Config, Pool, Start};
 
@@ -68,7 +69,7 @@ impl<'a> Audit<'a> {
             since_ms: scope.since_ms,
             wanted: scope.wanted.clone(),
             horizon_ms: horizon_ms(pool, &tables),
-            rules: Rules::new(pool),
+            rules: Rules::new(pool, runtime.block_on(Wants::of(pool, store))?),
             runtime,
             progress,
             disk: Disk::new(),

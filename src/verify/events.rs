@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::wants::Wants;
 use crate::config::{self, EventFields, OnTombstone};
 
 const ID_BYTES_MAX: usize = 512;
@@ -104,30 +105,37 @@ pub(super) struct Event {
 pub(super) struct Rules {
     fields: EventFields,
     rejects_tombstones: bool,
-    dimensions: Vec<String>,
+    /// What is counted by, and the place of the pipeline that does.
+    dimensions: Vec<(usize, String)>,
+    wants: Option<Wants>,
 }
 
 impl Rules {
-    pub(super) fn new(pool: &config::Pool) -> Self {
-        let analyze = pool.pipelines.iter().filter(|pipeline| pipeline.handler == "analyze");
-        let dimensions = analyze.flat_map(|pipeline| match &pipeline.dimensions {
-            Some(dimensions) => dimensions.clone(),
-            None => vec!["type".to_owned()],
+    pub(super) fn new(pool: &config::Pool, wants: Option<Wants>) -> Self {
+        let analyze = pool.pipelines.iter().enumerate().filter(|(_, pipeline)| pipeline.handler == "analyze");
+        let dimensions = analyze.flat_map(|(at, pipeline)| {
+            let dimensions = pipeline.dimensions.clone().unwrap_or_else(|| vec!["type".to_owned()]);
+            dimensions.into_iter().map(move |dimension| (at, dimension))
         });
         Self {
             fields: pool.event.clone(),
             rejects_tombstones: pool.on_tombstone == OnTombstone::Reject,
             dimensions: dimensions.collect(),
+            wants,
         }
     }
 
-    /// The event that a record carries. `None`: a tombstone that the pool skips.
+    /// The event that a record carries. `None`: a tombstone that the pool skips, or an event that no pipeline wants.
     pub(super) fn event(&self, topic_id: Uuid, message: &BorrowedMessage<'_>) -> Option<Event> {
         let payload = match message.payload() {
             Some(value) => Payload::parse(value),
             None if self.rejects_tombstones => None,
             None => return None,
         };
+        let wanted = self.wants.as_ref().map(|wants| wants.ask(topic_id, message));
+        if wanted.as_ref().is_some_and(|wanted| !wanted.contains(&true)) {
+            return None;
+        }
         let record_ms = message.timestamp().to_millis().unwrap_or(0);
         let own = payload.as_ref().and_then(|payload| payload.text(&self.fields.id)).filter(|id| is_id(id));
         let position = || format!("{topic_id}:{}:{}", message.partition(), message.offset());
@@ -136,11 +144,11 @@ impl Rules {
             (Some(own), _) => (own, None),
             (None, header) => (header.unwrap_or_else(position), None),
         };
-        let counters = payload.map(|payload| self.counters(&payload, record_ms)).unwrap_or_default();
+        let counters = payload.map(|payload| self.counters(&payload, record_ms, wanted.as_deref())).unwrap_or_default();
         Some(Event { id, alias, key: message.key().map(hash), counters, record_ms })
     }
 
-    fn counters(&self, payload: &Payload, record_ms: i64) -> Vec<Counter> {
+    fn counters(&self, payload: &Payload, record_ms: i64, wanted: Option<&[bool]>) -> Vec<Counter> {
         if self.dimensions.is_empty() {
             return Vec::new();
         }
@@ -154,8 +162,10 @@ impl Rules {
             "conversation" => self.conversation(payload),
             _ => payload.text(&self.fields.user),
         };
-        let counter =
-            |dimension: &String| Some(Counter { minute, dimension: dimension.clone(), member: member(dimension)? });
+        let counter = |(pipeline, dimension): &(usize, String)| {
+            let is_wanted = wanted.is_none_or(|wanted| wanted[*pipeline]);
+            is_wanted.then(|| Some(Counter { minute, dimension: dimension.clone(), member: member(dimension)? }))?
+        };
         self.dimensions.iter().filter_map(counter).collect()
     }
 

@@ -33,7 +33,7 @@ impl Worker {
         Self::spawn(world.weir_with(config, &["run"]), world).await
     }
 
-    async fn spawn(mut command: Command, world: &World) -> Self {
+    pub(crate) async fn spawn(mut command: Command, world: &World) -> Self {
         let log = world.dir.join(format!("{}.log", uuid::Uuid::new_v4().simple()));
         let stderr = File::create(&log).unwrap();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();

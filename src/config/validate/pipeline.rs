@@ -1,12 +1,14 @@
 //! A pool's pipelines: their names, and each handler's keys.
 
+mod moderate;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::is_name;
 use crate::config::pipeline::MESSAGES;
 use crate::config::{OnDuplicate, Pipeline, Pool};
 
-const HANDLERS: [&str; 2] = ["persist", "analyze"];
+const HANDLERS: [&str; 3] = ["persist", "analyze", "moderate"];
 const DIMENSIONS: [&str; 4] = ["type", "user", "conversation", "active_users"];
 /// Sources of a column beside JSON pointers.
 const SOURCES: [&str; 8] =
@@ -15,7 +17,30 @@ const SOURCES: [&str; 8] =
 const MESSAGES_COLUMNS: [&str; 7] =
     ["message_id", "conversation", "sender", "recipient", "content", "message_type", "timestamp"];
 
+/// The pool's lookup tables.
+pub(super) fn check_lookups(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) {
+    for (name, lookup) in &pool.lookups {
+        let at = format!("{pool_at}.lookups.{name}");
+        if !is_name(name) {
+            problems.push(format!("`{at}`: its name is {name:?}, expected 1 to 64 of a-z, 0-9, '_' and '-'"));
+        }
+        match (&lookup.file, &lookup.table) {
+            (Some(_), Some(_)) => problems.push(format!("`{at}` has both `file` and `table`: give one")),
+            (None, None) => problems.push(format!("`{at}` has neither `file` nor `table`: give one")),
+            (None, Some(table)) if !is_sql_name(table) => {
+                problems.push(format!("`{at}.table` is {table:?}, expected {SQL_NAME}"));
+            }
+            (None, Some(_)) if !is_sql_name(&lookup.key) => {
+                problems.push(format!("`{at}.key` is {:?}, expected {SQL_NAME}", lookup.key));
+            }
+            _ => {}
+        }
+        super::timeout(&format!("{at}.refresh"), lookup.refresh, problems);
+    }
+}
+
 pub(super) fn check_all(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) {
+    check_whens(pool_at, pool, problems);
     let (mut names, mut tables) = (BTreeSet::new(), BTreeSet::new());
     for (index, pipeline) in pool.pipelines.iter().enumerate() {
         let at = format!("{pool_at}.pipelines[{index}]");
@@ -34,11 +59,24 @@ pub(super) fn check_all(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) 
                 Persist { at: &at, pipeline, id_pointer: &pool.event.id, problems }.check();
             }
             "analyze" => check_analyze(&at, pipeline, problems),
+            "moderate" => moderate::check(&at, pool, pipeline, problems),
             other => {
-                let known = HANDLERS.join(" or ");
-                problems.push(format!("`{at}.handler`: there is no handler {other:?}, expected {known}"));
+                let known = HANDLERS.join(", ");
+                problems.push(format!("`{at}.handler`: there is no handler {other:?}, known are {known}"));
             }
         }
+    }
+}
+
+/// What decides whether an event is new must see every event that another pipeline sees.
+fn check_whens(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) {
+    let is_persist = |(_, pipeline): &(usize, &Pipeline)| pipeline.handler == "persist";
+    let Some((index, persist)) = pool.pipelines.iter().enumerate().find(is_persist) else { return };
+    if persist.when.is_some() && pool.pipelines.iter().any(|pipeline| pipeline.when != persist.when) {
+        problems.push(format!(
+            "`{pool_at}.pipelines[{index}].when`: what persist writes says what is new, so all pipelines of the pool must have \
+             the same `when`: give it to all of them, or put persist into a pool of its own"
+        ));
     }
 }
 
@@ -52,6 +90,9 @@ fn check_analyze(at: &str, pipeline: &Pipeline, problems: &mut Vec<String>) {
     ];
     for (key, _) in foreign.into_iter().filter(|(_, is_set)| *is_set) {
         problems.push(format!("`{at}.{key}` belongs to the handler persist, not to analyze"));
+    }
+    if pipeline.moderate.is_some() {
+        problems.push(format!("`{at}.moderate` belongs to the handler moderate, not to analyze"));
     }
     let Some(dimensions) = &pipeline.dimensions else { return };
     if dimensions.is_empty() {
@@ -81,6 +122,9 @@ impl Persist<'_> {
         let Pipeline { table, columns, .. } = self.pipeline;
         if self.pipeline.dimensions.is_some() {
             self.say("dimensions", "belongs to the handler analyze, not to persist");
+        }
+        if self.pipeline.moderate.is_some() {
+            self.say("moderate", "belongs to the handler moderate, not to persist");
         }
         if let Some(table) = table.as_ref().filter(|table| !is_sql_name(table)) {
             self.say("table", &format!("is {table:?}, expected {SQL_NAME}"));

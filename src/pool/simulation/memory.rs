@@ -283,6 +283,10 @@ impl Store for Connection {
         Ok(Vec::new())
     }
 
+    async fn rows_as_json(&self, _: &str, _: &[&str], _: i64) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     async fn ledger(&self, place: &Place) -> Result<Option<LedgerRow>> {
         self.exchange().await;
         Ok(self.memory.lock().data.ledger.get(&place.origin.partition).copied())

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::memory::{Connection, Open};
 use crate::store::{
     Asked, DeadFilter, DeadRows, Finds, IdKey, KeptDead, Move, Rejected, Release, ReplayTx, RequestStanding, Result,
-    Seeks,
+    Seeks, StoredVerdict, UnpublishedVerdict, VerdictTx, Verdicts,
 };
 
 #[async_trait]
@@ -78,5 +78,27 @@ impl Finds for Connection {
 impl Seeks for Connection {
     async fn seek(&self, _: &[Move], _: &str) -> Result<Option<Vec<i64>>> {
         Ok(None)
+    }
+}
+
+#[async_trait]
+impl Verdicts for Connection {
+    async fn unpublished_verdicts(&self, _: &str, _: &[(Uuid, i32)], _: i64) -> Result<Vec<UnpublishedVerdict>> {
+        Ok(Vec::new())
+    }
+
+    async fn published_verdicts(&self, _: &str, _: &[UnpublishedVerdict]) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl VerdictTx for Open {
+    async fn keep_verdicts(&mut self, _: &str, _: &str, _: &[StoredVerdict]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn set_status(&mut self, _: &IdKey, _: &[StoredVerdict]) -> Result<()> {
+        Ok(())
     }
 }

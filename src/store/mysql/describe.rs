@@ -63,6 +63,19 @@ pub(super) async fn columns(db: &mut MySqlConnection, table: &str, is_mariadb: b
         .collect()
 }
 
+/// The names were checked to be plain, or are the catalog's.
+pub(super) async fn rows_as_json(
+    db: &mut MySqlConnection,
+    table: &str,
+    columns: &[&str],
+    limit: i64,
+) -> sqlx::Result<Vec<String>> {
+    let field = |name: &&str| format!("'{}', \"{}\"", name.replace('\'', "''"), name.replace('"', "\"\""));
+    let fields: Vec<String> = columns.iter().map(field).collect();
+    let sql = format!("SELECT JSON_OBJECT({}) FROM \"{table}\" LIMIT ?", fields.join(", "));
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(limit).fetch_all(db).await
+}
+
 /// A collation that folds case would take two ids for one. Where spaces at the end count for nothing, two ids that differ
 /// in these alone are told apart by the insert, which then refuses the second.
 fn is_bytewise(collation: &str) -> bool {

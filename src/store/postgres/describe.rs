@@ -30,6 +30,18 @@ pub(super) async fn columns(db: &mut PgConnection, table: &str) -> sqlx::Result<
         .collect()
 }
 
+/// The names were checked to be plain, or are the catalog's.
+pub(super) async fn rows_as_json(
+    db: &mut PgConnection,
+    table: &str,
+    columns: &[&str],
+    limit: i64,
+) -> sqlx::Result<Vec<String>> {
+    let names: Vec<String> = columns.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect();
+    let sql = format!("SELECT row_to_json(r)::text FROM (SELECT {} FROM \"{table}\" LIMIT $1) AS r", names.join(", "));
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(limit).fetch_all(db).await
+}
+
 /// `atttypmod` of a length-limited text is the limit plus 4, and -1 without a limit.
 fn column_type(name: &str, typmod: i32) -> ColumnType {
     match name {

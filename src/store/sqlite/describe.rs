@@ -43,6 +43,28 @@ pub(super) async fn columns(db: &mut SqliteConnection, table: &str) -> sqlx::Res
         .collect()
 }
 
+/// The names were checked to be plain, or are the catalog's. A function takes no more than some hundred values, so each row's
+/// object is put together of one for each column.
+pub(super) async fn rows_as_json(
+    db: &mut SqliteConnection,
+    table: &str,
+    columns: &[&str],
+    limit: i64,
+) -> sqlx::Result<Vec<String>> {
+    let of_column = |name: &&str| {
+        let quoted = name.replace('"', "\"\"");
+        // JSON has no bytes.
+        format!(
+            "json_object('{}', CASE typeof(\"{quoted}\") WHEN 'blob' THEN NULL ELSE \"{quoted}\" END)",
+            name.replace('\'', "''")
+        )
+    };
+    let object = columns.iter().map(of_column).reduce(|all, one| format!("json_patch({all}, {one})"));
+    let object = object.unwrap_or_else(|| "'{}'".to_owned());
+    let sql = format!("SELECT {object} FROM \"{table}\" LIMIT ?1");
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(limit).fetch_all(db).await
+}
+
 /// `NUMERIC` and its like are left out: SQLite would round what a 64-bit float cannot hold.
 fn column_type(declared: &str) -> ColumnType {
     let upper = declared.to_ascii_uppercase();

@@ -5,11 +5,23 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long a dependency is left alone after a failure, and after each failed trial.
-pub(super) const PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
-/// Closed while all is well; open after a failure, when it lets one attempt through each [`PAUSE`].
-#[derive(Debug, Default)]
-pub(super) struct Breaker(Mutex<Option<Open>>);
+/// Closed while all is well; open after so many failures in a row, when it lets one attempt through each [`PAUSE`].
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    state: Mutex<State>,
+    failures_max: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    Closed {
+        /// In a row, up to now.
+        failures: u32,
+    },
+    Open(Open),
+}
 
 /// An open breaker.
 #[derive(Debug)]
@@ -23,7 +35,7 @@ struct Open {
 
 /// What an attempt is to the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Permit {
+pub(crate) enum Permit {
     /// The breaker was closed.
     Regular,
     /// The breaker is open, and this attempt decides.
@@ -32,7 +44,7 @@ pub(super) enum Permit {
 
 /// What an attempt's outcome did to the breaker: whether there is something to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// It opened.
     Opened,
     /// It closed.
@@ -41,13 +53,25 @@ pub(super) enum Change {
     None,
 }
 
+impl Default for Breaker {
+    /// One that opens at the first failure.
+    fn default() -> Self {
+        Self::after(1)
+    }
+}
+
 impl Breaker {
+    /// One that opens after so many failures in a row.
+    pub(crate) fn after(failures_max: u32) -> Self {
+        Self { state: Mutex::new(State::Closed { failures: 0 }), failures_max }
+    }
+
     /// A permit to try, or `None` if the dependency is to be left alone.
-    pub(super) fn permit(&self, now: Instant) -> Option<Permit> {
+    pub(crate) fn permit(&self, now: Instant) -> Option<Permit> {
         match &mut *self.lock() {
-            None => Some(Permit::Regular),
-            Some(open) if now < open.next_trial => None,
-            Some(open) => {
+            State::Closed { .. } => Some(Permit::Regular),
+            State::Open(open) if now < open.next_trial => None,
+            State::Open(open) => {
                 open.next_trial = now + PAUSE;
                 Some(Permit::Trial)
             }
@@ -55,30 +79,41 @@ impl Breaker {
     }
 
     /// Since when it is open, and the last failure; `None` while closed.
-    pub(super) fn open(&self) -> Option<(SystemTime, String)> {
-        self.lock().as_ref().map(|open| (open.since, open.error.clone()))
+    pub(crate) fn open(&self) -> Option<(SystemTime, String)> {
+        match &*self.lock() {
+            State::Closed { .. } => None,
+            State::Open(open) => Some((open.since, open.error.clone())),
+        }
     }
 
     /// An attempt worked. Only a trial's success closes: one that began before the failure proves nothing.
-    pub(super) fn succeeded(&self, permit: Permit) -> Change {
-        if permit == Permit::Regular {
-            return Change::None;
-        }
-        match self.lock().take() {
-            Some(_) => Change::Closed,
-            None => Change::None,
+    pub(crate) fn succeeded(&self, permit: Permit) -> Change {
+        match (&mut *self.lock(), permit) {
+            (State::Closed { failures }, _) => {
+                *failures = 0;
+                Change::None
+            }
+            (State::Open(_), Permit::Regular) => Change::None,
+            (state @ State::Open(_), Permit::Trial) => {
+                *state = State::Closed { failures: 0 };
+                Change::Closed
+            }
         }
     }
 
     /// An attempt failed.
-    pub(super) fn failed(&self, permit: Permit, now: Instant, error: &impl Display) -> Change {
-        let mut breaker = self.lock();
-        match &mut *breaker {
-            None => {
-                *breaker = Some(Open { next_trial: now + PAUSE, since: SystemTime::now(), error: error.to_string() });
+    pub(crate) fn failed(&self, permit: Permit, now: Instant, error: &impl Display) -> Change {
+        match &mut *self.lock() {
+            State::Closed { failures } if *failures + 1 < self.failures_max => {
+                *failures += 1;
+                Change::None
+            }
+            state @ State::Closed { .. } => {
+                let (next_trial, since) = (now + PAUSE, SystemTime::now());
+                *state = State::Open(Open { next_trial, since, error: error.to_string() });
                 Change::Opened
             }
-            Some(open) => {
+            State::Open(open) => {
                 if permit == Permit::Trial {
                     open.next_trial = now + PAUSE;
                     open.error = error.to_string();
@@ -88,8 +123,8 @@ impl Breaker {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Open>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -132,5 +167,20 @@ mod tests {
         breaker.failed(Permit::Regular, start, &"late");
         assert_eq!(breaker.permit(start + PAUSE), Some(Permit::Trial));
         assert_eq!(breaker.permit(start + PAUSE * 2), Some(Permit::Trial));
+    }
+
+    #[test]
+    fn failures_open_it_only_in_a_row() {
+        let breaker = Breaker::after(3);
+        let now = Instant::now();
+        for _ in 0..5 {
+            assert_eq!(breaker.failed(Permit::Regular, now, &"late"), Change::None);
+            assert_eq!(breaker.failed(Permit::Regular, now, &"late"), Change::None);
+            assert_eq!(breaker.succeeded(Permit::Regular), Change::None);
+        }
+        breaker.failed(Permit::Regular, now, &"late");
+        breaker.failed(Permit::Regular, now, &"late");
+        assert_eq!(breaker.failed(Permit::Regular, now, &"late"), Change::Opened);
+        assert_eq!(breaker.permit(now), None);
     }
 }

@@ -1,0 +1,63 @@
+//! What pipelines that moderate count.
+
+use prometheus::{Histogram, IntCounter};
+
+use super::PoolMetrics;
+
+/// The outcomes, from the mildest to the gravest.
+const OUTCOMES: [&str; 3] = ["allow", "flag", "hide"];
+
+/// A moderating pipeline's verdicts.
+#[derive(Clone, Debug)]
+pub struct ModerationMetrics([IntCounter; OUTCOMES.len()]);
+
+impl ModerationMetrics {
+    /// A verdict was reached: 0 allow, 1 flag, 2 hide.
+    pub fn judged(&self, gravity: usize) {
+        self.0[gravity.min(OUTCOMES.len() - 1)].inc();
+    }
+}
+
+/// A moderating pipeline's requests to its classifier.
+#[derive(Clone, Debug)]
+pub struct ClassifierMetrics {
+    /// Answered.
+    pub ok: IntCounter,
+    /// Refused, or answered with something else.
+    pub error: IntCounter,
+    /// Not answered in time.
+    pub timeout: IntCounter,
+    /// Not sent.
+    pub skipped: IntCounter,
+    /// Of those that were sent.
+    pub duration: Histogram,
+}
+
+impl PoolMetrics {
+    /// The verdicts of one of the pool's pipelines: ask once, keep it.
+    #[must_use]
+    pub fn moderation(&self, pipeline: &str) -> ModerationMetrics {
+        let verdicts = &self.families().verdicts;
+        ModerationMetrics(OUTCOMES.map(|outcome| verdicts.with_label_values(&[self.name(), pipeline, outcome])))
+    }
+
+    /// The classifier's requests of one of the pool's pipelines: ask once, keep it.
+    #[must_use]
+    pub fn classifier(&self, pipeline: &str) -> ClassifierMetrics {
+        let requests =
+            |outcome| self.families().classifier_requests.with_label_values(&[self.name(), pipeline, outcome]);
+        ClassifierMetrics {
+            ok: requests("ok"),
+            error: requests("error"),
+            timeout: requests("timeout"),
+            skipped: requests("skipped"),
+            duration: self.families().classifier_duration.with_label_values(&[self.name(), pipeline]),
+        }
+    }
+
+    /// Verdicts of which no status event was sent yet.
+    pub fn set_status_unpublished(&self, verdicts: usize) {
+        let verdicts = i64::try_from(verdicts).unwrap_or(i64::MAX);
+        self.families().status_unpublished.with_label_values(&[self.name()]).set(verdicts);
+    }
+}
