@@ -1,6 +1,7 @@
 //! Every metric: its name, its labels and its help, declared here and nowhere else.
 //!
-//! Names start with `weir_` and are in base units; counters end in `_total`; every metric carries `pool`.
+//! Names start with `weir_` and are in base units; counters end in `_total`; every metric carries `pool`, but for what
+//! the pools of a process have in common: its spans.
 //! Nothing is labelled by partition or key: their number has no bound, a scrape's size must have one.
 //!
 //! [`Metrics`] owns the registry. [`Metrics::pool`] resolves a pool's series once, so that counting an event
@@ -10,6 +11,7 @@
 mod latency;
 mod pool;
 mod process;
+mod spans;
 
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use prometheus::{
 
 #[cfg(feature = "load")]
 pub use latency::{Percentiles, latency_histogram};
+pub use spans::SpanMetrics;
 pub use pool::{Commit, DEAD_REASONS, Dependency, Lookups, Phase, PipelineMetrics, PoolMetrics, TopicMetrics};
 
 /// All metrics of a process. Clones share one registry.
@@ -37,6 +40,12 @@ impl Metrics {
     #[must_use]
     pub fn pool(&self, name: &str) -> PoolMetrics {
         PoolMetrics::new(Arc::clone(&self.0), name)
+    }
+
+    /// What became of the spans of traces.
+    #[must_use]
+    pub fn spans(&self) -> SpanMetrics {
+        SpanMetrics::new(&self.0)
     }
 
     /// Everything measured so far, in Prometheus' text format.
@@ -95,6 +104,7 @@ struct Families {
     partitions_assigned: IntGaugeVec,
     offset_commits: IntCounterVec,
     tombstones: IntCounterVec,
+    spans: IntCounterVec,
     #[cfg(feature = "load")]
     latencies: latency::Latencies,
 }
@@ -270,6 +280,12 @@ impl Families {
                 &["pool", "result"],
             ),
             tombstones: counters(r, "weir_tombstones_total", "Records without a value.", &["pool"]),
+            spans: counters(
+                r,
+                "weir_spans_total",
+                "Spans of traces, by result: exported, failed (the receiver did not take them) or dropped (too many waited).",
+                &["result"],
+            ),
             #[cfg(feature = "load")]
             latencies: latency::Latencies::new(),
             registry,
@@ -313,6 +329,9 @@ mod tests {
 
     use super::*;
 
+    /// What the pools of a process have in common.
+    const OF_THE_PROCESS: [&str; 1] = ["weir_spans_total"];
+
     /// A registry in which every family has at least one series.
     fn filled() -> Metrics {
         let metrics = Metrics::new();
@@ -322,6 +341,7 @@ mod tests {
         pool.retried("store_away");
         pool.set_rate(1.0);
         pool.set_transactions_limit(1);
+        metrics.spans();
         metrics
     }
 
@@ -350,7 +370,7 @@ mod tests {
             }
             for series in family.get_metric() {
                 let labels: BTreeSet<&str> = series.get_label().iter().map(|label| label.name()).collect();
-                assert!(labels.contains("pool"), "{name}: pool");
+                assert_eq!(labels.contains("pool"), !OF_THE_PROCESS.contains(&name), "{name}: pool");
                 let known = ["pool", "pipeline", "topic", "outcome", "phase", "result", "reason", "dependency"];
                 assert!(labels.iter().all(|label| known.contains(label)), "{name}: {labels:?}");
             }
@@ -390,6 +410,7 @@ mod tests {
             "weir_partitions_assigned",
             "weir_offset_commits_total",
             "weir_tombstones_total",
+            "weir_spans_total",
         ]);
         assert_eq!(names, expected);
     }
