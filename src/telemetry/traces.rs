@@ -12,8 +12,8 @@ mod queue;
 mod send;
 
 pub(crate) use batch::{BatchTrace, Messages};
-pub use context::{TRACEPARENT, TRACESTATE};
-pub(crate) use context::{Headers, Origin};
+pub(crate) use context::Headers;
+pub use context::{Origin, TRACEPARENT, TRACESTATE};
 pub(crate) use send::Sending;
 
 use std::sync::Arc;
@@ -158,25 +158,14 @@ impl PoolTracer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opentelemetry_sdk::error::OTelSdkResult;
 
-    #[derive(Debug)]
-    struct Nowhere;
-
-    impl SpanProcessor for Nowhere {
-        fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &opentelemetry::Context) {}
-        fn on_end(&self, _: opentelemetry_sdk::trace::SpanData) {}
-        fn force_flush(&self) -> OTelSdkResult {
-            Ok(())
-        }
-        fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-            Ok(())
-        }
+    fn tracer(sample_ratio: f64) -> Tracer {
+        let config = config::Traces { sample_ratio, ..config::Traces::default() };
+        Tracer::over(&config, queue::Caught(tokio::sync::mpsc::unbounded_channel().0))
     }
 
     fn begun_of_a_thousand(sample_ratio: f64) -> usize {
-        let config = config::Traces { sample_ratio, ..config::Traces::default() };
-        let tracer = Tracer::over(&config, Nowhere);
+        let tracer = tracer(sample_ratio);
         (0..1_000).filter(|_| tracer.sending("t", || Origin::None).is_some()).count()
     }
 
@@ -193,10 +182,7 @@ mod tests {
             let text = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
             Origin::of(Some(text.as_bytes()), || None)
         };
-        let begins = |sample_ratio, flags| {
-            let config = config::Traces { sample_ratio, ..config::Traces::default() };
-            Tracer::over(&config, Nowhere).sending("t", || context(flags)).is_some()
-        };
+        let begins = |sample_ratio, flags| tracer(sample_ratio).sending("t", || context(flags)).is_some();
         assert!(begins(0.0, "01"));
         assert!(!begins(1.0, "00"));
     }

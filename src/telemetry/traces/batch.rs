@@ -292,3 +292,118 @@ fn fail(span: &mut opentelemetry_sdk::trace::Span, error: Option<&'static str>) 
 fn as_i64(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_sdk::trace::SpanData;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::config;
+    use crate::telemetry::traces::{Tracer, queue};
+
+    /// A pool's tracer with this ratio, and the spans that it makes.
+    fn tracer(sample_ratio: f64, relation: Relation) -> (PoolTracer, mpsc::UnboundedReceiver<SpanData>) {
+        let (ended, spans) = mpsc::unbounded_channel();
+        let config = config::Traces { sample_ratio, relation, ..config::Traces::default() };
+        let tracer = Tracer::over(&config, queue::Caught(ended));
+        (tracer.of_pool(&Arc::from("group"), &Arc::from("pool")), spans)
+    }
+
+    fn caught(spans: &mut mpsc::UnboundedReceiver<SpanData>) -> Vec<SpanData> {
+        std::iter::from_fn(|| spans.try_recv().ok()).collect()
+    }
+
+    fn origin(number: u64, flags: &str) -> Origin {
+        let header = format!("00-{:032x}-{number:016x}-{flags}", u128::from(number));
+        Origin::of(Some(header.as_bytes()), || None)
+    }
+
+    fn batch(tracer: &PoolTracer, origins: Vec<Origin>) -> BatchTrace {
+        let topic = Arc::from("t");
+        let messages = Messages { topic: &topic, partition: 3, first_offset: 10, count: origins.len() };
+        tracer.batch(messages, origins.into_iter().zip(10..))
+    }
+
+    fn settle(trace: &mut BatchTrace) {
+        let pipeline = Arc::from("persist");
+        trace.prepared(trace.clock(), &pipeline, None);
+        trace.applied(trace.clock(), &pipeline, None);
+        trace.committed(trace.clock(), None);
+        trace.settled(std::iter::empty());
+    }
+
+    #[test]
+    fn a_batch_is_traced_for_its_sampled_events_or_by_the_ratio_where_none_has_a_trace() {
+        for (ratio, origins, expected) in [
+            (0.0, vec![Origin::None], false),
+            (1.0, vec![Origin::None], true),
+            (1.0, vec![Origin::None, origin(1, "00")], false),
+            (0.0, vec![origin(1, "00"), origin(2, "01")], true),
+        ] {
+            let (tracer, mut spans) = tracer(ratio, Relation::Link);
+            settle(&mut batch(&tracer, origins.clone()));
+            assert_eq!(!caught(&mut spans).is_empty(), expected, "{ratio} {origins:?}");
+        }
+    }
+
+    #[test]
+    fn links_have_a_bound_and_so_have_events_with_spans_of_their_own() {
+        let many: Vec<Origin> = (1..=300).map(|number| origin(number, "01")).collect();
+        let (link, mut spans) = tracer(0.0, Relation::Link);
+        settle(&mut batch(&link, many.clone()));
+        let linked = caught(&mut spans);
+        let process = linked.iter().find(|span| span.name == "process t").unwrap();
+        assert_eq!((linked.len(), process.links.len()), (4, TRACED_MAX));
+        assert!(process.attributes.contains(&KeyValue::new("messaging.batch.message_count", 300)));
+        let (parent, mut spans) = tracer(0.0, Relation::Parent);
+        settle(&mut batch(&parent, many));
+        assert_eq!(caught(&mut spans).len(), 4 * TRACED_MAX);
+    }
+
+    #[test]
+    fn a_rejected_event_is_told_of_and_its_neighbour_is_well() {
+        for relation in [Relation::Link, Relation::Parent] {
+            let (tracer, mut spans) = tracer(0.0, relation);
+            let mut trace = batch(&tracer, vec![origin(1, "01"), origin(2, "01")]);
+            trace.settled([(11, "persist", "refused")].into_iter());
+            let spans = caught(&mut spans);
+            let error = KeyValue::new("error.type", "refused");
+            if relation == Relation::Link {
+                let told = &spans[0].events[0].attributes;
+                assert!(told.contains(&error) && told.contains(&KeyValue::new("messaging.kafka.offset", 11)));
+                assert_eq!((spans.len(), &spans[0].status), (1, &Status::Unset));
+            } else {
+                let failed: Vec<bool> = spans.iter().map(|span| span.attributes.contains(&error)).collect();
+                assert_eq!(failed, [false, true]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_that_was_begun_and_not_settled_says_so_and_one_that_was_only_decoded_says_nothing() {
+        let (tracer, mut spans) = tracer(0.0, Relation::Link);
+        drop(batch(&tracer, vec![origin(1, "01")]));
+        assert!(caught(&mut spans).is_empty());
+        let trace = batch(&tracer, vec![origin(1, "01")]);
+        trace.applied(trace.clock(), &Arc::from("persist"), Some("outage"));
+        drop(trace);
+        let spans = caught(&mut spans);
+        let of = |name: &str| spans.iter().find(|span| span.name == name).unwrap();
+        assert!(of("process t").attributes.contains(&KeyValue::new("error.type", ABANDONED)));
+        assert!(of("apply persist").attributes.contains(&KeyValue::new("error.type", "outage")));
+    }
+
+    #[test]
+    fn of_endless_attempts_the_latest_are_kept() {
+        let (tracer, mut spans) = tracer(0.0, Relation::Link);
+        let mut trace = batch(&tracer, vec![origin(1, "01")]);
+        for _ in 0..2 * STEPS_MAX {
+            trace.applied(trace.clock(), &Arc::from("persist"), Some("outage"));
+        }
+        settle(&mut trace);
+        let spans = caught(&mut spans);
+        assert_eq!(spans.len(), STEPS_MAX + 1);
+        assert!(spans.iter().any(|span| span.name == "commit t"));
+    }
+}

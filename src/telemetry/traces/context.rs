@@ -17,7 +17,7 @@ const SAMPLED: u8 = 1;
 
 /// Whether an event has a trace, as far as its headers say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub enum Origin {
     /// It has none, or none that can be read.
     None,
     /// Somebody decided that it is not recorded.
@@ -35,7 +35,7 @@ pub(crate) struct Headers {
 
 impl Origin {
     /// Reads both headers; the second one only where the first says that the trace is recorded.
-    pub(crate) fn of<'a>(traceparent: Option<&[u8]>, tracestate: impl FnOnce() -> Option<&'a [u8]>) -> Self {
+    pub fn of<'a>(traceparent: Option<&[u8]>, tracestate: impl FnOnce() -> Option<&'a [u8]>) -> Self {
         let Some((trace, span, flags)) = traceparent.and_then(fields) else { return Self::None };
         if flags & SAMPLED == 0 {
             return Self::Unsampled;
