@@ -118,7 +118,8 @@ mod trace {
     use super::*;
 
     fn read(bencher: Bencher<'_, '_>, traceparent: Option<&[u8]>) {
-        let record = message().with_header("ce_id", b"0199c8a2-7b7e-7000-8000-0123456789ab").with_header("ce_type", b"x");
+        let record =
+            message().with_header("ce_id", b"0199c8a2-7b7e-7000-8000-0123456789ab").with_header("ce_type", b"x");
         let record = match traceparent {
             Some(value) => record.with_header(TRACEPARENT, value).with_header(TRACESTATE, b"vendor=value"),
             None => record,

@@ -197,7 +197,9 @@ impl Mirror {
             }
             Err((error, _)) => {
                 if let Some(sending) = sending {
-                    sending.failed(error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}")));
+                    sending.failed(
+                        error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}")),
+                    );
                 }
                 Err(format!("topic {topic}: {error}"))
             }
@@ -206,13 +208,11 @@ impl Mirror {
 
     /// The span of a letter and the headers that go on with its event's trace. What is not traced here is passed on as it
     /// came.
-    fn context(
-        &self,
-        topic: &str,
-        letter: &UnpublishedLetter,
-    ) -> (Option<Box<Sending>>, Vec<(&'static str, Bytes)>) {
-        let original =
-            Record { headers: letter.headers.as_deref().map(headers_from_json).unwrap_or_default(), ..Record::default() };
+    fn context(&self, topic: &str, letter: &UnpublishedLetter) -> (Option<Box<Sending>>, Vec<(&'static str, Bytes)>) {
+        let original = Record {
+            headers: letter.headers.as_deref().map(headers_from_json).unwrap_or_default(),
+            ..Record::default()
+        };
         let origin = Origin::of(original.header(TRACEPARENT), || original.header(TRACESTATE));
         if let Some(sending) = self.tracer.mirroring(topic, origin) {
             let headers = sending.headers().map(Headers::into_named).unwrap_or_default();

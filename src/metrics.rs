@@ -22,8 +22,8 @@ use prometheus::{
 
 #[cfg(feature = "load")]
 pub use latency::{Percentiles, latency_histogram};
-pub use spans::SpanMetrics;
 pub use pool::{Commit, DEAD_REASONS, Dependency, Lookups, Phase, PipelineMetrics, PoolMetrics, TopicMetrics};
+pub use spans::SpanMetrics;
 
 /// All metrics of a process. Clones share one registry.
 #[derive(Clone, Debug)]
@@ -341,7 +341,7 @@ mod tests {
         pool.retried("store_away");
         pool.set_rate(1.0);
         pool.set_transactions_limit(1);
-        metrics.spans();
+        drop(metrics.spans());
         metrics
     }
 

@@ -512,9 +512,16 @@ fn a_reader_that_closes_the_pipe_is_no_failure() {
 
 #[test]
 fn traces_are_checked_and_shown_without_their_headers() {
-    let place = Place::working("[traces]\nendpoint = \"http://collector:4318\"\nheaders_file = \"otlp\"\nrelation = \"parent\"\n");
+    let place = Place::working(
+        "[traces]\nendpoint = \"http://collector:4318\"\nheaders_file = \"otlp\"\nrelation = \"parent\"\n",
+    );
     place.write("otlp", "authorization: Bearer hunter9\n");
-    place.check(&[]).shows(&["[traces]", "endpoint = \"http://collector:4318\"", "sample_ratio = 0.01", "headers_file"]);
+    place.check(&[]).shows(&[
+        "[traces]",
+        "endpoint = \"http://collector:4318\"",
+        "sample_ratio = 0.01",
+        "headers_file",
+    ]);
     place.write("otlp", "a: b\nhunter9\n");
     place.check(&[]).fails_with(2, &["`traces.headers_file`: otlp: line 2 is no header"]);
     for (lines, problem) in [

@@ -16,12 +16,7 @@ use crate::{named, weir};
 /// Of 1,000 events, how many are sampled, one backlog after the other.
 const SAMPLED_PER_MILLE: [u64; 2] = [0, 10];
 
-pub(crate) async fn hold(
-    services: &Services,
-    events: u64,
-    rounds: usize,
-    backlogs: &mut Vec<Backlog>,
-) -> Result<()> {
+pub(crate) async fn hold(services: &Services, events: u64, rounds: usize, backlogs: &mut Vec<Backlog>) -> Result<()> {
     let endpoint = receiver().await?;
     for sampled_per_mille in SAMPLED_PER_MILLE {
         let backlog = load::publish_traced(services, events, sampled_per_mille).await?;

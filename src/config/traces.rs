@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn a_file_of_headers_is_read_and_never_shown() {
-        let headers = Headers::read("# for the collector\n\nauthorization: Bearer http://hunter2\n x-team : a b \n").unwrap();
+        let headers =
+            Headers::read("# for the collector\n\nauthorization: Bearer http://hunter2\n x-team : a b \n").unwrap();
         let read: Vec<_> = headers.expose().collect();
         assert_eq!(read, [("authorization", "Bearer http://hunter2"), ("x-team", "a b")]);
         assert_eq!(format!("{headers:?}"), r#"["authorization: ***", "x-team: ***"]"#);

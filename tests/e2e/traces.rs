@@ -188,7 +188,8 @@ async fn a_batch_links_to_its_events_and_a_dead_one_keeps_its_trace_over_letter_
     assert!(process.parent_span_id.is_empty() && process.trace_id != good.trace, "it is a trace of its own");
     assert_eq!(text_of(&process.attributes, "messaging.consumer.group.name").as_ref(), Some(&world.pool));
     let is_below = |name: &str| receiver.below(&process).iter().any(|below| below == name);
-    for name in ["prepare persist", "prepare stats", "apply persist", "apply stats", &format!("commit {}", world.topic)] {
+    for name in ["prepare persist", "prepare stats", "apply persist", "apply stats", &format!("commit {}", world.topic)]
+    {
         assert!(is_below(name), "{name} is not below the batch: {:?}", receiver.below(&process));
     }
     let batch = receiver.span("a batch with a link to the bad event", |span| bad.is_linked(span)).await;
@@ -243,9 +244,14 @@ async fn with_the_relation_parent_an_events_whole_life_is_one_trace() {
         assert!(below.contains(&"apply persist".to_owned()) && below.contains(&format!("commit {}", world.topic)));
     }
     let letter = receiver.span("the letter's span", |span| span.name == mirror).await;
-    let bad = sent.iter().find(|event| event.span_id == letter.parent_span_id).expect("it is below the event's sending");
+    let bad =
+        sent.iter().find(|event| event.span_id == letter.parent_span_id).expect("it is below the event's sending");
     assert_eq!(letter.trace_id, bad.trace_id);
-    let failed = receiver.span("the handling that failed", |span| text_of(&span.attributes, "error.type").as_deref() == Some("refused") && span.name == process).await;
+    let failed = receiver
+        .span("the handling that failed", |span| {
+            text_of(&span.attributes, "error.type").as_deref() == Some("refused") && span.name == process
+        })
+        .await;
     assert_eq!(failed.parent_span_id, bad.span_id);
 
     replay(&world, &config).await;

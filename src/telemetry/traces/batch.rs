@@ -127,8 +127,9 @@ impl BatchTrace {
     pub(crate) fn settled<'a>(&mut self, rejected: impl Iterator<Item = (i64, &'a str, &'static str)>) {
         let Some(mut noted) = self.0.take() else { return };
         let rejected = rejected.take(REJECTED_MAX);
-        noted.rejected =
-            rejected.map(|(offset, pipeline, reason)| Rejected { offset, pipeline: pipeline.to_owned().into(), reason }).collect();
+        noted.rejected = rejected
+            .map(|(offset, pipeline, reason)| Rejected { offset, pipeline: pipeline.to_owned().into(), reason })
+            .collect();
         noted.tell(None);
     }
 }
@@ -145,11 +146,7 @@ impl Drop for BatchTrace {
 }
 
 impl Noted {
-    fn begin(
-        of: &Arc<OfPool>,
-        messages: Messages<'_>,
-        origins: impl Iterator<Item = (Origin, i64)>,
-    ) -> Option<Self> {
+    fn begin(of: &Arc<OfPool>, messages: Messages<'_>, origins: impl Iterator<Item = (Origin, i64)>) -> Option<Self> {
         let (mut traced, mut is_decided) = (Vec::new(), false);
         for (origin, offset) in origins {
             is_decided |= origin != Origin::None;
@@ -202,9 +199,9 @@ impl Noted {
         let mut attributes = self.attributes();
         attributes.push(KeyValue::new("messaging.batch.message_count", as_i64(self.count)));
         attributes.push(KeyValue::new("weir.first_offset", self.first_offset));
-        let links = std::mem::take(&mut self.traced).into_iter().map(|(context, offset)| {
-            Link::new(context, vec![KeyValue::new("messaging.kafka.offset", offset)], 0)
-        });
+        let links = std::mem::take(&mut self.traced)
+            .into_iter()
+            .map(|(context, offset)| Link::new(context, vec![KeyValue::new("messaging.kafka.offset", offset)], 0));
         let links = links.collect();
         let rejected = self.rejected.drain(..).map(|rejected| {
             let attributes = vec![

@@ -99,7 +99,9 @@ impl Spans {
                 taken = self.queue.recv_many(request, left) => if taken == 0 { return },
             }
         }
-        while request.len() < REQUEST_SPANS_MAX && let Ok(span) = self.queue.try_recv() {
+        while request.len() < REQUEST_SPANS_MAX
+            && let Ok(span) = self.queue.try_recv()
+        {
             request.push(span);
         }
     }
@@ -168,11 +170,8 @@ mod tests {
     }
 
     fn setting(permits: usize) -> Setting {
-        let receiver = Receiver {
-            requests: Arc::default(),
-            permits: Arc::new(Semaphore::new(permits)),
-            refuses: Arc::default(),
-        };
+        let receiver =
+            Receiver { requests: Arc::default(), permits: Arc::new(Semaphore::new(permits)), refuses: Arc::default() };
         let metrics = Metrics::new();
         let (ended, spans) = queue(metrics.spans());
         let stop = CancellationToken::new();
