@@ -114,6 +114,41 @@ mod id {
     }
 }
 
+/// What the headers say of an event's trace, as it is asked of each event where traces are on.
+mod trace {
+    use weir::telemetry::traces::{Origin, TRACEPARENT, TRACESTATE};
+
+    use super::*;
+
+    fn read(bencher: Bencher<'_, '_>, traceparent: Option<&[u8]>) {
+        let record =
+            message().with_header("ce_id", b"0199c8a2-7b7e-7000-8000-0123456789ab").with_header("ce_type", b"x");
+        let record = match traceparent {
+            Some(value) => record.with_header(TRACEPARENT, value).with_header(TRACESTATE, b"vendor=value"),
+            None => record,
+        };
+        bencher.counter(ItemsCount::new(1usize)).bench(|| {
+            let record = black_box(&record);
+            Origin::of(record.header(TRACEPARENT), || record.header(TRACESTATE))
+        });
+    }
+
+    #[divan::bench]
+    fn none(bencher: Bencher<'_, '_>) {
+        read(bencher, None);
+    }
+
+    #[divan::bench]
+    fn unsampled(bencher: Bencher<'_, '_>) {
+        read(bencher, Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"));
+    }
+
+    #[divan::bench]
+    fn sampled(bencher: Bencher<'_, '_>) {
+        read(bencher, Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+    }
+}
+
 mod conversation {
     use super::*;
 

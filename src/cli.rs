@@ -218,6 +218,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
             || is_bad_plan(cause)
             || cause.is::<config::Error>()
             || cause.is::<telemetry::Error>()
+            || cause.is::<telemetry::traces::Error>()
             || build.is_some_and(|error| !matches!(error, BuildError::Store(_)))
     });
     if is_bad_usage { ExitCode::from(BAD_USAGE) } else { ExitCode::FAILURE }

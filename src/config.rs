@@ -28,6 +28,7 @@ mod size;
 mod sqlite;
 mod start;
 mod store;
+mod traces;
 mod validate;
 
 pub use self::redis::Redis;
@@ -45,6 +46,7 @@ pub use secret::Secret;
 pub(crate) use sqlite::sqlite_options;
 pub use start::Start;
 pub use store::Store;
+pub use traces::{Headers, Relation, Traces};
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -72,6 +74,8 @@ pub struct Config {
     pub health: Health,
     /// The log.
     pub log: Log,
+    /// The traces.
+    pub traces: Traces,
     /// The pools, by name.
     pub pools: BTreeMap<String, Pool>,
 }
@@ -85,6 +89,7 @@ impl Default for Config {
             redis: None,
             health: Health::default(),
             log: Log::default(),
+            traces: Traces::default(),
             pools: BTreeMap::new(),
         }
     }

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
@@ -17,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config;
+use crate::event::{Record, headers_from_json};
 use crate::kafka::Listener;
 use crate::metrics::PoolMetrics;
 use crate::store::{IdKey, Store, UnpublishedLetter};
+use crate::telemetry::traces::{Headers, Origin, PoolTracer, Sending, TRACEPARENT, TRACESTATE};
 
 /// How often dead rows are looked for.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -48,12 +51,19 @@ pub(crate) struct Mirror {
     pool: Arc<str>,
     store: Arc<dyn Store>,
     metrics: PoolMetrics,
+    tracer: PoolTracer,
 }
 
 impl Mirror {
     pub(crate) fn new(kafka: &config::Kafka, pool: &Arc<str>, store: Arc<dyn Store>, metrics: PoolMetrics) -> Self {
         let client = producer_settings(kafka);
-        Self { client, pool: Arc::clone(pool), store, metrics }
+        Self { client, pool: Arc::clone(pool), store, metrics, tracer: PoolTracer::default() }
+    }
+
+    /// The letters of traced events have a span, and tell of it.
+    pub(crate) fn tracing(mut self, tracer: PoolTracer) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// Runs until it is told to stop. What was not sent by then is sent by the partition's next owner.
@@ -159,6 +169,10 @@ impl Mirror {
         if let Some(original) = &letter.headers {
             headers = headers.insert(KafkaHeader { key: "weir-headers", value: Some(original) });
         }
+        let (sending, context) = self.context(&topic, letter);
+        for (name, value) in &context {
+            headers = headers.insert(KafkaHeader { key: name, value: Some(&value[..]) });
+        }
         let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&topic).headers(headers.clone());
         record.key = letter.key.as_deref();
         record.payload = letter.value.as_deref();
@@ -171,7 +185,38 @@ impl Mirror {
             }
             sent => sent,
         };
-        sent.map(drop).map_err(|(error, _)| format!("topic {topic}: {error}"))
+        match sent {
+            Ok(delivery) => {
+                if let Some(sending) = sending {
+                    sending.stored(delivery.partition, delivery.offset);
+                }
+                Ok(())
+            }
+            Err((error, _)) => {
+                if let Some(sending) = sending {
+                    sending.failed(
+                        error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}")),
+                    );
+                }
+                Err(format!("topic {topic}: {error}"))
+            }
+        }
+    }
+
+    /// The span of a letter and the headers that go on with its event's trace. What is not traced here is passed on as it
+    /// came.
+    fn context(&self, topic: &str, letter: &UnpublishedLetter) -> (Option<Box<Sending>>, Vec<(&'static str, Bytes)>) {
+        let original = Record {
+            headers: letter.headers.as_deref().map(headers_from_json).unwrap_or_default(),
+            ..Record::default()
+        };
+        let origin = Origin::of(original.header(TRACEPARENT), || original.header(TRACESTATE));
+        if let Some(sending) = self.tracer.mirroring(topic, origin) {
+            let headers = sending.headers().map(Headers::into_named).unwrap_or_default();
+            return (Some(sending), headers);
+        }
+        let kept = |name| Some((name, Bytes::copy_from_slice(original.header(name)?)));
+        (None, [TRACEPARENT, TRACESTATE].into_iter().filter_map(kept).collect())
     }
 }
 

@@ -23,7 +23,7 @@
 //! | [`kafka`] | whether a cluster answers, and why not |
 //! | [`config`] | load, validate, redact |
 //! | [`metrics`] | every metric's name, labels and help |
-//! | [`telemetry`] | logs |
+//! | [`telemetry`] | logs and traces |
 //! | [`admin`] | health and metrics over HTTP |
 //! | [`demo`] | everything in one process |
 //! | [`load`] | the load harness |

@@ -1,6 +1,7 @@
 //! Every metric: its name, its labels and its help, declared here and nowhere else.
 //!
-//! Names start with `weir_` and are in base units; counters end in `_total`; every metric carries `pool`.
+//! Names start with `weir_` and are in base units; counters end in `_total`; every metric carries `pool`, but for what
+//! the pools of a process have in common: its spans.
 //! Nothing is labelled by partition or key: their number has no bound, a scrape's size must have one.
 //!
 //! [`Metrics`] owns the registry. [`Metrics::pool`] resolves a pool's series once, so that counting an event
@@ -11,6 +12,7 @@ mod latency;
 mod moderation;
 mod pool;
 mod process;
+mod spans;
 
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use prometheus::{
 pub use latency::{Percentiles, latency_histogram};
 pub use moderation::{ClassifierMetrics, ModerationMetrics};
 pub use pool::{Commit, DEAD_REASONS, Dependency, Lookups, Phase, PipelineMetrics, PoolMetrics, TopicMetrics};
+pub use spans::SpanMetrics;
 
 /// All metrics of a process. Clones share one registry.
 #[derive(Clone, Debug)]
@@ -39,6 +42,12 @@ impl Metrics {
     #[must_use]
     pub fn pool(&self, name: &str) -> PoolMetrics {
         PoolMetrics::new(Arc::clone(&self.0), name)
+    }
+
+    /// What became of the spans of traces.
+    #[must_use]
+    pub fn spans(&self) -> SpanMetrics {
+        SpanMetrics::new(&self.0)
     }
 
     /// Everything measured so far, in Prometheus' text format.
@@ -103,6 +112,7 @@ struct Families {
     classifier_requests: IntCounterVec,
     classifier_duration: HistogramVec,
     status_unpublished: IntGaugeVec,
+    spans: IntCounterVec,
     #[cfg(feature = "load")]
     latencies: latency::Latencies,
 }
@@ -315,6 +325,12 @@ impl Families {
                 "Verdicts of which no status event was sent yet.",
                 &["pool"],
             ),
+            spans: counters(
+                r,
+                "weir_spans_total",
+                "Spans of traces, by result: exported, failed (the receiver did not take them) or dropped (too many waited).",
+                &["result"],
+            ),
             #[cfg(feature = "load")]
             latencies: latency::Latencies::new(),
             registry,
@@ -358,6 +374,9 @@ mod tests {
 
     use super::*;
 
+    /// What the pools of a process have in common.
+    const OF_THE_PROCESS: [&str; 1] = ["weir_spans_total"];
+
     /// A registry in which every family has at least one series.
     fn filled() -> Metrics {
         let metrics = Metrics::new();
@@ -372,6 +391,7 @@ mod tests {
         pool.classifier("moderation").duration.observe(0.1);
         pool.set_status_unpublished(1);
         pool.set_transactions_limit(1);
+        drop(metrics.spans());
         metrics
     }
 
@@ -400,7 +420,7 @@ mod tests {
             }
             for series in family.get_metric() {
                 let labels: BTreeSet<&str> = series.get_label().iter().map(|label| label.name()).collect();
-                assert!(labels.contains("pool"), "{name}: pool");
+                assert_eq!(labels.contains("pool"), !OF_THE_PROCESS.contains(&name), "{name}: pool");
                 let known = ["pool", "pipeline", "topic", "outcome", "phase", "result", "reason", "dependency"];
                 assert!(labels.iter().all(|label| known.contains(label)), "{name}: {labels:?}");
             }
@@ -446,6 +466,7 @@ mod tests {
             "weir_classifier_requests_total",
             "weir_classifier_duration_seconds",
             "weir_status_unpublished",
+            "weir_spans_total",
         ]);
         assert_eq!(names, expected);
     }

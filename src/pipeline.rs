@@ -23,6 +23,7 @@ use std::sync::Arc;
 use crate::event::{Event, Payload};
 use crate::handler::DynHandler;
 use crate::store::{IdKey, Store};
+use crate::telemetry::traces::PoolTracer;
 
 /// The most pipelines a pool can have: an event's wanting pipelines are kept as bits.
 pub(crate) const PIPELINES_MAX: usize = 64;
@@ -54,6 +55,7 @@ pub(crate) struct Pipelines<T> {
     claimer: Option<usize>,
     /// The most rows of a key that is held back; `None`: a rejected event holds nothing back.
     park_limit: Option<usize>,
+    tracer: PoolTracer,
 }
 
 /// Pipelines that cannot work together.
@@ -115,13 +117,23 @@ impl<T: Payload> Pipelines<T> {
         {
             return Err(PipelinesError::FilteredClaimer { pool, pipeline: Arc::clone(&list[at].name) });
         }
-        Ok(Self { pool, store, list, asked_as, claimer, park_limit: None })
+        Ok(Self { pool, store, list, asked_as, claimer, park_limit: None, tracer: PoolTracer::default() })
     }
 
     /// Later events of a rejected event's key wait behind it, at most so many.
     pub(crate) fn parking(mut self, limit: usize) -> Self {
         self.park_limit = Some(limit);
         self
+    }
+
+    /// Batches with traced events are traced.
+    pub(crate) fn tracing(mut self, tracer: PoolTracer) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
+    pub(crate) fn tracer(&self) -> &PoolTracer {
+        &self.tracer
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {

@@ -53,6 +53,7 @@ use crate::pipeline::{Batch, Counts, Decoding, Pipelines};
 use crate::source::{Source, SourceEvent, SourceHandle, Subscription};
 use crate::status_events::StatusEvents;
 use crate::store::{self, Fault};
+use crate::telemetry::traces::Tracer;
 
 /// How often lag, holds and standstill are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -165,6 +166,13 @@ impl<T: Payload> Pool<T> {
         self.standings.clone()
     }
 
+    /// Traces the events that have a trace, and some of the others by `traces.sample_ratio`.
+    #[must_use]
+    pub fn traced(mut self, tracer: &Tracer) -> Self {
+        self.pipelines = self.pipelines.tracing(tracer.of_pool(&self.group, &self.name));
+        self
+    }
+
     /// Runs until it is told to stop: then stops fetching, finishes the batches in hand, commits and leaves the group.
     ///
     /// # Errors
@@ -186,7 +194,8 @@ impl<T: Payload> Pool<T> {
         let background = CancellationToken::new();
         let mut tasks = Tasks::new(Arc::clone(&shared), standings, drain_deadline);
         let appearing = tokio::spawn(topics::await_missing(Arc::clone(&shared), background.clone()));
-        let letters = Mirror::new(&kafka, &shared.name, Arc::clone(&shared.pipelines.store), shared.metrics.clone());
+        let letters = Mirror::new(&kafka, &shared.name, Arc::clone(&shared.pipelines.store), shared.metrics.clone())
+            .tracing(shared.pipelines.tracer().clone());
         let letters = tokio::spawn(letters.run(
             shared.pipelines.id_key().cloned(),
             shared.config.topics.clone(),

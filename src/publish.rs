@@ -36,6 +36,7 @@ use rdkafka::producer::{Producer, ThreadedProducer};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::kafka::Unanswered;
+use crate::telemetry::traces::Tracer;
 use outcome::{Deliveries, Pending, code_of};
 use outgoing::record;
 
@@ -60,6 +61,7 @@ pub struct Publisher {
     event_bytes_max: usize,
     delivery: Delivery,
     brokers: Arc<str>,
+    tracer: Tracer,
 }
 
 impl Publisher {
@@ -88,7 +90,15 @@ impl Publisher {
             event_bytes_max,
             delivery: options.delivery,
             brokers,
+            tracer: Tracer::default(),
         })
+    }
+
+    /// Events that a trace leads to have a span, and for a part of the others a trace is begun (`traces.sample_ratio`).
+    /// Such an event gets a header `traceparent`, unless it has one: that one stays as it is.
+    #[must_use]
+    pub fn traced(self, tracer: &Tracer) -> Self {
+        Self { tracer: tracer.clone(), ..self }
     }
 
     /// Sends an event: waits until it has a place in the queue, and returns the handle that tells what
@@ -107,8 +117,10 @@ impl Publisher {
             }
             Delivery::Buffered => (None, None),
         };
-        let pending = Box::new(Pending { _place: place, reply });
-        let mut record = record(&event, pending);
+        let sending = self.tracer.sending(event.topic, || event.origin());
+        let context = sending.as_ref().map_or_else(Vec::new, |sending| event.context_of(sending));
+        let pending = Box::new(Pending { _place: place, reply, sending });
+        let mut record = record(&event, &context, pending);
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(Handle(handle)),
@@ -116,7 +128,12 @@ impl Publisher {
                     record = returned;
                     tokio::time::sleep(QUEUE_FULL_PAUSE).await;
                 }
-                Err((error, _)) => return Err(self.refusal(&event, &error)),
+                Err((error, refused)) => {
+                    if let Some(sending) = refused.delivery_opaque.sending {
+                        sending.failed(format!("{:?}", code_of(&error)));
+                    }
+                    return Err(self.refusal(&event, &error));
+                }
             }
         }
     }

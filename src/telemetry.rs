@@ -1,4 +1,6 @@
-//! Logs: to standard error, as text or JSON, filtered by `log.level` or the variable `RUST_LOG`.
+//! Logs: to standard error, as text or JSON, filtered by `log.level` or the variable `RUST_LOG`. And traces.
+
+pub mod traces;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};

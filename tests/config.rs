@@ -563,3 +563,32 @@ fn moderation_without_what_it_needs_is_refused() {
         format!("{STORE}{POOL}{updating}[[pools.storage.pipelines]]\nname = \"m\"\nhandler = \"moderate\"\n{rule}");
     refused(&both, &["would not be judged"]);
 }
+
+#[test]
+fn traces_are_checked_and_shown_without_their_headers() {
+    let place = Place::working(
+        "[traces]\nendpoint = \"http://collector:4318\"\nheaders_file = \"otlp\"\nrelation = \"parent\"\n",
+    );
+    place.write("otlp", "authorization: Bearer hunter9\n");
+    place.check(&[]).shows(&[
+        "[traces]",
+        "endpoint = \"http://collector:4318\"",
+        "sample_ratio = 0.01",
+        "headers_file",
+    ]);
+    place.write("otlp", "a: b\nhunter9\n");
+    place.check(&[]).fails_with(2, &["`traces.headers_file`: otlp: line 2 is no header"]);
+    for (lines, problem) in [
+        ("endpoint = \"collector:4318\"", "`traces.endpoint` must be an address such as http://collector:4318"),
+        ("endpoint = \"hunter9\"", "`traces.endpoint` is no address"),
+        ("endpoint = \"https://weir:hunter9@host\"", "give a header by `traces.headers_file`"),
+        ("endpoint = \"https://host/?key=hunter9\"", "`traces.endpoint` has a '?'"),
+        ("sample_ratio = 1.5", "`traces.sample_ratio` must be from 0 to 1"),
+        ("service_name = \"\"", "`traces.service_name` is empty"),
+        ("relation = \"child\"", "\"link\" or \"parent\""),
+        ("headers_file = \"missing\"", "`traces.headers_file`: read missing"),
+        ("header = \"x\"", "unknown key `traces.header`"),
+    ] {
+        Place::working(&format!("[traces]\n{lines}\n")).check(&[]).fails_with(2, &[problem]);
+    }
+}

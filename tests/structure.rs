@@ -18,13 +18,18 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// Crates and the modules that may use them.
-const HOMES: [(&str, &[&str]); 3] = [
+const HOMES: [(&str, &[&str]); 8] = [
     (
         "rdkafka",
         &["source", "publish", "dead_letter", "status_events", "verify", "event", "pool", "config", "kafka", "demo"],
     ),
     ("sqlx", &["store", "verify", "config"]),
     ("redis", &["once"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_http", &["telemetry"]),
+    ("hyper_util", &["handler", "telemetry"]),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use crate::services::Services;
@@ -26,6 +27,22 @@ pub(crate) struct Backlog {
 /// Fills a new topic.
 pub(crate) async fn publish(services: &Services, events: u64, partitions: i32) -> Result<Backlog> {
     let topic = format!("{}-{events}-{partitions}", services.name);
+    fill(services, topic, events, partitions, None).await
+}
+
+/// Fills a new topic with events that all have a trace, of which so many of 1,000 are sampled.
+pub(crate) async fn publish_traced(services: &Services, events: u64, sampled_per_mille: u64) -> Result<Backlog> {
+    let topic = format!("{}-{events}-traced-{sampled_per_mille}", services.name);
+    fill(services, topic, events, PARTITIONS, Some(sampled_per_mille)).await
+}
+
+async fn fill(
+    services: &Services,
+    topic: String,
+    events: u64,
+    partitions: i32,
+    sampled_per_mille: Option<u64>,
+) -> Result<Backlog> {
     services.make_topic(&topic, partitions).await?;
     let producer: BaseProducer = services
         .client()
@@ -39,7 +56,17 @@ pub(crate) async fn publish(services: &Services, events: u64, partitions: i32) -
     let mut rng = fastrand::Rng::with_seed(events);
     for n in 0..events {
         let (key, value) = message(n, conversations.pick(&mut rng));
-        while producer.send(BaseRecord::to(&topic).key(&key).payload(&value)).is_err() {
+        let context = sampled_per_mille.map(|sampled| {
+            let (trace, span) = (rng.u128(1..), rng.u64(1..));
+            let flags = u8::from(rng.u64(..1_000) < sampled);
+            format!("00-{trace:032x}-{span:016x}-{flags:02x}")
+        });
+        let record = || {
+            let record = BaseRecord::to(&topic).key(&key).payload(&value);
+            let header = |value| OwnedHeaders::new().insert(Header { key: "traceparent", value: Some(value) });
+            BaseRecord { headers: context.as_ref().map(header), ..record }
+        };
+        while producer.send(record()).is_err() {
             producer.poll(Duration::from_millis(5));
         }
         if n % 1_000 == 0 {

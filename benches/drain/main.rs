@@ -1,7 +1,8 @@
 //! How fast a backlog is drained into PostgreSQL, by sides that take turns: a hand-written rdkafka loop, `weir run`, and
 //! beside them what nobody can beat, the database's `COPY` of the same rows and the broker's own consumer. With
 //! `WORKLOAD=scale`: what an event costs with ten times the backlog, more partitions and more workers, and what more workers
-//! bring. With `WORKLOAD=latency`: how long an event takes at 30 % of the loop's rate.
+//! bring. With `WORKLOAD=latency`: how long an event takes at 30 % of the loop's rate. With
+//! `WORKLOAD=traces`: what traces cost, of events that are not sampled and where one in a hundred is.
 //!
 //! The loop does the same decode, the same check and mark in Redis, writes the same rows, and nothing else: no group,
 //! no ledger, no retry, no metrics. All sides are child processes; what each left is counted in the database after
@@ -12,7 +13,7 @@
 //! |---|---|---|
 //! | `EVENTS` | 2,000,000 | the backlog |
 //! | `ROUNDS` | 5 | how often each side drains it |
-//! | `WORKLOAD` | `persist` and `analyze` | `persist`, `analyze` (persist and analyze), `scale`, `latency` or `peers` |
+//! | `WORKLOAD` | `persist` and `analyze` | `persist`, `analyze` (persist and analyze), `scale`, `latency`, `traces` or `peers` |
 //! | `WEIR` | the one just built | another binary |
 //! | `BESIDE` | none | further binaries of weir, separated by `:`, run in each round as well: before and after, interleaved |
 //! | `PEERS` | all | of the peers, those whose name has one of these words, separated by commas |
@@ -32,6 +33,7 @@ mod proxy;
 mod scale;
 mod services;
 mod side;
+mod traces;
 
 use std::path::{Path, PathBuf};
 
@@ -49,6 +51,7 @@ struct Asked {
     contests: Vec<Contest>,
     scale: bool,
     latency: bool,
+    traces: bool,
 }
 
 impl Asked {
@@ -63,14 +66,14 @@ impl Asked {
             None => vec![persist(), analyze()],
             Some("persist") => vec![persist()],
             Some("analyze") => vec![analyze()],
-            Some("scale" | "latency") => Vec::new(),
+            Some("scale" | "latency" | "traces") => Vec::new(),
             Some("peers") => vec![peers()?],
-            Some(other) => bail!("WORKLOAD is persist, analyze, scale, latency or peers, not {other:?}"),
+            Some(other) => bail!("WORKLOAD is persist, analyze, scale, latency, traces or peers, not {other:?}"),
         };
         let is = |name| workload.as_deref() == Some(name);
         let rounds = usize::try_from(number("ROUNDS", 5)?)?;
         ensure!(events > 0 && rounds > 0, "EVENTS and ROUNDS are at least 1");
-        Ok(Self { events, rounds, contests, scale: is("scale"), latency: is("latency") })
+        Ok(Self { events, rounds, contests, scale: is("scale"), latency: is("latency"), traces: is("traces") })
     }
 }
 
@@ -147,6 +150,9 @@ async fn main() -> Result<()> {
 async fn measure(asked: &Asked, services: &Services, backlogs: &mut Vec<Backlog>) -> Result<()> {
     if asked.scale {
         return scale(asked, services, backlogs).await;
+    }
+    if asked.traces {
+        return traces::hold(services, asked.events, asked.rounds, backlogs).await;
     }
     backlogs.push(load::publish(services, asked.events, load::PARTITIONS).await?);
     for contest in &asked.contests {

@@ -61,6 +61,8 @@ pub(crate) enum Side {
     HandWritten { redis: bool },
     /// `weir run` with its defaults, with or without the processed set.
     Weir { binary: PathBuf, processed_set: bool },
+    /// `weir run` with the processed set, and traces sent to this address.
+    Traced { binary: PathBuf, endpoint: String, relation: &'static str },
     /// `benches/peers/arroyo`.
     Arroyo,
     /// `benches/peers/spring`.
@@ -77,6 +79,7 @@ impl Side {
         match self {
             Self::HandWritten { redis } | Self::Spring { redis } => *redis,
             Self::Weir { processed_set, .. } => *processed_set,
+            Self::Traced { .. } => true,
             Self::Arroyo | Self::ParallelConsumer | Self::Connect => false,
         }
     }
@@ -98,6 +101,12 @@ impl Side {
             Self::Weir { binary, processed_set } => {
                 let mut command = Command::new(binary);
                 command.arg("run").arg("--config").arg(job.write_config("run", *processed_set)?).stderr(Stdio::null());
+                command
+            }
+            Self::Traced { binary, endpoint, relation } => {
+                let mut command = Command::new(binary);
+                command.arg("run").arg("--config").arg(job.write_config("run", true)?).stderr(Stdio::null());
+                command.env("WEIR__TRACES__ENDPOINT", endpoint).env("WEIR__TRACES__RELATION", relation);
                 command
             }
             Self::Arroyo => Command::new(peers().join("arroyo/release/arroyo-peer")),

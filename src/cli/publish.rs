@@ -13,9 +13,11 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::kafka::Unanswered;
+use crate::metrics::Metrics;
 use crate::publish::key::{KeyRule, Pointer};
 use crate::publish::lines::{Chunk, LINE_BYTES_MAX, Line, LineOptions};
 use crate::publish::{Compression, Delivery, Handle, Outgoing, PublishError, PublishOptions, Publisher, Receipt};
+use crate::telemetry::traces::Traces;
 
 use input::{Input, Piece, read_all};
 use report::{Place, Report};
@@ -94,8 +96,9 @@ pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode>
     let options =
         PublishOptions { delivery: args.delivery, compression: args.compression, ..PublishOptions::default() };
     let delivery_timeout = options.delivery_timeout;
+    let traces = Traces::start(&config.traces, &Metrics::new())?;
     let publisher = match Publisher::new(config.kafka.client(), options) {
-        Ok(publisher) => publisher,
+        Ok(publisher) => publisher.traced(&traces.tracer()),
         Err(error) => {
             report::say(&format!("error: {error}"));
             return Ok(ExitCode::from(BAD_CONFIGURATION));
@@ -115,7 +118,9 @@ pub(super) async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode>
         _ => delivery_timeout + FLUSH_MARGIN,
     };
     session.settle_all(deadline).await;
-    let Session { args, report, .. } = session;
+    let Session { args, report, publisher, .. } = session;
+    drop(publisher);
+    traces.stop().await;
     let is_clean = report.is_clean() && matches!(end, End::Complete);
     report.finish(&end, &args.topic, args.json)?;
     Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })

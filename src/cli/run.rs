@@ -11,6 +11,7 @@ use crate::event::Document;
 use crate::metrics::Metrics;
 use crate::pool::{BuildError, Pool, Process};
 use crate::store::Fault;
+use crate::telemetry::traces::Traces;
 
 /// How often a database that does not answer yet is asked.
 const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
@@ -31,15 +32,17 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let names = super::pool_names(&args.pools, &config)?;
     let process = Process { metrics: Metrics::new(), health: Health::new(names.iter().map(String::as_str)) };
+    let traces = Traces::start(&config.traces, &process.metrics)?;
     let shutdown = super::stop_signal(|| {})?;
     let (metrics, health) = (process.metrics.clone(), process.health.clone());
     let (_, admin) = admin::serve(config.health.listen, metrics, health, shutdown.clone()).await?;
     let mut running = tokio::task::JoinSet::new();
     for name in names {
         let (config, process, shutdown) = (config.clone(), process.clone(), shutdown.clone());
+        let tracer = traces.tracer();
         running.spawn(async move {
             match build(&config, &name, &process, &shutdown).await? {
-                Some(pool) => Ok(pool.run(shutdown).await?),
+                Some(pool) => Ok(pool.traced(&tracer).run(shutdown).await?),
                 None => anyhow::Ok(()),
             }
         });
@@ -53,6 +56,7 @@ pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> 
     }
     shutdown.cancel();
     admin.await.ok();
+    traces.stop().await;
     failure.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Config, Secret};
+use super::{Config, Headers, Secret};
 
 /// The options of librdkafka that can lie in files.
 const OPTIONS: [&str; 2] = ["sasl_password", "ssl_key_password"];
@@ -14,6 +14,17 @@ pub(super) fn read_secrets(config: &mut Config, problems: &mut Vec<String>) {
     }
     if let Some(redis) = &mut config.redis {
         read_url("redis", &mut redis.url, redis.url_file.as_deref(), problems);
+    }
+    if let Some(file) = config.traces.headers_file.clone()
+        && let Some(content) = read("traces.headers", &file, problems)
+    {
+        match Headers::read(&content) {
+            Ok(headers) => config.traces.headers = headers,
+            Err(line) => problems.push(format!(
+                "`traces.headers_file`: {}: line {line} is no header: write name: value",
+                file.display()
+            )),
+        }
     }
     let options = &mut config.kafka.options;
     for name in OPTIONS {

@@ -102,6 +102,7 @@ pub(super) const ROOT: Shape = Shape::Table(&[
     key("redis", Shape::Table(REDIS)),
     key("health", Shape::Table(&[key("listen", Shape::Address)])),
     key("log", Shape::Table(&[key("format", Shape::Choice(&["text", "json"])), key("level", Shape::Text)])),
+    key("traces", Shape::Table(TRACES)),
     key("pools", Shape::Named(POOL)),
 ]);
 
@@ -131,6 +132,14 @@ const REDIS: &[Key] = &[
     key("url_file", Shape::Text),
     key("expiry", Shape::Duration),
     key("deadline", Shape::Duration),
+];
+
+const TRACES: &[Key] = &[
+    key("endpoint", Shape::Secret),
+    key("sample_ratio", Shape::Float),
+    key("relation", Shape::Choice(&["link", "parent"])),
+    key("service_name", Shape::Text),
+    key("headers_file", Shape::Text),
 ];
 
 const POOL: &[Key] = &[

@@ -2,6 +2,7 @@
 
 mod kafka;
 mod pipeline;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.level) {
         problems.push(format!("`log.level`: found {:?}, which is no filter: {error}", config.log.level));
     }
+    traces::check(&config.traces, &mut problems);
     if config.store.is_none() && !config.pools.is_empty() {
         problems.push("pools need a database: give `store.url` or `store.url_file`".to_owned());
     }

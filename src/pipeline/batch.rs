@@ -9,6 +9,7 @@ use super::{ParkedKeys, Pipelines};
 use crate::event::{Decode, Event, EventId, Origin, Payload, Record};
 use crate::handler::{ErasedWork, Rejection};
 use crate::store::{DeadRow, Reason};
+use crate::telemetry::traces::{self, BatchTrace, Messages};
 
 /// The name under which events that could not be decoded are set aside.
 const DECODE: &str = "decode";
@@ -67,6 +68,8 @@ pub(crate) struct Batch<T> {
     attempts: i32,
     /// Those of its keys that are held back, and how many rows they have.
     pub(super) parked_keys: ParkedKeys,
+    /// What becomes of it, where it has traced events.
+    pub(super) trace: BatchTrace,
 }
 
 /// Which entries go where, once `prepare` has spoken.
@@ -121,6 +124,7 @@ impl<T: Payload> Batch<T> {
             tombstones: 0,
             attempts: 0,
             parked_keys: ParkedKeys::new(),
+            trace: trace(pipelines, origin, &records),
         };
         for record in records {
             if record.value.is_none() {
@@ -217,6 +221,17 @@ impl<T: Payload> Batch<T> {
         self.entries.iter().map(|entry| entry.event.record.timestamp_ms)
     }
 
+    /// Says that it is settled, where it is traced.
+    pub(crate) fn end_trace(&mut self) {
+        let rejected = self.entries.iter().filter_map(|entry| {
+            let (pipeline, rejection) = entry.rejected.as_ref()?;
+            Some((entry.event.record.offset, &**pipeline, rejection.reason.as_str()))
+        });
+        let undecoded =
+            self.undecoded.iter().map(|undecoded| (undecoded.record.offset, DECODE, Reason::Malformed.as_str()));
+        self.trace.settled(rejected.chain(undecoded));
+    }
+
     pub(crate) fn count_attempt(&mut self) {
         self.attempts = self.attempts.saturating_add(1);
     }
@@ -283,6 +298,24 @@ impl<T: Payload> Batch<T> {
             holds_key: false,
         }
     }
+}
+
+/// Begins to note what becomes of records, where any of them is traced.
+fn trace<T: Payload>(pipelines: &Pipelines<T>, origin: &Origin, records: &[Record]) -> BatchTrace {
+    if !pipelines.tracer().is_on() {
+        return BatchTrace::default();
+    }
+    let messages = Messages {
+        topic: &origin.topic,
+        partition: origin.partition,
+        first_offset: records.first().map_or(0, |record| record.offset),
+        count: records.len(),
+    };
+    let origins = records.iter().map(|record| {
+        let tracestate = || record.header(traces::TRACESTATE);
+        (traces::Origin::of(record.header(traces::TRACEPARENT), tracestate), record.offset)
+    });
+    pipelines.tracer().batch(messages, origins)
 }
 
 impl<T: Payload> Pipelines<T> {
@@ -352,6 +385,7 @@ mod tests {
             tombstones: 1,
             attempts: 0,
             parked_keys: ParkedKeys::new(),
+            trace: BatchTrace::default(),
         };
         let record = Record::new(5, "{");
         let id = EventId::of_record(&origin, &record);

@@ -31,7 +31,10 @@ impl<T: Payload> Pipelines<T> {
         let answers = join_all(self.list.iter().zip(&asked).map(|(pipeline, asked)| async {
             let begun = Instant::now();
             let events: Vec<&Event<T>> = asked.iter().map(|at| &batch.entries[*at].event).collect();
-            pipeline.answers(&events).await.map(|answers| (answers, begun.elapsed()))
+            let clock = batch.trace.clock().filter(|_| !events.is_empty());
+            let answers = pipeline.answers(&events).await;
+            batch.trace.prepared(clock, &pipeline.name, answers.as_ref().err().map(|error| error.fault.as_str()));
+            answers.map(|answers| (answers, begun.elapsed()))
         }))
         .await;
         let answers: Vec<(Answers, Duration)> = answers.into_iter().collect::<Result<_, _>>()?;

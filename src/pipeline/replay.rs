@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::batch::Decoding;
+use super::settle::commit;
 use super::{Batch, Counts, Failure, Pipelines};
 use crate::event::{Origin, Payload, Record, headers_from_json};
 use crate::handler::Rejection;
@@ -41,7 +42,9 @@ impl<T: Payload> Batch<T> {
     pub(crate) fn of_dead(decoding: &Decoding<T>, pipelines: &Pipelines<T>, row: &KeptDead) -> Self {
         let (topic, topic_id, partition) = (Arc::from(row.topic.as_str()), row.topic_id, row.partition);
         let origin = Arc::new(Origin { topic, topic_id, partition });
-        Self::decode(decoding, pipelines, &origin, vec![record_of(row)])
+        let mut batch = Self::decode(decoding, pipelines, &origin, vec![record_of(row)]);
+        batch.trace.is_replay();
+        batch
     }
 
     /// Turns its one event down.
@@ -63,7 +66,7 @@ impl<T: Payload> Pipelines<T> {
         let mut tx = self.store.begin().await?;
         match self.replay_in(&mut *tx, batch, row, held).await {
             Ok(done @ (Replayed::Applied(_) | Replayed::Settled | Replayed::Rejected)) => {
-                tx.commit().await?;
+                commit(tx, batch).await?;
                 Ok(done)
             }
             Ok(undone @ (Replayed::Gone | Replayed::Fenced)) => {

@@ -55,6 +55,14 @@ impl From<store::Error> for Failure {
     }
 }
 
+/// Commits a batch's transaction.
+pub(super) async fn commit<T>(tx: Box<dyn Tx>, batch: &Batch<T>) -> store::Result<()> {
+    let clock = batch.trace.clock();
+    let committed = tx.commit().await;
+    batch.trace.committed(clock, committed.as_ref().err().map(|error| error.fault.as_str()));
+    committed
+}
+
 impl<T: Payload> Pipelines<T> {
     /// Tries once to settle a prepared batch. The counts are those of this attempt, also when its commit's outcome is
     /// not known.
@@ -78,7 +86,7 @@ impl<T: Payload> Pipelines<T> {
                 Ok(Ok(settled)) => {
                     *counts = settled;
                     let begun = Instant::now();
-                    tx.commit().await?;
+                    commit(tx, batch).await?;
                     if assumed {
                         novelty.confirmed();
                     }
@@ -208,7 +216,14 @@ impl<T: Payload> Pipelines<T> {
             .collect();
         let name = &self.list[pipeline].name;
         // The transaction is rolled back after a panic, so nothing half done is left in it.
-        match AssertUnwindSafe(self.list[pipeline].handler.apply(tx, &items)).catch_unwind().await {
+        let clock = batch.trace.clock();
+        let applied = AssertUnwindSafe(self.list[pipeline].handler.apply(tx, &items)).catch_unwind().await;
+        let error = match &applied {
+            Ok(applied) => applied.as_ref().err().map(|error| error.fault.as_str()),
+            Err(_) => Some(Fault::Reject.as_str()),
+        };
+        batch.trace.applied(clock, name, error);
+        match applied {
             Ok(applied) => {
                 applied.map_err(|error| Failure { pipeline: Some(Arc::clone(name)), reason: Reason::Refused, error })
             }

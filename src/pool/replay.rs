@@ -165,6 +165,7 @@ impl<T: Payload> Task<T> {
                 Err(Halt::Retake)
             }
             Ok(replayed) => {
+                batch.end_trace();
                 self.note_replayed(&batch, row, &replayed).await;
                 Ok(true)
             }

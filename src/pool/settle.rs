@@ -194,9 +194,10 @@ impl<T: Payload> Task<T> {
 
     /// After the commit: the offset for Kafka, the figures, the hint. None of it can undo an effect. The hint is given
     /// while the next batch is fetched, one batch behind at most.
-    async fn note_settled(&mut self, batch: Batch<T>, counts: &Counts, held: &mut Held) {
+    async fn note_settled(&mut self, mut batch: Batch<T>, counts: &Counts, held: &mut Held) {
         let begun = Instant::now();
         let shared = std::sync::Arc::clone(&self.shared);
+        batch.end_trace();
         held.next_offset = batch.next_offset;
         shared.source.watermarks.advance(&self.topic, self.partition, batch.next_offset);
         self.progress.settled(batch.next_offset);

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::PublishError;
 use crate::kafka::{Rarely, Reasons, Unanswered, plain};
+use crate::telemetry::traces::Sending;
 
 /// What is known of an event that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,8 @@ impl Undelivered {
 pub(super) struct Pending {
     pub(super) _place: OwnedSemaphorePermit,
     pub(super) reply: Option<oneshot::Sender<Result<Receipt, PublishError>>>,
+    /// Its span, where it is traced.
+    pub(super) sending: Option<Box<Sending>>,
 }
 
 /// Hears what became of each event, on the producer's own thread.
@@ -146,6 +149,12 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Pending>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Pending>) {
+        let Pending { reply, sending, .. } = *pending;
+        match (sending, result) {
+            (Some(sending), Ok(message)) => sending.stored(message.partition(), message.offset()),
+            (Some(sending), Err((error, _))) => sending.failed(format!("{:?}", code_of(error))),
+            (None, _) => {}
+        }
         let outcome = match result {
             Ok(message) => Ok(Receipt::Acknowledged { partition: message.partition(), offset: message.offset() }),
             Err((error, message)) => Err(PublishError::of_delivery(
@@ -158,7 +167,7 @@ impl ProducerContext for Deliveries {
         if let Err(error) = &outcome {
             self.count_failure(error);
         }
-        if let Some(reply) = pending.reply {
+        if let Some(reply) = reply {
             // A dropped handle is the caller's choice; failures are counted above all the same.
             drop(reply.send(outcome));
         }

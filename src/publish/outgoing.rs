@@ -1,9 +1,11 @@
 //! What is sent: an event's topic, key, value, headers and time.
 
+use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
 use super::outcome::Pending;
+use crate::telemetry::traces::{Headers, Origin, Sending, TRACEPARENT, TRACESTATE};
 
 /// An event to be sent. The bytes are copied by [`Publisher::send`].
 #[derive(Debug, Clone, Copy)]
@@ -41,15 +43,40 @@ impl<'a> Outgoing<'a> {
         Self { timestamp_ms: Some(timestamp_ms), ..self }
     }
 
+    /// Whether it is sent as a part of a trace, by its own headers.
+    pub(super) fn origin(&self) -> Origin {
+        let header = |name: &str| self.headers.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        match Origin::of(header(TRACEPARENT), || header(TRACESTATE)) {
+            // It stays, and would hide another one.
+            Origin::None if header(TRACEPARENT).is_some() => Origin::Unsampled,
+            origin => origin,
+        }
+    }
+
+    /// The headers of its span; none where it has its own.
+    pub(super) fn context_of(&self, sending: &Sending) -> Vec<(&'static str, Bytes)> {
+        match self.headers.iter().any(|(key, _)| *key == TRACEPARENT) {
+            true => Vec::new(),
+            false => sending.headers().map(Headers::into_named).unwrap_or_default(),
+        }
+    }
+
     pub(super) fn size_bytes(&self) -> usize {
         self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
     }
 }
 
-pub(super) fn record<'a>(event: &Outgoing<'a>, pending: Box<Pending>) -> BaseRecord<'a, [u8], [u8], Box<Pending>> {
-    let headers = (!event.headers.is_empty()).then(|| {
-        let empty = OwnedHeaders::new_with_capacity(event.headers.len());
-        event.headers.iter().fold(empty, |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }))
+/// The record of an event, with the headers of its span behind its own.
+pub(super) fn record<'a>(
+    event: &Outgoing<'a>,
+    context: &[(&'static str, Bytes)],
+    pending: Box<Pending>,
+) -> BaseRecord<'a, [u8], [u8], Box<Pending>> {
+    let count = event.headers.len() + context.len();
+    let headers = (count > 0).then(|| {
+        let all = event.headers.iter().copied().chain(context.iter().map(|(key, value)| (*key, &value[..])));
+        let empty = OwnedHeaders::new_with_capacity(count);
+        all.fold(empty, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
     });
     BaseRecord {
         key: event.key,

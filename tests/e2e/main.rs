@@ -40,6 +40,7 @@ mod seek;
 mod sqlite;
 mod starts;
 mod stop;
+mod traces;
 mod versions;
 mod why;
 mod worker;
