@@ -33,7 +33,7 @@ pub use budget::Budget;
 pub use error::Error;
 pub use kafka::{GroupProtocol, Kafka};
 pub use pipeline::{OnDuplicate, Pipeline};
-pub use pool::{EventFields, OnReject, OnTombstone, Pool, ProcessedSet};
+pub use pool::{EventFields, OnReject, OnTombstone, OnUnknownType, Pool, ProcessedSet};
 pub use process::{Health, Log, LogFormat};
 pub use rate::Rate;
 pub use secret::Secret;

@@ -95,6 +95,7 @@ struct Families {
     partitions_assigned: IntGaugeVec,
     offset_commits: IntCounterVec,
     tombstones: IntCounterVec,
+    unknown_types: IntCounterVec,
     #[cfg(feature = "load")]
     latencies: latency::Latencies,
 }
@@ -270,6 +271,12 @@ impl Families {
                 &["pool", "result"],
             ),
             tombstones: counters(r, "weir_tombstones_total", "Records without a value.", &["pool"]),
+            unknown_types: counters(
+                r,
+                "weir_unknown_types_total",
+                "Events of types that the pool does not know, passed or set aside.",
+                &["pool"],
+            ),
             #[cfg(feature = "load")]
             latencies: latency::Latencies::new(),
             registry,
@@ -390,6 +397,7 @@ mod tests {
             "weir_partitions_assigned",
             "weir_offset_commits_total",
             "weir_tombstones_total",
+            "weir_unknown_types_total",
         ]);
         assert_eq!(names, expected);
     }

@@ -447,6 +447,7 @@ impl<T: Payload> Shared<T> {
         }
         self.metrics.batch(batch.len());
         self.metrics.tombstones(batch.tombstones);
+        self.metrics.unknown_types(batch.unknown_types);
         #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
         self.metrics.settled_after(batch.timestamps_ms().map(|at| (now_ms - at).max(0) as f64 / 1_000.0));
         self.note_outcomes(counts);

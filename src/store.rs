@@ -18,6 +18,7 @@ mod seek;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod table;
+mod unstored;
 mod wait;
 
 pub use claim::{Claim, Claimant};
@@ -31,6 +32,7 @@ pub use seek::{Move, Seeks};
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
 pub use table::{Column, ColumnData, ColumnType, IdKey, KeyType, OnDuplicate, Table};
+pub(crate) use unstored::Unstored;
 pub(crate) use wait::await_answer;
 
 use std::collections::{HashMap, HashSet};

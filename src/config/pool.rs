@@ -48,6 +48,11 @@ pub struct Pool {
     pub processed_set: ProcessedSet,
     /// What becomes of records without a value.
     pub on_tombstone: OnTombstone,
+    /// The types that the pool knows; without any, all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
+    /// What becomes of events of other types.
+    pub on_unknown_type: OnUnknownType,
     /// What becomes of later events of a rejected event's key.
     pub on_reject: OnReject,
     /// The most events of a key and partition that wait behind a rejected one; with one more, the partition is held.
@@ -88,6 +93,8 @@ impl Default for Pool {
             transactions_max: None,
             processed_set: ProcessedSet::default(),
             on_tombstone: OnTombstone::default(),
+            types: Vec::new(),
+            on_unknown_type: OnUnknownType::default(),
             on_reject: OnReject::default(),
             park_limit: 10_000,
             reject_hold_ratio: 0.5,
@@ -146,6 +153,17 @@ pub enum OnTombstone {
     #[default]
     Skip,
     /// It goes to the dead rows.
+    Reject,
+}
+
+/// What becomes of an event of a type that the pool does not know. It is counted in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknownType {
+    /// It is passed.
+    Pass,
+    /// It goes to the dead rows.
+    #[default]
     Reject,
 }
 

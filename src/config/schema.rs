@@ -148,6 +148,8 @@ const POOL: &[Key] = &[
     key("transactions_max", Shape::Int),
     key("processed_set", Shape::Choice(&["set", "off"])),
     key("on_tombstone", Shape::Choice(&["skip", "reject"])),
+    key("types", Shape::Texts),
+    key("on_unknown_type", Shape::Choice(&["pass", "reject"])),
     key("on_reject", Shape::Choice(&["dead", "park"])),
     key("park_limit", Shape::Int),
     key("reject_hold_ratio", Shape::Float),

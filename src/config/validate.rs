@@ -172,6 +172,9 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
     if !(pool.reject_hold_ratio > 0.0 && pool.reject_hold_ratio <= 1.0) {
         problems.push(format!("`{at}.reject_hold_ratio` must be greater than 0 and at most 1"));
     }
+    if pool.types.iter().any(String::is_empty) {
+        problems.push(format!("`{at}.types` has an empty name: name the types that the pool knows, or leave it out"));
+    }
     check_park(&at, pool, problems);
     timeout(&format!("{at}.drain_deadline"), pool.drain_deadline, problems);
     if pool.batch_linger > TIMEOUT_MAX {

@@ -6,7 +6,7 @@ use super::pace::Pace;
 use super::transactions::Transactions;
 use super::{Pool, Standings};
 use crate::admin::Health;
-use crate::config::{self, Config, Start};
+use crate::config::{self, Config, OnUnknownType, Start};
 use crate::event::{Decode, Document, Event, Fields, FieldsError, Json, Payload};
 use crate::handler::{Handler, PersistError, SHIPPED, Setup};
 use crate::metrics::Metrics;
@@ -71,6 +71,7 @@ pub struct PoolBuilder<T> {
     topics: Option<Vec<String>>,
     start: Option<Start>,
     decoder: Option<Box<dyn Decode<T>>>,
+    on_unknown_type: Option<OnUnknownType>,
     pipelines: Vec<Pipeline<T>>,
     process: Option<Process>,
 }
@@ -83,6 +84,7 @@ impl<T: Payload> PoolBuilder<T> {
             topics: None,
             start: None,
             decoder: None,
+            on_unknown_type: None,
             pipelines: Vec::new(),
             process: None,
         }
@@ -113,6 +115,13 @@ impl<T: Payload> PoolBuilder<T> {
     #[must_use]
     pub fn decoder(mut self, decoder: impl Decode<T>) -> Self {
         self.decoder = Some(Box::new(decoder));
+        self
+    }
+
+    /// What becomes of events whose type the decoder does not know ([`Tagged`](crate::event::Tagged)).
+    #[must_use]
+    pub fn on_unknown_type(mut self, on_unknown_type: OnUnknownType) -> Self {
+        self.on_unknown_type = Some(on_unknown_type);
         self
     }
 
@@ -170,6 +179,7 @@ impl<T: Payload> PoolBuilder<T> {
         } else if !config.pools.contains_key(&self.name) {
             return Err(missing("start"));
         }
+        settings.on_unknown_type = self.on_unknown_type.unwrap_or(settings.on_unknown_type);
         let problems = config.pool_problems(&self.name, &settings);
         if !problems.is_empty() {
             return Err(BuildError::Settings { problems });
@@ -265,7 +275,6 @@ fn assemble<T: Payload>(
         config::OnReject::Park => pipelines.parking(settings.park_limit),
         config::OnReject::Dead => pipelines,
     };
-    let reject_tombstones = settings.on_tombstone == config::OnTombstone::Reject;
     let takes_set = settings.processed_set == config::ProcessedSet::Set;
     let (mut processed, mut bucket) = (None, None);
     if let Some(redis) = config.redis.as_ref().filter(|_| takes_set || settings.rate.is_some()) {
@@ -284,9 +293,9 @@ fn assemble<T: Payload>(
         name: Arc::clone(pool),
         group: Arc::from(group),
         kafka: config.kafka.clone(),
+        decoding: Decoding::new(decoder, &settings),
         config: settings,
         pipelines,
-        decoding: Decoding { decoder, reject_tombstones },
         processed,
         pace,
         transactions,

@@ -329,10 +329,10 @@ impl<T: Payload> Task<T> {
         held: &mut Held,
         reading: &mut Reading<T>,
     ) -> Result<(), Halt> {
-        if decoded.batch.records() > self.batch_size.now() || decoded.batch.first_offset < held.next_offset {
+        if decoded.batch.fetched() > self.batch_size.now() || decoded.batch.first_offset < held.next_offset {
             return self.handle(decoded.batch.into_records(), held, reading).await;
         }
-        self.consumed.inc_by(decoded.batch.records() as u64);
+        self.consumed.inc_by(decoded.batch.fetched() as u64);
         self.progress.enter(Phase::Working);
         self.progress.lock().oldest_in_hand_ms = decoded.batch.timestamps_ms().next();
         match self.settle(decoded, held, reading).await? {

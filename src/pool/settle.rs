@@ -13,7 +13,8 @@ use crate::sabotage::{self, Bug};
 use crate::store::{Fault, Held};
 
 impl<T: Payload> Task<T> {
-    /// Settles a batch, however long it takes. The records come back when they must be tried in smaller batches.
+    /// Settles a batch, however long it takes. The records come back when they must be tried in smaller batches, and those
+    /// from which on they could not be read.
     pub(super) async fn settle(
         &mut self,
         decoded: Decoded<T>,
@@ -23,6 +24,11 @@ impl<T: Payload> Task<T> {
         let shared = std::sync::Arc::clone(&self.shared);
         // What waiting for a service that is away takes says nothing of how large a batch may be.
         let Decoded { mut batch, took: mut worked } = decoded;
+        if let Some((fault, why)) = batch.waits_for() {
+            self.after(fault, &why).await?;
+            self.still_holds(held).await?;
+            return Ok(Some(batch.into_records()));
+        }
         self.set_parked_aside(&mut batch);
         self.sabotage(&batch).await;
         let mut counts = Counts::default();
@@ -92,9 +98,10 @@ impl<T: Payload> Task<T> {
                 }
             }
         }
+        let unread = batch.take_unread();
         self.fit_batches(batch.len(), worked);
         self.note_settled(batch, &counts, held).await;
-        Ok(None)
+        Ok(unread)
     }
 
     /// Makes the next batch as large as the time budget allows.
@@ -172,6 +179,17 @@ impl<T: Payload> Task<T> {
         }
         self.after(fault, &failure.error.to_string()).await?;
         Ok(if fault == Fault::TooSlow { Next::Smaller } else { Next::Again })
+    }
+
+    /// Whoever waits writes nothing, and so must ask whether the ledger was moved meanwhile.
+    async fn still_holds(&mut self, held: &Held) -> Result<(), Halt> {
+        let shared = std::sync::Arc::clone(&self.shared);
+        let row = shared.pipelines.store.ledger(&held.place).await;
+        match self.unless_failed(row).await? {
+            Some(Some(row)) if row.owner == Some(held.token) && row.next_offset == held.next_offset => Ok(()),
+            Some(_) => Err(Halt::Retake),
+            None => Ok(()),
+        }
     }
 
     /// After a fence: whether an earlier attempt, whose commit was not answered, is what moved the ledger. Only the

@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::config::{self, EventFields, OnTombstone};
+use crate::config::{self, EventFields, OnTombstone, OnUnknownType};
 
 const ID_BYTES_MAX: usize = 512;
 
@@ -104,6 +104,8 @@ pub(super) struct Event {
 pub(super) struct Rules {
     fields: EventFields,
     rejects_tombstones: bool,
+    /// The types that are not passed; empty: none are.
+    types: Vec<String>,
     dimensions: Vec<String>,
 }
 
@@ -117,17 +119,21 @@ impl Rules {
         Self {
             fields: pool.event.clone(),
             rejects_tombstones: pool.on_tombstone == OnTombstone::Reject,
+            types: if pool.on_unknown_type == OnUnknownType::Pass { pool.types.clone() } else { Vec::new() },
             dimensions: dimensions.collect(),
         }
     }
 
-    /// The event that a record carries. `None`: a tombstone that the pool skips.
+    /// The event that a record carries. `None`: a tombstone or a type that the pool passes.
     pub(super) fn event(&self, topic_id: Uuid, message: &BorrowedMessage<'_>) -> Option<Event> {
         let payload = match message.payload() {
             Some(value) => Payload::parse(value),
             None if self.rejects_tombstones => None,
             None => return None,
         };
+        if payload.as_ref().is_some_and(|payload| !self.takes(payload)) {
+            return None;
+        }
         let record_ms = message.timestamp().to_millis().unwrap_or(0);
         let own = payload.as_ref().and_then(|payload| payload.text(&self.fields.id)).filter(|id| is_id(id));
         let position = || format!("{topic_id}:{}:{}", message.partition(), message.offset());
@@ -140,6 +146,17 @@ impl Rules {
         Some(Event { id, alias, key: message.key().map(hash), counters, record_ms })
     }
 
+    fn takes(&self, payload: &Payload) -> bool {
+        self.types.is_empty() || self.types.contains(&self.kind(payload))
+    }
+
+    fn kind(&self, payload: &Payload) -> String {
+        match payload.at(&self.fields.r#type) {
+            Some(Value::String(kind)) => kind,
+            _ => String::new(),
+        }
+    }
+
     fn counters(&self, payload: &Payload, record_ms: i64) -> Vec<Counter> {
         if self.dimensions.is_empty() {
             return Vec::new();
@@ -147,10 +164,7 @@ impl Rules {
         let stamp = payload.at(&self.fields.timestamp).and_then(|value| value.as_i64());
         let minute = stamp.unwrap_or(record_ms).div_euclid(MINUTE_MS);
         let member = |dimension: &str| match dimension {
-            "type" => match payload.at(&self.fields.r#type) {
-                Some(Value::String(kind)) => Some(kind),
-                _ => Some(String::new()),
-            },
+            "type" => Some(self.kind(payload)),
             "conversation" => self.conversation(payload),
             _ => payload.text(&self.fields.user),
         };

@@ -12,6 +12,9 @@ mod services;
 mod audit;
 mod batches;
 mod dead;
+#[cfg(feature = "avro")]
+mod decoders;
+mod examples;
 mod fence;
 mod first_start;
 mod flow;
@@ -32,6 +35,7 @@ mod seek;
 mod sqlite;
 mod starts;
 mod stop;
+mod types;
 mod versions;
 mod why;
 mod worker;
