@@ -24,9 +24,9 @@ build: preflight ## the release binary, target/release/weir
 	cargo build --release --locked
 
 test: ## every test, against real services started here
-	@scripts/require.sh build services browser
+	@scripts/require.sh build services browser producers
 	@$(services) up
-	set -a; . .services/env; set +a; cargo test --release --locked --workspace --no-fail-fast
+	set -a; . .services/env; set +a; cargo test --release --locked --workspace --features avro,protobuf --no-fail-fast
 
 faults: ## every fault of the matrix against services of its own, once (docs/reliability.md); FAULTS='--only 3 --seed 7'
 	@scripts/require.sh build services faults

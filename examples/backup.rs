@@ -5,7 +5,7 @@
 //! cargo run --example backup -- weir.toml s3://bucket/prefix      # AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT, …
 //! ```
 //!
-//! The file has `[kafka]`, `[store]` and the pool:
+//! The file has `[kafka]`, perhaps `[redis]`, and the pool, which needs no database:
 //!
 //! ```toml
 //! [pools.backup]
@@ -93,8 +93,8 @@ fn fault_of(error: &object_store::Error) -> Fault {
     }
 }
 
-/// The objects are written in `prepare`, outside the transaction, which may be called again for the same events: that is
-/// harmless, since an object replaces itself, and the ledger moves on only when all of a batch are there.
+/// In a pool without a store `prepare` is the effect. It may be called again for the same events, which is harmless, since an
+/// object replaces itself; and Kafka's offset moves on only when all of a batch are there.
 #[async_trait]
 impl Handler<Raw> for Backup {
     type Work = ();
@@ -124,6 +124,7 @@ async fn main() -> anyhow::Result<()> {
     let (objects, prefix) = object_store::parse_url_opts(&target, settings).context("open the target")?;
     let config = Config::load(&[file.into()], &[])?;
     let pool = Pool::<Raw>::builder("backup")
+        .without_store()
         .pipeline("backup", Backup { objects: objects.into(), prefix })
         .build_with(&config, Anything)?;
     let shutdown = CancellationToken::new();

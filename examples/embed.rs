@@ -22,10 +22,10 @@
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
-use axum::Router;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use weir::admin::Health;
@@ -64,7 +64,8 @@ struct Service {
 }
 
 async fn logins(State(service): State<Service>, Path(user): Path<String>) -> Result<String, StatusCode> {
-    let found = sqlx::query_scalar("SELECT count FROM logins WHERE user_id = $1").bind(user).fetch_optional(&service.db);
+    let found =
+        sqlx::query_scalar("SELECT count FROM logins WHERE user_id = $1").bind(user).fetch_optional(&service.db);
     let count: Option<i64> = found.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     Ok(count.unwrap_or(0).to_string())
 }

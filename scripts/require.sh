@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that this machine has what a purpose needs:   require.sh build | services | peers | faults | browser, or several
+# Makes sure that this machine has what a purpose needs:   require.sh build | services | peers | faults | browser | producers, or several
 # As root on Debian it installs what is missing; elsewhere it names all of it in one message and fails.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -17,6 +17,7 @@ has() { command -v "$1"; }
 has_openssl() { [ -n "${OPENSSL_DIR:-}" ] || [ -e /usr/include/openssl/ssl.h ] || pkg-config --exists openssl; }
 has_postgres() { ls /usr/lib/postgresql/*/bin/initdb || has initdb; }
 has_java() { [ "$(java -version 2>&1 | sed -nE '1s/.*"([0-9]+).*/\1/p')" -ge 17 ]; }
+has_venv() { python3 -c "import venv, ensurepip"; }
 has_chromium() { has chromium || has chromium-browser || has google-chrome; }
 
 look() {
@@ -45,7 +46,10 @@ look() {
         need faketime faketime libfaketime has faketime ;;
       browser)
         need Chromium chromium chromium has_chromium ;;
-      *) echo "usage: require.sh build | services | peers | faults | browser" >&2; exit 2 ;;
+      producers)
+        need "Python 3 with venv" python3-venv python3 has_venv
+        need Go golang-go golang has go ;;
+      *) echo "usage: require.sh build | services | peers | faults | browser | producers" >&2; exit 2 ;;
     esac
   done
 }

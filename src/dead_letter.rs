@@ -4,6 +4,10 @@
 //! Promised: every dead row gets its letter while the topic takes it. A mirror that fails is tried again and said,
 //! and holds no event up.
 
+mod letters;
+
+pub(crate) use letters::Letters;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,7 +111,7 @@ impl Mirror {
             Some(producer) => producer,
             None => {
                 // Somebody else may have made them, and weir may not be allowed to: sending tells.
-                if let Err(why) = self.make_topics(topics).await {
+                if let Err(why) = make_topics(&self.client, &self.pool, topics).await {
                     tracing::warn!(pool = &*self.pool, why, "the topics of dead letters could not be made");
                 }
                 producer.insert(
@@ -145,23 +149,9 @@ impl Mirror {
 
     async fn send(&self, producer: &FutureProducer<Listener>, letter: &UnpublishedLetter) -> Result<(), String> {
         let topic = mirror_topic(&letter.topic, &self.pool);
-        let id = letter_id(&self.pool, &letter.kind, &letter.event_id).to_string();
-        let position = format!("{}/{}@{}", letter.topic, letter.partition, letter.offset);
-        let mut headers = OwnedHeaders::new();
-        for (name, value) in [
-            ("weir-letter-id", id.as_str()),
-            ("weir-event-id", &letter.event_id),
-            ("weir-pool", &self.pool),
-            ("weir-pipeline", &letter.pipeline),
-            ("weir-reason", &letter.reason),
-            ("weir-message", &letter.message),
-            ("weir-source", &position),
-        ] {
-            headers = headers.insert(KafkaHeader { key: name, value: Some(value) });
-        }
-        if let Some(original) = &letter.headers {
-            headers = headers.insert(KafkaHeader { key: "weir-headers", value: Some(original) });
-        }
+        let headers = letter_headers(&self.pool, letter)
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(KafkaHeader { key, value: Some(value) }));
         let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&topic).headers(headers.clone());
         record.key = letter.key.as_deref();
         record.payload = letter.value.as_deref();
@@ -176,35 +166,53 @@ impl Mirror {
         };
         sent.map(drop).map_err(|(error, _)| format!("topic {topic}: {error}"))
     }
+}
 
-    /// Makes the mirror topics that are not there; the broker's defaults decide on replicas and partitions.
-    async fn make_topics(&self, topics: &[String]) -> Result<(), String> {
-        let admin: AdminClient<Listener> = self
-            .client
-            .create_with_context(Listener::default())
-            .map_err(|error| format!("cannot start the admin client: {error}"))?;
-        let names: HashSet<String> = topics.iter().map(|topic| mirror_topic(topic, &self.pool)).collect();
-        let (admin, names) = tokio::task::spawn_blocking(move || {
-            let missing = names.into_iter().filter(|name| !exists(&admin, name)).collect::<HashSet<_>>();
-            (admin, missing)
-        })
-        .await
-        .map_err(|error| format!("cannot look for topics: {error}"))?;
-        if names.is_empty() {
-            return Ok(());
-        }
-        let new: Vec<NewTopic<'_>> =
-            names.iter().map(|name| NewTopic::new(name, -1, TopicReplication::Fixed(-1))).collect();
-        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-        let made = admin.create_topics(&new, &options).await.map_err(|error| format!("cannot make topics: {error}"))?;
-        let failed: Vec<String> = made
-            .into_iter()
-            .filter_map(Result::err)
-            .filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists)
-            .map(|(topic, code)| format!("{topic}: {code}"))
-            .collect();
-        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+/// What a letter says beside the record's key and value.
+fn letter_headers(pool: &str, letter: &UnpublishedLetter) -> Vec<(&'static str, Vec<u8>)> {
+    let id = letter_id(pool, &letter.kind, &letter.event_id).to_string();
+    let position = format!("{}/{}@{}", letter.topic, letter.partition, letter.offset);
+    let mut headers: Vec<(&'static str, Vec<u8>)> = [
+        ("weir-letter-id", id.as_str()),
+        ("weir-event-id", &letter.event_id),
+        ("weir-pool", pool),
+        ("weir-pipeline", &letter.pipeline),
+        ("weir-reason", &letter.reason),
+        ("weir-message", &letter.message),
+        ("weir-source", &position),
+    ]
+    .map(|(name, value)| (name, value.as_bytes().to_vec()))
+    .into();
+    headers.extend(letter.headers.clone().map(|original| ("weir-headers", original)));
+    headers
+}
+
+/// Makes the dead-letter topics that are not there; the broker's defaults decide on replicas and partitions.
+async fn make_topics(client: &ClientConfig, pool: &str, topics: &[String]) -> Result<(), String> {
+    let admin: AdminClient<Listener> = client
+        .create_with_context(Listener::default())
+        .map_err(|error| format!("cannot start the admin client: {error}"))?;
+    let names: HashSet<String> = topics.iter().map(|topic| mirror_topic(topic, pool)).collect();
+    let (admin, names) = tokio::task::spawn_blocking(move || {
+        let missing = names.into_iter().filter(|name| !exists(&admin, name)).collect::<HashSet<_>>();
+        (admin, missing)
+    })
+    .await
+    .map_err(|error| format!("cannot look for topics: {error}"))?;
+    if names.is_empty() {
+        return Ok(());
     }
+    let new: Vec<NewTopic<'_>> =
+        names.iter().map(|name| NewTopic::new(name, -1, TopicReplication::Fixed(-1))).collect();
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let made = admin.create_topics(&new, &options).await.map_err(|error| format!("cannot make topics: {error}"))?;
+    let failed: Vec<String> = made
+        .into_iter()
+        .filter_map(Result::err)
+        .filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists)
+        .map(|(topic, code)| format!("{topic}: {code}"))
+        .collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
 /// Whether a broker knows the topic. Blocks.

@@ -17,6 +17,7 @@ mod bucket;
 mod link;
 mod redis;
 
+pub(crate) use self::breaker::{Breaker, Change, Permit};
 pub use self::bucket::{Ask, Bucket};
 pub(crate) use self::link::Link;
 #[cfg(feature = "load")]

@@ -26,6 +26,7 @@ mod takeover;
 mod tasks;
 mod topics;
 mod transactions;
+mod unstored;
 mod watch;
 
 pub use build::{BuildError, PoolBuilder, Process};
@@ -43,7 +44,7 @@ use self::tasks::Tasks;
 use self::transactions::Transactions;
 use crate::admin::PoolHealth;
 use crate::config;
-use crate::dead_letter::Mirror;
+use crate::dead_letter::{Letters, Mirror, Owned};
 use crate::event::Payload;
 use crate::kafka::{Probe, Unanswered, session_timeout};
 use crate::metrics::{PipelineMetrics, PoolMetrics};
@@ -112,6 +113,8 @@ pub struct Pool<T> {
     config: config::Pool,
     pipelines: Pipelines<T>,
     decoding: Decoding<T>,
+    /// Of a pool without a store.
+    letters: Option<Letters>,
     processed: Option<ProcessedSet>,
     pace: Option<Pace>,
     transactions: Option<Arc<Transactions>>,
@@ -130,6 +133,8 @@ struct Shared<T> {
     pipelines: Pipelines<T>,
     pipeline_metrics: Vec<PipelineMetrics>,
     decoding: Decoding<T>,
+    /// Where there is no store: Kafka's committed offset is the position, and letters go straight to their topic.
+    letters: Option<Letters>,
     processed: Option<ProcessedSet>,
     /// Where there is a rate.
     pace: Option<Pace>,
@@ -182,13 +187,7 @@ impl<T: Payload> Pool<T> {
         let background = CancellationToken::new();
         let mut tasks = Tasks::new(Arc::clone(&shared), standings, drain_deadline);
         let appearing = tokio::spawn(topics::await_missing(Arc::clone(&shared), background.clone()));
-        let letters = Mirror::new(&kafka, &shared.name, Arc::clone(&shared.pipelines.store), shared.metrics.clone());
-        let letters = tokio::spawn(letters.run(
-            shared.pipelines.id_key().cloned(),
-            shared.config.topics.clone(),
-            tasks.owned(),
-            background.clone(),
-        ));
+        let letters = tokio::spawn(mirror(Arc::clone(&shared), kafka, tasks.owned(), background.clone()));
         let forgetting = tokio::spawn(forget::run(Arc::clone(&shared), background.clone()));
         let replaying = tokio::spawn(replay::watch(Arc::clone(&shared), tasks.standings(), background.clone()));
         let ending = tokio::spawn(silent::watch(Arc::clone(&shared), background.clone()));
@@ -334,6 +333,7 @@ impl<T: Payload> Pool<T> {
             pipelines: self.pipelines,
             pipeline_metrics,
             decoding: self.decoding,
+            letters: self.letters,
             processed: self.processed,
             pace: self.pace,
             transactions: self.transactions,
@@ -348,6 +348,19 @@ impl<T: Payload> Pool<T> {
         };
         Ok((source, Arc::new(shared)))
     }
+}
+
+/// Mirrors dead rows until it is told to stop. A pool without a store has none; its letters only need their topics.
+async fn mirror<T: Payload>(shared: Arc<Shared<T>>, kafka: config::Kafka, owned: Owned, stop: CancellationToken) {
+    if let Some(letters) = &shared.letters {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = letters.make_topics(&shared.config.topics) => {}
+        }
+        return;
+    }
+    let mirror = Mirror::new(&kafka, &shared.name, Arc::clone(&shared.pipelines.store), shared.metrics.clone());
+    mirror.run(shared.pipelines.id_key().cloned(), shared.config.topics.clone(), owned, stop).await;
 }
 
 /// Handles what happens to the consumer until the pool is told to stop or cannot go on.

@@ -95,7 +95,9 @@ fn the_same_keys_land_on_the_same_partitions_whoever_publishes_them() {
         .map(|id| format!(r#"{{"type":"order_cancelled","order_id":{id},"timestamp":1767225600000}}"#))
         .collect();
     let message = |ends: &str| {
-        format!(r#"{{"type":"new_message","message":{{{ends},"content":"x","message_type":1,"timestamp":1}},"timestamp":1}}"#)
+        format!(
+            r#"{{"type":"new_message","message":{{{ends},"content":"x","message_type":1,"timestamp":1}},"timestamp":1}}"#
+        )
     };
     let messages = [
         r#""from":1001,"to":"999""#,
@@ -105,10 +107,9 @@ fn the_same_keys_land_on_the_same_partitions_whoever_publishes_them() {
         r#""from":2,"to":1,"group_id":"""#,
     ]
     .map(message);
-    for (name, schema, key_field, events) in [
-        ("orders", "order-events", Some("/order_id"), orders),
-        ("messages", "message-events", None, messages.to_vec()),
-    ] {
+    for (name, schema, key_field, events) in
+        [("orders", "order-events", Some("/order_id"), orders), ("messages", "message-events", None, messages.to_vec())]
+    {
         let file = lines(name, &events);
         let found = Producer::ALL.map(|producer| {
             let topic = Topic::new(PARTITIONS);

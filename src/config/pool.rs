@@ -74,6 +74,27 @@ impl Pool {
     pub fn group_of<'a>(&'a self, name: &'a str) -> &'a str {
         self.group.as_deref().unwrap_or(name)
     }
+
+    /// Whether its effects are in the database. Pools whose handlers all have theirs elsewhere have no store.
+    #[must_use]
+    pub fn needs_store(&self) -> bool {
+        self.pipelines.is_empty() || self.pipelines.iter().any(Pipeline::needs_store)
+    }
+
+    /// What of the settings a pool without a store cannot have, a line each.
+    pub(crate) fn problems_without_store(&self, name: &str) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.on_reject == OnReject::Park {
+            problems.push(format!(
+                "`pools.{name}.on_reject` is \"park\", and the pool has no store in which later events could wait: leave it out"
+            ));
+        }
+        if self.transactions_max.is_some() {
+            problems
+                .push(format!("`pools.{name}.transactions_max` has no use in a pool without a store: leave it out"));
+        }
+        problems
+    }
 }
 
 impl Default for Pool {

@@ -175,6 +175,13 @@ const PIPELINE: &[Key] = &[
     key("newer_by", Shape::Text),
     key("dimensions", Shape::Texts),
     key("columns", Shape::TextMap),
+    key("topic", Shape::Text),
+    key("record_key", Shape::Text),
+    key("url", Shape::Secret),
+    key("url_file", Shape::Text),
+    key("secret", Shape::Secret),
+    key("secret_file", Shape::Text),
+    key("timeout", Shape::Duration),
 ];
 
 /// The shape at a path, where there is one.

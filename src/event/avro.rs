@@ -109,7 +109,8 @@ mod tests {
         {"name":"note","type":["null","string"],"default":null}]}"#;
 
     /// What fastavro 1.13.1 wrote by that schema, behind a header with schema id 7.
-    const WRITTEN: &[u8] = b"\0\0\0\0\x07\x02\x06e-1\x10order-42\xd2\x0f\x9d\x1f\x02\x80\xa0\xd5\xed\xee\x66\x02\x08zo\xc3\xab";
+    const WRITTEN: &[u8] =
+        b"\0\0\0\0\x07\x02\x06e-1\x10order-42\xd2\x0f\x9d\x1f\x02\x80\xa0\xd5\xed\xee\x66\x02\x08zo\xc3\xab";
 
     fn paid() -> OrderPaid {
         OrderPaid {

@@ -209,10 +209,14 @@ impl Inner {
             serde_json::from_slice(&body).map_err(|_| hold("its answer is none of a schema registry".to_owned()))?;
         if answer.schema_type.as_deref().is_some_and(|kind| kind != "AVRO") {
             let kind = answer.schema_type.unwrap_or_default();
-            return Err(hold(format!("schema id {id} is {kind}, and the decoder reads Avro: choose the decoder of {kind}")));
+            return Err(hold(format!(
+                "schema id {id} is {kind}, and the decoder reads Avro: choose the decoder of {kind}"
+            )));
         }
         if !answer.references.is_empty() {
-            return Err(hold(format!("schema id {id} refers to other schemas, which weir does not resolve: inline them")));
+            return Err(hold(format!(
+                "schema id {id} refers to other schemas, which weir does not resolve: inline them"
+            )));
         }
         parse(&answer.schema, || format!("schema id {id}")).map_err(|error| hold(error.to_string()))
     }

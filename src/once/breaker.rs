@@ -9,7 +9,7 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Closed while all is well; open after a failure, when it lets one attempt through each [`PAUSE`].
 #[derive(Debug, Default)]
-pub(super) struct Breaker(Mutex<Option<Open>>);
+pub(crate) struct Breaker(Mutex<Option<Open>>);
 
 /// An open breaker.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ struct Open {
 
 /// What an attempt is to the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Permit {
+pub(crate) enum Permit {
     /// The breaker was closed.
     Regular,
     /// The breaker is open, and this attempt decides.
@@ -32,7 +32,7 @@ pub(super) enum Permit {
 
 /// What an attempt's outcome did to the breaker: whether there is something to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// It opened.
     Opened,
     /// It closed.
@@ -43,7 +43,7 @@ pub(super) enum Change {
 
 impl Breaker {
     /// A permit to try, or `None` if the dependency is to be left alone.
-    pub(super) fn permit(&self, now: Instant) -> Option<Permit> {
+    pub(crate) fn permit(&self, now: Instant) -> Option<Permit> {
         match &mut *self.lock() {
             None => Some(Permit::Regular),
             Some(open) if now < open.next_trial => None,
@@ -60,7 +60,7 @@ impl Breaker {
     }
 
     /// An attempt worked. Only a trial's success closes: one that began before the failure proves nothing.
-    pub(super) fn succeeded(&self, permit: Permit) -> Change {
+    pub(crate) fn succeeded(&self, permit: Permit) -> Change {
         if permit == Permit::Regular {
             return Change::None;
         }
@@ -71,7 +71,7 @@ impl Breaker {
     }
 
     /// An attempt failed.
-    pub(super) fn failed(&self, permit: Permit, now: Instant, error: &impl Display) -> Change {
+    pub(crate) fn failed(&self, permit: Permit, now: Instant, error: &impl Display) -> Change {
         let mut breaker = self.lock();
         match &mut *breaker {
             None => {

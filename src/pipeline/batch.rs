@@ -5,9 +5,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::{ParkedKeys, Pipelines};
-use super::decoding::{Outcome, Unread};
 use super::Decoding;
+use super::decoding::{Outcome, Unread};
+use super::{ParkedKeys, Pipelines};
 use crate::event::{Event, EventId, Origin, Payload, Record};
 use crate::handler::{ErasedWork, Rejection};
 use crate::store::{DeadRow, Fault, Reason};

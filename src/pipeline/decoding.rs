@@ -21,11 +21,23 @@ pub(super) enum Outcome<T> {
     /// It is passed.
     Skip(Record),
     /// Of a type that the pool does not know.
-    UnknownType { id: EventId, record: Record, skip: bool },
+    UnknownType {
+        id: EventId,
+        record: Record,
+        skip: bool,
+    },
     /// It is set aside.
-    Malformed { id: EventId, record: Record, message: String },
+    Malformed {
+        id: EventId,
+        record: Record,
+        message: String,
+    },
     /// It cannot be read for now, and nothing behind it may go before it.
-    NotYet { record: Record, fault: Fault, why: String },
+    NotYet {
+        record: Record,
+        fault: Fault,
+        why: String,
+    },
 }
 
 /// Records that wait, and for what.

@@ -51,7 +51,13 @@ impl<T: Payload> Pipelines<T> {
         self.list[pipeline].answers(&events).await
     }
 
-    pub(super) fn note(&self, batch: &mut Batch<T>, pipeline: usize, at: usize, answer: Answer<ErasedWork>) -> Result<(), Error> {
+    pub(super) fn note(
+        &self,
+        batch: &mut Batch<T>,
+        pipeline: usize,
+        at: usize,
+        answer: Answer<ErasedWork>,
+    ) -> Result<(), Error> {
         match answer {
             Answer::Apply(work) => batch.work[pipeline][at] = Some(work),
             Answer::Skip if self.claimer == Some(pipeline) => {

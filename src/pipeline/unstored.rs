@@ -23,6 +23,14 @@ impl<T: Payload> Batch<T> {
             self.entries[at].known |= !is_first;
         }
     }
+
+    /// What was rejected is asked about once more, and what was done is not.
+    pub(crate) fn ask_rejected_again(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.wanted != 0) {
+            entry.known |= entry.rejected.is_none();
+            entry.rejected = None;
+        }
+    }
 }
 
 impl<T: Payload> Pipelines<T> {

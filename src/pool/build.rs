@@ -7,12 +7,14 @@ use super::transactions::Transactions;
 use super::{Pool, Standings};
 use crate::admin::Health;
 use crate::config::{self, Config, OnUnknownType, Start};
+use crate::dead_letter::Letters;
 use crate::event::{Decode, Document, Event, Fields, FieldsError, Json, Payload};
 use crate::handler::{Handler, PersistError, SHIPPED, Setup};
 use crate::metrics::Metrics;
 use crate::once::{Bucket, Link, ProcessedSet};
 use crate::pipeline::{Decoding, Pipeline, Pipelines, PipelinesError};
-use crate::store::{self, Store};
+use crate::publish::PublishError;
+use crate::store::{self, Store, Unstored};
 
 /// The fewest connections that a pool gets, whatever the process's number divides to.
 const CONNECTIONS_MIN: u32 = 2;
@@ -29,6 +31,9 @@ pub enum BuildError {
     /// The database's address is wrong, or it refuses weir.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The Kafka client refuses a setting.
+    #[error(transparent)]
+    Kafka(#[from] PublishError),
     /// Something is not set.
     #[error("pool {pool:?}: {missing} is not set")]
     Missing {
@@ -72,6 +77,7 @@ pub struct PoolBuilder<T> {
     start: Option<Start>,
     decoder: Option<Box<dyn Decode<T>>>,
     on_unknown_type: Option<OnUnknownType>,
+    has_store: bool,
     pipelines: Vec<Pipeline<T>>,
     process: Option<Process>,
 }
@@ -85,6 +91,7 @@ impl<T: Payload> PoolBuilder<T> {
             start: None,
             decoder: None,
             on_unknown_type: None,
+            has_store: true,
             pipelines: Vec::new(),
             process: None,
         }
@@ -122,6 +129,14 @@ impl<T: Payload> PoolBuilder<T> {
     #[must_use]
     pub fn on_unknown_type(mut self, on_unknown_type: OnUnknownType) -> Self {
         self.on_unknown_type = Some(on_unknown_type);
+        self
+    }
+
+    /// The pool writes to no database: its handlers' `prepare` is the effect, `apply` is never called. At least once, in each
+    /// partition's order; Kafka's committed offset is the position, and rejected events go to the dead-letter topic.
+    #[must_use]
+    pub fn without_store(mut self) -> Self {
+        self.has_store = false;
         self
     }
 
@@ -180,19 +195,27 @@ impl<T: Payload> PoolBuilder<T> {
             return Err(missing("start"));
         }
         settings.on_unknown_type = self.on_unknown_type.unwrap_or(settings.on_unknown_type);
-        let problems = config.pool_problems(&self.name, &settings);
+        let mut problems = config.pool_problems(&self.name, &settings);
+        if !self.has_store {
+            problems.extend(settings.problems_without_store(&self.name));
+        }
         if !problems.is_empty() {
             return Err(BuildError::Settings { problems });
         }
         let decoder = self.decoder.ok_or_else(|| missing("a decoder"))?;
-        let store = connect(config, config.pools.len().max(1)).ok_or_else(|| missing("store.url"))??;
+        let store = match self.has_store {
+            true => connect(config, config.pools.len().max(1)).ok_or_else(|| missing("store.url"))??,
+            false => Arc::new(Unstored),
+        };
+        let has_store = self.has_store;
         let process = self
             .process
             .unwrap_or_else(|| Process { metrics: Metrics::new(), health: Health::new([self.name.as_str()]) });
         let pool: Arc<str> = Arc::from(self.name.as_str());
         let group = self.group.or_else(|| settings.group.clone()).unwrap_or_else(|| self.name.clone());
         let pipelines = Pipelines::new(Arc::clone(&pool), store, self.pipelines)?;
-        Ok(assemble(config, settings, &pool, &group, decoder, pipelines, &process))
+        let parts = Parts { settings, has_store, decoder, pipelines };
+        assemble(config, &pool, &group, parts, &process)
     }
 }
 
@@ -215,32 +238,39 @@ impl Pool<Document> {
     pub async fn from_config(config: &Config, name: &str, process: &Process) -> Result<Self, BuildError> {
         let missing = |missing| BuildError::Missing { pool: name.to_owned(), missing };
         let settings = config.pools.get(name).cloned().ok_or_else(|| missing("its section [pools.…]"))?;
-        let store = connect(config, config.pools.len()).ok_or_else(|| missing("store.url"))??;
+        let has_store = settings.needs_store();
+        let store = match has_store {
+            true => connect(config, config.pools.len()).ok_or_else(|| missing("store.url"))??,
+            false => Arc::new(Unstored),
+        };
         let mut fields = Fields::new(&settings.event)?;
         store.reach().await?;
         let mut list = Vec::with_capacity(settings.pipelines.len());
         for pipeline in &settings.pipelines {
-            list.push(pipeline_of(name, pipeline, &settings, &mut fields, &store).await?);
+            let setup = Setup {
+                pool: name,
+                pipeline,
+                fields: &mut fields,
+                id_pointer: &settings.event.id,
+                store: &store,
+                kafka: &config.kafka,
+            };
+            list.push(pipeline_of(setup).await?);
         }
         let pool: Arc<str> = Arc::from(name);
         let group = settings.group_of(name).to_owned();
         let pipelines = Pipelines::new(Arc::clone(&pool), store, list)?;
-        Ok(assemble(config, settings, &pool, &group, Box::new(fields), pipelines, process))
+        let parts = Parts { settings, has_store, decoder: Box::new(fields), pipelines };
+        assemble(config, &pool, &group, parts, process)
     }
 }
 
-async fn pipeline_of(
-    pool: &str,
-    pipeline: &config::Pipeline,
-    settings: &config::Pool,
-    fields: &mut Fields,
-    store: &Arc<dyn Store>,
-) -> Result<Pipeline<Document>, BuildError> {
+async fn pipeline_of(setup: Setup<'_>) -> Result<Pipeline<Document>, BuildError> {
+    let (pool, pipeline) = (setup.pool, setup.pipeline);
     let problem =
         |problem: String| BuildError::Handler { pool: pool.to_owned(), pipeline: pipeline.name.clone(), problem };
     let shipped = SHIPPED.iter().find(|(name, _)| *name == pipeline.handler);
     let (_, build) = shipped.ok_or_else(|| problem(format!("there is no handler {:?}", pipeline.handler)))?;
-    let setup = Setup { pipeline, fields, id_pointer: &settings.event.id, store };
     let handler = build(setup).await.map_err(|error| match error.downcast() {
         Ok(PersistError::Store(error)) => BuildError::Store(error),
         Ok(error) => problem(error.to_string()),
@@ -261,15 +291,26 @@ fn connections_of_pool(store: &config::Store, pools: usize) -> u32 {
     (store.connections / pools).max(CONNECTIONS_MIN)
 }
 
-fn assemble<T: Payload>(
-    config: &Config,
+/// What is particular to a pool.
+struct Parts<T> {
     settings: config::Pool,
-    pool: &Arc<str>,
-    group: &str,
+    has_store: bool,
     decoder: Box<dyn Decode<T>>,
     pipelines: Pipelines<T>,
+}
+
+fn assemble<T: Payload>(
+    config: &Config,
+    pool: &Arc<str>,
+    group: &str,
+    parts: Parts<T>,
     process: &Process,
-) -> Pool<T> {
+) -> Result<Pool<T>, BuildError> {
+    let Parts { settings, has_store, decoder, pipelines } = parts;
+    let letters = match has_store {
+        true => None,
+        false => Some(Letters::new(&config.kafka, pool)?),
+    };
     let metrics = process.metrics.pool(pool);
     let pipelines = match settings.on_reject {
         config::OnReject::Park => pipelines.parking(settings.park_limit),
@@ -289,11 +330,12 @@ fn assemble<T: Payload>(
     let connections = config.store.as_ref().map_or(1, |store| connections_of_pool(store, config.pools.len()));
     let transactions =
         settings.transactions_max.map(|max| Transactions::new(max.min(connections) as usize, metrics.clone()));
-    Pool {
+    Ok(Pool {
         name: Arc::clone(pool),
         group: Arc::from(group),
         kafka: config.kafka.clone(),
         decoding: Decoding::new(decoder, &settings),
+        letters,
         config: settings,
         pipelines,
         processed,
@@ -303,5 +345,5 @@ fn assemble<T: Payload>(
         metrics,
         health: process.health.pool(pool),
         standings: Standings::default(),
-    }
+    })
 }

@@ -29,6 +29,9 @@ impl<T: Payload> Task<T> {
             self.still_holds(held).await?;
             return Ok(Some(batch.into_records()));
         }
+        if shared.letters.is_some() {
+            return self.settle_unstored(Decoded { batch, took: worked }, held).await;
+        }
         self.set_parked_aside(&mut batch);
         self.sabotage(&batch).await;
         let mut counts = Counts::default();
@@ -105,7 +108,7 @@ impl<T: Payload> Task<T> {
     }
 
     /// Makes the next batch as large as the time budget allows.
-    fn fit_batches(&mut self, events: usize, worked: Duration) {
+    pub(super) fn fit_batches(&mut self, events: usize, worked: Duration) {
         let (pool, topic, partition) = (&*self.shared.name, &*self.topic, self.partition);
         match self.batch_size.settled(events, worked) {
             Change::None => {}
@@ -145,7 +148,7 @@ impl<T: Payload> Task<T> {
     }
 
     /// Whether so many events of so many senders are rejected that the fault is elsewhere; then it has waited.
-    async fn must_hold(&mut self, batch: &mut Batch<T>) -> Result<bool, Halt> {
+    pub(super) async fn must_hold(&mut self, batch: &mut Batch<T>) -> Result<bool, Halt> {
         let ratio = self.shared.config.reject_hold_ratio;
         let keys = batch.rejected_keys();
         if keys.is_empty() || !self.rejects.would_hold(ratio, batch.len(), &keys) {
@@ -183,6 +186,9 @@ impl<T: Payload> Task<T> {
 
     /// Whoever waits writes nothing, and so must ask whether the ledger was moved meanwhile.
     async fn still_holds(&mut self, held: &Held) -> Result<(), Halt> {
+        if self.shared.letters.is_some() {
+            return Ok(());
+        }
         let shared = std::sync::Arc::clone(&self.shared);
         let row = shared.pipelines.store.ledger(&held.place).await;
         match self.unless_failed(row).await? {
@@ -212,7 +218,7 @@ impl<T: Payload> Task<T> {
 
     /// After the commit: the offset for Kafka, the figures, the hint. None of it can undo an effect. The hint is given
     /// while the next batch is fetched, one batch behind at most.
-    async fn note_settled(&mut self, batch: Batch<T>, counts: &Counts, held: &mut Held) {
+    pub(super) async fn note_settled(&mut self, batch: Batch<T>, counts: &Counts, held: &mut Held) {
         let begun = Instant::now();
         let shared = std::sync::Arc::clone(&self.shared);
         held.next_offset = batch.next_offset;
@@ -226,7 +232,8 @@ impl<T: Payload> Task<T> {
         }
         self.note_parked(counts);
         shared.note_settled(&batch, counts, now_ms());
-        if let Some(processed) = shared.processed_set().cloned() {
+        // Without a store they were marked before the offset moved.
+        if let Some(processed) = shared.processed_set().filter(|_| shared.letters.is_none()).cloned() {
             if let Some(marking) = self.marking.take() {
                 marking.await.ok();
             }

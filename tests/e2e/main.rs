@@ -36,6 +36,7 @@ mod sqlite;
 mod starts;
 mod stop;
 mod types;
+mod unstored;
 mod versions;
 mod why;
 mod worker;

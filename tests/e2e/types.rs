@@ -91,8 +91,7 @@ async fn types_of_one_topic_are_told_apart_and_unknown_ones_counted_and_passed_o
         send(&world, PAID_EARLIER, Some("q")).await;
         let metrics = Metrics::new();
         let process = Process { metrics: metrics.clone(), health: Health::new([world.pool.as_str()]) };
-        let decoder =
-            Tagged::by_field("type").json("order_paid", Activity::Paid).json("user_login", Activity::Login);
+        let decoder = Tagged::by_field("type").json("order_paid", Activity::Paid).json("user_login", Activity::Login);
         let pool = Pool::<Activity>::builder(&world.pool)
             .topics([&world.topic])
             .start(Start::Beginning)

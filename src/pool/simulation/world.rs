@@ -81,6 +81,7 @@ impl World {
             group: Arc::clone(&pool),
             budget: config::Budget::of(&config::Kafka::default(), &config),
             decoding: Decoding::new(Box::new(Plain), &config),
+            letters: None,
             config,
             pipeline_metrics: pipelines.names().map(|name| metrics.pipeline(name)).collect(),
             gate: Arc::new(Gate::new(Arc::clone(&pool), Arc::clone(&pipelines.store))),
