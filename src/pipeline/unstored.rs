@@ -24,6 +24,17 @@ impl<T: Payload> Batch<T> {
         }
     }
 
+    /// Under which names the processed set keeps the open events, in the order that [`note_known`](Self::note_known) takes
+    /// answers. A hit is believed here, so it must be this group's, and of the event's own type.
+    pub(crate) fn marks(&self, group: &str) -> Vec<String> {
+        let open = (0..self.entries.len()).filter(|at| self.entries[*at].is_open());
+        open.map(|at| {
+            let (kind, id) = self.identity(at);
+            format!("{group}\n{kind}\n{id}")
+        })
+        .collect()
+    }
+
     /// What was rejected is asked about once more, and what was done is not.
     pub(crate) fn ask_rejected_again(&mut self) {
         for entry in self.entries.iter_mut().filter(|entry| entry.wanted != 0) {

@@ -95,7 +95,8 @@ impl<T: Payload> Task<T> {
             }
             // So that what was done is not done again, whatever happens next.
             if let Some(processed) = self.shared.processed_set() {
-                processed.mark(&batch.settled_ids()).await;
+                let marks = batch.marks(&self.shared.group);
+                processed.mark(&marks.iter().map(String::as_str).collect::<Vec<_>>()).await;
             }
             if !self.must_hold(&mut batch).await? {
                 break;

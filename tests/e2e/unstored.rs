@@ -28,7 +28,7 @@ fn config(world: &World, pool_lines: &str, pipeline: &str) -> String {
     let (_, after) = store.split_once("[redis]").unwrap();
     let pool = &world.pool;
     format!(
-        "{before}[redis]{after}[pools.{pool}.event]\nid = \"/id\"\nuser = \"/user\"\ntimestamp = \"/at\"\n\
+        "{before}[redis]\ndeadline = \"5s\"{after}[pools.{pool}.event]\nid = \"/id\"\nuser = \"/user\"\ntimestamp = \"/at\"\n\
          [[pools.{pool}.pipelines]]\nname = \"out\"\n{pipeline}\n"
     )
 }
@@ -171,14 +171,17 @@ async fn what_cannot_be_forwarded_is_on_the_dead_letter_topic_before_the_offset_
     assert_eq!(worker.metric("weir_dead_events_total", ""), 2.0);
 
     delete_topic(&dead).await;
-    send_all(&world, [event("c", ""), event("d", r#","order":2"#)]).await;
+    // A repeat of an event that is done, and another event that has its id: ids belong to types.
+    let refunded = ("k".to_owned(), r#"{"type":"refunded","id":"a","order":3}"#.to_owned());
+    send_all(&world, [event("a", r#","order":1"#), event("c", ""), event("d", r#","order":2"#), refunded]).await;
     held(&dead).await;
     make_topic(&dead, 1).await;
     world.committed_by(&world.pool, PATIENCE).await;
     assert!(worker.terminate().0.success());
     assert_eq!(read(&dead).iter().map(|letter| text(letter.payload())).collect::<Vec<_>>(), [event("c", "").1]);
     let forwarded: Vec<_> = read(&out).iter().map(|message| header(message, "weir-id").unwrap()).collect();
-    assert_eq!(forwarded, ["a", "d"]);
+    assert_eq!(forwarded, ["a", "d", "a"]);
+    assert!(text(read(&out)[2].payload()).contains("refunded"), "the repeat was forwarded");
     delete_topic(&out).await;
 }
 
