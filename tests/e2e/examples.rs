@@ -1,9 +1,15 @@
 //! The programs in `examples/`, as a user runs them.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
 
 use super::PATIENCE;
 use super::types::send;
@@ -18,6 +24,17 @@ impl Example {
     }
 
     fn start_as(world: &World, group: &str, name: &str, pool: &str, arguments: &[&str]) -> Self {
+        Self::spawn(world, group, name, pool, arguments, &[])
+    }
+
+    fn spawn(
+        world: &World,
+        group: &str,
+        name: &str,
+        pool: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let program = Path::new(env!("CARGO_BIN_EXE_weir")).with_file_name("examples").join(name);
         assert!(program.exists(), "{} is not built: `cargo build --examples`", program.display());
         let (head, _) =
@@ -29,7 +46,13 @@ impl Example {
         let (file, log) = (world.dir.join("example.toml"), world.dir.join("example.log"));
         std::fs::write(&file, config).unwrap();
         let mut command = Command::new(program);
-        command.env("NO_COLOR", "1").arg(file).args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .env("NO_COLOR", "1")
+            .envs(variables.iter().copied())
+            .arg(file)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         command.stderr(std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap());
         Self(command.spawn().unwrap(), log)
     }
@@ -126,6 +149,52 @@ async fn backup_copies_each_record_into_an_object_that_a_repeat_replaces() {
         std::fs::write(folder.join(&expected[0].0), b"cut off").unwrap();
     }
     assert_eq!(world.ledger().await, [0], "it needs no store");
+}
+
+/// As much of an S3 service as takes objects: what was put under each path.
+type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+async fn put(
+    State(objects): State<Objects>,
+    request: axum::extract::Request,
+) -> Result<[(&'static str, &'static str); 1], StatusCode> {
+    let is_put = request.method() == axum::http::Method::PUT;
+    let is_signed =
+        request.headers().get("authorization").is_some_and(|by| by.to_str().unwrap().starts_with("AWS4-HMAC-SHA256"));
+    if !is_put || !is_signed {
+        return Err(StatusCode::FORBIDDEN);
+    }
+    let path = request.uri().path().to_owned();
+    let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.map_err(|_| StatusCode::BAD_REQUEST)?;
+    objects.lock().unwrap().insert(path, body.to_vec());
+    Ok([("etag", "\"any\"")])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_writes_objects_by_the_api_of_s3() {
+    let world = World::new(1).await;
+    let objects = Objects::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let app = Router::new().fallback(put).with_state(Arc::clone(&objects));
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    send(&world, "first", None).await;
+    send(&world, "second", None).await;
+    let settings = [
+        ("AWS_ENDPOINT", endpoint.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_REGION", "eu-central-1"),
+        ("NO_PROXY", "127.0.0.1"),
+    ];
+    let example = Example::spawn(&world, &world.pool, "backup", "backup", &["s3://bucket/daily"], &settings);
+    world.committed_by(&world.pool, PATIENCE).await;
+    example.interrupt();
+    let place = format!("/bucket/daily/{}/{}/0", world.topic, world.topic_id());
+    let expected = [("first", 0), ("second", 1)]
+        .map(|(value, offset)| (format!("{place}/{offset:020}"), value.as_bytes().to_vec()));
+    assert_eq!(*objects.lock().unwrap(), BTreeMap::from(expected));
 }
 
 fn ask(address: &str, path: &str) -> std::io::Result<String> {
