@@ -24,9 +24,9 @@ build: preflight ## the release binary, target/release/weir
 	cargo build --release --locked
 
 test: ## every test, against real services started here
-	@scripts/require.sh build services browser monitoring chart
+	@scripts/require.sh build services browser producers monitoring chart
 	@$(services) up
-	set -a; . .services/env; set +a; cargo test --release --locked --workspace --no-fail-fast
+	set -a; . .services/env; set +a; cargo test --release --locked --workspace --features avro,protobuf --no-fail-fast
 	@$(MAKE) test-chart
 
 test-chart: ## the chart, the alerts, the image's files; needs a weir that is built

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure that this machine has what some purposes need:   require.sh PURPOSE…
-# PURPOSE: build services peers faults browser monitoring chart etcd
+# PURPOSE: build services peers faults browser producers monitoring chart etcd
 # As root on Debian it installs what is missing; elsewhere it names all of it in one message and fails.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -50,6 +50,9 @@ look() {
         need faketime faketime libfaketime has faketime ;;
       browser)
         need Chromium chromium chromium has_chromium ;;
+      producers)
+        need "Python 3.11 or newer, with venv" python3-venv python3 has_venv
+        need "Go 1.24 or newer" golang-go golang has_go ;;
       monitoring)
         need "Prometheus and promtool" prometheus golang-github-prometheus has promtool ;;
       chart)
@@ -58,7 +61,7 @@ look() {
       etcd)
         need etcd etcd-server etcd has etcd
         need openssl openssl openssl has openssl ;;
-      *) echo "usage: require.sh build | services | peers | faults | browser | monitoring | chart | etcd …" >&2; exit 2 ;;
+      *) echo "usage: require.sh build | services | peers | faults | browser | producers | monitoring | chart | etcd …" >&2; exit 2 ;;
     esac
   done
 }

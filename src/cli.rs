@@ -256,10 +256,22 @@ fn pool_names(only: &[String], config: &Config) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
+/// The same, for what looks into the database: pools without a store are left out, and refused where they are named.
+fn stored_pool_names(only: &[String], config: &Config) -> anyhow::Result<Vec<String>> {
+    let (stored, unstored): (Vec<_>, Vec<_>) =
+        pool_names(only, config)?.into_iter().partition(|name| config.pools[name].needs_store());
+    if stored.is_empty() || (!only.is_empty() && !unstored.is_empty()) {
+        let problem = "has no store, and so no rows, dead rows or ledger: its position is the group's in Kafka, and rejected \
+                       events are on its dead-letter topic";
+        return Err(Usage(format!("pool {:?} {problem}", unstored.join(", "))).into());
+    }
+    Ok(stored)
+}
+
 /// The pool to work on: the one that is named, or the only one there is.
 fn one_pool(name: Option<&str>, config: &Config) -> anyhow::Result<String> {
     let named: Vec<String> = name.map(str::to_owned).into_iter().collect();
-    match <[String; 1]>::try_from(pool_names(&named, config)?) {
+    match <[String; 1]>::try_from(stored_pool_names(&named, config)?) {
         Ok([pool]) => Ok(pool),
         Err(pools) => Err(Usage(format!("there are several pools: name one of {}", pools.join(", "))).into()),
     }

@@ -38,7 +38,7 @@ pub use kafka::{GroupProtocol, Kafka};
 pub use lookup::Lookup;
 pub use moderate::{Classifier, Match, Moderate, OnUnavailable, PatternList, Verdict, VerdictRule, WordList};
 pub use pipeline::{OnDuplicate, Pipeline};
-pub use pool::{EventFields, OnReject, OnTombstone, Pool, ProcessedSet};
+pub use pool::{EventFields, OnReject, OnTombstone, OnUnknownType, Pool, ProcessedSet};
 pub use process::{Health, Log, LogFormat};
 pub use rate::Rate;
 pub use secret::Secret;

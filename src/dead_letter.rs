@@ -4,6 +4,10 @@
 //! Promised: every dead row gets its letter while the topic takes it. A mirror that fails is tried again and said,
 //! and holds no event up.
 
+mod letters;
+
+pub(crate) use letters::Letters;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,27 +156,14 @@ impl Mirror {
 
     async fn send(&self, producer: &FutureProducer<Listener>, letter: &UnpublishedLetter) -> Result<(), String> {
         let topic = mirror_topic(&letter.topic, &self.pool);
-        let id = letter_id(&self.pool, &letter.kind, &letter.event_id).to_string();
-        let position = format!("{}/{}@{}", letter.topic, letter.partition, letter.offset);
-        let mut headers = OwnedHeaders::new();
-        for (name, value) in [
-            ("weir-letter-id", id.as_str()),
-            ("weir-event-id", &letter.event_id),
-            ("weir-pool", &self.pool),
-            ("weir-pipeline", &letter.pipeline),
-            ("weir-reason", &letter.reason),
-            ("weir-message", &letter.message),
-            ("weir-source", &position),
-        ] {
-            headers = headers.insert(KafkaHeader { key: name, value: Some(value) });
-        }
-        if let Some(original) = &letter.headers {
-            headers = headers.insert(KafkaHeader { key: "weir-headers", value: Some(original) });
-        }
         let (sending, context) = self.context(&topic, letter);
-        for (name, value) in &context {
-            headers = headers.insert(KafkaHeader { key: name, value: Some(&value[..]) });
-        }
+        let context = context.iter().map(|(key, value)| (*key, value.to_vec()));
+        let headers = letter_headers(&self.pool, letter)
+            .into_iter()
+            .chain(context)
+            .fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(KafkaHeader { key, value: Some(&value) })
+            });
         let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&topic).headers(headers.clone());
         record.key = letter.key.as_deref();
         record.payload = letter.value.as_deref();
@@ -218,6 +209,25 @@ impl Mirror {
         let kept = |name| Some((name, Bytes::copy_from_slice(original.header(name)?)));
         (None, [TRACEPARENT, TRACESTATE].into_iter().filter_map(kept).collect())
     }
+}
+
+/// What a letter says beside the record's key and value.
+fn letter_headers(pool: &str, letter: &UnpublishedLetter) -> Vec<(&'static str, Vec<u8>)> {
+    let id = letter_id(pool, &letter.kind, &letter.event_id).to_string();
+    let position = format!("{}/{}@{}", letter.topic, letter.partition, letter.offset);
+    let mut headers: Vec<(&'static str, Vec<u8>)> = [
+        ("weir-letter-id", id.as_str()),
+        ("weir-event-id", &letter.event_id),
+        ("weir-pool", pool),
+        ("weir-pipeline", &letter.pipeline),
+        ("weir-reason", &letter.reason),
+        ("weir-message", &letter.message),
+        ("weir-source", &position),
+    ]
+    .map(|(name, value)| (name, value.as_bytes().to_vec()))
+    .into();
+    headers.extend(letter.headers.clone().map(|original| ("weir-headers", original)));
+    headers
 }
 
 /// How outboxes produce.

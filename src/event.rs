@@ -4,22 +4,39 @@
 //! CloudEvents header `ce_id`, else the header `weir-id`; else topic id, partition and offset. Only the first
 //! three survive a producer's retry at another offset.
 
+#[cfg(feature = "avro")]
+mod avro;
+mod confluent;
+mod decode;
 mod document;
 #[cfg(test)]
 mod fuzz;
+#[cfg(feature = "protobuf")]
+mod protobuf;
 mod record;
+#[cfg(feature = "avro")]
+mod registry;
+mod tagged;
 
+#[cfg(feature = "avro")]
+pub use avro::{Avro, SchemaError};
+pub use confluent::Unframed;
+use decode::malformed_json;
+pub use decode::{Decode, Json, NotDecoded};
 pub use document::{Document, Fields, FieldsError, Slot, Value};
+#[cfg(feature = "protobuf")]
+pub use protobuf::Protobuf;
 pub use record::{Header, Record, RecordBuffer};
 pub(crate) use record::{headers_as_json, headers_from_json};
+#[cfg(feature = "avro")]
+pub use registry::{Registry, RegistryError, Schemas};
+pub use tagged::Tagged;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 /// The header in which an event says when it was meant to be sent: microseconds since 1970, as decimal digits.
@@ -88,11 +105,11 @@ impl EventId {
     ///
     /// # Errors
     /// The payload's id is empty, longer than [`ID_BYTES_MAX`] or contains NUL: no key could hold it.
-    fn of_payload(own: Option<Cow<'_, str>>, origin: &Origin, record: &Record) -> Result<Self, Malformed> {
+    fn of_payload(own: Option<Cow<'_, str>>, origin: &Origin, record: &Record) -> Result<Self, NotDecoded> {
         match own {
             None => Ok(Self::of_record(origin, record)),
             Some(id) if is_storable_id(&id) => Ok(Self(id.into())),
-            Some(id) => Err(Malformed(format!(
+            Some(id) => Err(NotDecoded::Malformed(format!(
                 "the event's id has {} bytes or a NUL; from 1 to {ID_BYTES_MAX} bytes without NUL can be kept",
                 id.len()
             ))),
@@ -131,25 +148,27 @@ impl<T: Payload> Event<T> {
     /// Decodes a record.
     ///
     /// # Errors
-    /// The value is not what the decoder expects, or its id cannot be kept. The record comes back with the error.
+    /// The value is not what the decoder expects, its id cannot be kept, or the decoder cannot read it yet. The record comes
+    /// back with the error.
     pub fn decode(
         decoder: &dyn Decode<T>,
         origin: &Arc<Origin>,
         record: Record,
-    ) -> Result<Self, Box<(Record, Malformed)>> {
+    ) -> Result<Self, Box<(Record, NotDecoded)>> {
         // A decoder that panics on a record is a decoder that cannot take it.
         let decoded = catch_unwind(AssertUnwindSafe(|| decoder.decode(&record)));
-        let decoded = decoded.unwrap_or_else(|_| Err(Malformed("the decoder panicked".to_owned())));
+        let decoded = decoded.unwrap_or_else(|_| Err(NotDecoded::Malformed("the decoder panicked".to_owned())));
         let decoded = decoded.and_then(|payload| {
             if !is_storable(payload.kind()) {
-                return Err(Malformed(format!("the event's type is longer than {ID_BYTES_MAX} bytes or contains NUL")));
+                let why = format!("the event's type is longer than {ID_BYTES_MAX} bytes or contains NUL");
+                return Err(NotDecoded::Malformed(why));
             }
             let id = EventId::of_payload(payload.id(), origin, &record)?;
             Ok((payload, id))
         });
         match decoded {
             Ok((payload, id)) => Ok(Self { id, origin: Arc::clone(origin), record, payload }),
-            Err(malformed) => Err(Box::new((record, malformed))),
+            Err(why) => Err(Box::new((record, why))),
         }
     }
 
@@ -181,50 +200,6 @@ pub trait Payload: Send + Sync + 'static {
     }
 }
 
-/// Makes a payload of a record. JSON is shipped ([`Json`], [`Fields`]); the trait sees the whole record, so a
-/// decoder of framed Avro or of Protobuf by a header's type name fits as well.
-pub trait Decode<T>: Send + Sync + 'static {
-    /// Decodes the record's value.
-    ///
-    /// # Errors
-    /// The value is not a `T`; the message goes into the dead row, so it must not quote the payload.
-    fn decode(&self, record: &Record) -> Result<T, Malformed>;
-}
-
-/// Why a record could not be decoded. The text says where and what was expected.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Malformed(pub String);
-
-/// Decodes JSON straight into a Rust type, without a tree in between.
-#[derive(Debug)]
-pub struct Json<T>(PhantomData<fn() -> T>);
-
-impl<T> Default for Json<T> {
-    fn default() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<T: DeserializeOwned + 'static> Decode<T> for Json<T> {
-    fn decode(&self, record: &Record) -> Result<T, Malformed> {
-        let value = record.value.as_deref().unwrap_or_default();
-        serde_json::from_slice(value).map_err(|error| malformed_json(&error))
-    }
-}
-
-/// serde_json's messages quote values ("invalid type: string \"…\""), and a payload must not reach a log or a
-/// dead row's message: only the kind of fault and its place are kept.
-fn malformed_json(error: &serde_json::Error) -> Malformed {
-    let what = match error.classify() {
-        serde_json::error::Category::Syntax => "not valid JSON",
-        serde_json::error::Category::Eof => "the JSON ends too early",
-        serde_json::error::Category::Data => "the JSON does not have the expected shape",
-        serde_json::error::Category::Io => "the JSON could not be read",
-    };
-    Malformed(format!("{what} at line {} column {}", error.line(), error.column()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,7 +209,7 @@ mod tests {
         Arc::new(Origin { topic: "t".into(), topic_id: Uuid::nil(), partition: 3 })
     }
 
-    fn decode(record: Record) -> Result<Event<MessageEvent>, Box<(Record, Malformed)>> {
+    fn decode(record: Record) -> Result<Event<MessageEvent>, Box<(Record, NotDecoded)>> {
         Event::decode(&Json::<MessageEvent>::default(), &origin(), record)
     }
 
@@ -269,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_malformed_messages_text_never_quotes_the_payload() {
-        let (_, malformed) = *decode(Record::new(7, r#"{"type":"secret-word","message":"secret-word"}"#)).unwrap_err();
-        assert!(!malformed.0.contains("secret-word"), "{malformed}");
+        let (_, why) = *decode(Record::new(7, r#"{"type":"secret-word","message":"secret-word"}"#)).unwrap_err();
+        assert!(matches!(why, NotDecoded::Malformed(_)) && !why.to_string().contains("secret-word"), "{why}");
     }
 }

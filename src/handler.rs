@@ -5,17 +5,25 @@
 //! time. A new shipped handler is a file here and a line in [`SHIPPED`].
 
 mod analyze;
+mod delivered;
 mod erased;
+mod forward;
 mod moderate;
+mod notify;
 mod persist;
 mod registry;
+mod template;
 
 pub use analyze::{Analyze, Dimension};
 pub(crate) use erased::{DynHandler, ErasedWork};
+pub use forward::Forward;
 pub(crate) use moderate::problems as moderation_problems;
 pub use moderate::{Judgement, Moderate, ModerateError};
+pub use notify::Notify;
 pub use persist::{Persist, PersistError};
 pub(crate) use registry::{SHIPPED, Setup};
+#[cfg(test)]
+pub(crate) use template::NAMES as TEMPLATE_NAMES;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -105,7 +113,7 @@ pub trait Handler<T: Payload>: Send + Sync + 'static {
     }
 
     /// Looks at events before the transaction and answers for each, in order. It may be called again for the same
-    /// events, so it must not leave effects.
+    /// events, so it must not leave effects that a repeat would not replace. In a pool without a store it is the effect.
     ///
     /// # Errors
     /// Something failed that is not one event's fault; the fault decides whether it is tried again.

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`publish`] | producing: batches, keys, the partitioner |
 //! | [`source`] | the consumer: assignment, partition queues, the topic's id |
-//! | [`event`] | `Event`, its id, decoding |
+//! | [`event`] | `Event`, its id, decoding: JSON, many types in one topic, Protobuf, Avro |
 //! | [`payload`] | the shipped event types |
 //! | [`pool`] | owns an assignment: a task per partition, drain, watchdog |
 //! | [`pipeline`] | prepare, settle in one transaction, retry, bisect |

@@ -113,6 +113,7 @@ struct Families {
     classifier_duration: HistogramVec,
     status_unpublished: IntGaugeVec,
     spans: IntCounterVec,
+    unknown_types: IntCounterVec,
     #[cfg(feature = "load")]
     latencies: latency::Latencies,
 }
@@ -331,6 +332,12 @@ impl Families {
                 "Spans of traces, by result: exported, failed (the receiver did not take them) or dropped (too many waited).",
                 &["result"],
             ),
+            unknown_types: counters(
+                r,
+                "weir_unknown_types_total",
+                "Events of types that the pool does not know, passed or set aside.",
+                &["pool"],
+            ),
             #[cfg(feature = "load")]
             latencies: latency::Latencies::new(),
             registry,
@@ -467,6 +474,7 @@ mod tests {
             "weir_classifier_duration_seconds",
             "weir_status_unpublished",
             "weir_spans_total",
+            "weir_unknown_types_total",
         ]);
         assert_eq!(names, expected);
     }

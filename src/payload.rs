@@ -9,7 +9,7 @@
 //! | [`order`] | `order-events` | [`OrderEvent`], [`OrderPaid`] |
 //!
 //! Fields that a type does not know are ignored, so that a producer may add some before its consumers
-//! are changed. Time stamps are milliseconds since 1970 (UTC).
+//! are changed. `schemas/` has them as JSON Schema, for producers in other languages. Time stamps are milliseconds since 1970 (UTC).
 
 use std::fmt;
 
@@ -20,6 +20,8 @@ mod attributes;
 pub mod group;
 pub mod message;
 pub mod order;
+#[cfg(test)]
+mod schema;
 pub mod system;
 pub mod user;
 

@@ -6,13 +6,16 @@
 
 mod batch;
 mod bisect;
+mod decoding;
 mod novelty;
 mod park;
 mod prepare;
 mod replay;
 mod settle;
+mod unstored;
 
-pub(crate) use batch::{Batch, Counts, Decoding};
+pub(crate) use batch::{Batch, Counts};
+pub(crate) use decoding::Decoding;
 pub(crate) use novelty::Novelty;
 pub(crate) use park::ParkedKeys;
 pub(crate) use replay::Replayed;

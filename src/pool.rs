@@ -26,6 +26,7 @@ mod takeover;
 mod tasks;
 mod topics;
 mod transactions;
+mod unstored;
 mod watch;
 
 pub use build::{BuildError, PoolBuilder, Process};
@@ -43,7 +44,7 @@ use self::tasks::Tasks;
 use self::transactions::Transactions;
 use crate::admin::PoolHealth;
 use crate::config;
-use crate::dead_letter::Mirror;
+use crate::dead_letter::{Letters, Mirror, Owned};
 use crate::event::Payload;
 use crate::handler::Beside;
 use crate::kafka::{Probe, Unanswered, session_timeout};
@@ -115,6 +116,8 @@ pub struct Pool<T> {
     config: config::Pool,
     pipelines: Pipelines<T>,
     decoding: Decoding<T>,
+    /// Of a pool without a store.
+    letters: Option<Letters>,
     processed: Option<ProcessedSet>,
     pace: Option<Pace>,
     transactions: Option<Arc<Transactions>>,
@@ -134,6 +137,8 @@ struct Shared<T> {
     pipelines: Pipelines<T>,
     pipeline_metrics: Vec<PipelineMetrics>,
     decoding: Decoding<T>,
+    /// Where there is no store: Kafka's committed offset is the position, and letters go straight to their topic.
+    letters: Option<Letters>,
     processed: Option<ProcessedSet>,
     /// Where there is a rate.
     pace: Option<Pace>,
@@ -194,14 +199,7 @@ impl<T: Payload> Pool<T> {
         let background = CancellationToken::new();
         let mut tasks = Tasks::new(Arc::clone(&shared), standings, drain_deadline);
         let appearing = tokio::spawn(topics::await_missing(Arc::clone(&shared), background.clone()));
-        let letters = Mirror::new(&kafka, &shared.name, Arc::clone(&shared.pipelines.store), shared.metrics.clone())
-            .tracing(shared.pipelines.tracer().clone());
-        let letters = tokio::spawn(letters.run(
-            shared.pipelines.id_key().cloned(),
-            shared.config.topics.clone(),
-            tasks.owned(),
-            background.clone(),
-        ));
+        let letters = tokio::spawn(mirror(Arc::clone(&shared), kafka.clone(), tasks.owned(), background.clone()));
         let told = StatusEvents::of(
             &kafka,
             &shared.name,
@@ -219,14 +217,16 @@ impl<T: Payload> Pool<T> {
         shared.source.close();
         let overran = leave(&mut source, &mut tasks).await;
         background.cancel();
+        // None of these leaves anything half done, and a database that is away must not hold up the stop.
+        let cut_off = [forgetting, replaying, ending, appearing];
+        cut_off.iter().for_each(tokio::task::JoinHandle::abort);
         letters.await.ok();
         if let Some(telling) = telling {
             telling.await.ok();
         }
-        forgetting.await.ok();
-        replaying.await.ok();
-        ending.await.ok();
-        appearing.await.ok();
+        for task in cut_off {
+            task.await.ok();
+        }
         watching.shutdown().await;
         drop((tasks, shared));
         close(source).await;
@@ -361,6 +361,7 @@ impl<T: Payload> Pool<T> {
             pipelines: self.pipelines,
             pipeline_metrics,
             decoding: self.decoding,
+            letters: self.letters,
             processed: self.processed,
             pace: self.pace,
             transactions: self.transactions,
@@ -375,6 +376,20 @@ impl<T: Payload> Pool<T> {
         };
         Ok((source, Arc::new(shared)))
     }
+}
+
+/// Mirrors dead rows until it is told to stop. A pool without a store has none; its letters only need their topics.
+async fn mirror<T: Payload>(shared: Arc<Shared<T>>, kafka: config::Kafka, owned: Owned, stop: CancellationToken) {
+    if let Some(letters) = &shared.letters {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = letters.make_topics(&shared.config.topics) => {}
+        }
+        return;
+    }
+    let mirror = Mirror::new(&kafka, &shared.name, Arc::clone(&shared.pipelines.store), shared.metrics.clone())
+        .tracing(shared.pipelines.tracer().clone());
+    mirror.run(shared.pipelines.id_key().cloned(), shared.config.topics.clone(), owned, stop).await;
 }
 
 /// Handles what happens to the consumer until the pool is told to stop or cannot go on.
@@ -474,6 +489,7 @@ impl<T: Payload> Shared<T> {
         }
         self.metrics.batch(batch.len());
         self.metrics.tombstones(batch.tombstones);
+        self.metrics.unknown_types(batch.unknown_types);
         #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
         self.metrics.settled_after(batch.timestamps_ms().map(|at| (now_ms - at).max(0) as f64 / 1_000.0));
         self.note_outcomes(counts);

@@ -20,6 +20,7 @@ mod seek;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod table;
+mod unstored;
 mod verdict;
 mod wait;
 
@@ -36,6 +37,7 @@ pub use seek::{Move, Seeks};
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
 pub use table::{Column, ColumnData, ColumnType, IdKey, KeyType, OnDuplicate, Table};
+pub(crate) use unstored::Unstored;
 pub use verdict::{StoredVerdict, UnpublishedVerdict, VerdictTx, Verdicts};
 pub(crate) use wait::await_answer;
 

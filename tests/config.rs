@@ -254,7 +254,7 @@ fn names_are_plain() {
     refused(&with_pipeline("name = \"a\"\n"), &["`pools.storage.pipelines[0].handler` is not set"]);
     refused(
         &with_pipeline("name = \"a\"\nhandler = \"print\"\n"),
-        &["no handler \"print\", known are persist, analyze"],
+        &["no handler \"print\", expected one of persist, analyze, moderate, forward, notify"],
     );
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::{Usage, print};
-use crate::config::{Budget, Config, GroupProtocol};
+use crate::config::{Budget, Config, GroupProtocol, Pool, ProcessedSet};
 
 /// Validates the configuration and prints it as it is used
 ///
@@ -41,6 +41,7 @@ fn text(config: &Config) -> anyhow::Result<String> {
     let mut text = toml::to_string(config).context("write the configuration as TOML")?;
     for (name, pool) in &config.pools {
         write!(text, "\n# time budget of pool {name}: {}", Budget::of(&config.kafka, pool))?;
+        write!(text, "\n# delivery of pool {name}: {}", delivery(config, pool))?;
         if let Some(rate) = pool.rate {
             let shared_by = if config.redis.is_some() { "by need, in redis" } else { "by their partitions" };
             write!(text, "\n# rate of pool {name}: {rate} for the whole group, shared by its workers {shared_by}")?;
@@ -54,6 +55,15 @@ fn text(config: &Config) -> anyhow::Result<String> {
         )?;
     }
     Ok(text)
+}
+
+/// What becomes of each event, once or more than once.
+fn delivery(config: &Config, pool: &Pool) -> &'static str {
+    match (pool.needs_store(), config.redis.is_some() && pool.processed_set == ProcessedSet::Set) {
+        (true, _) => "one effect of each event, in the database's own transaction",
+        (false, true) => "at least once; the processed set in redis leaves out what was done, as far as it remembers",
+        (false, false) => "at least once; without a processed set in redis, repeats come after every kill",
+    }
 }
 
 fn json(config: &Config) -> anyhow::Result<String> {
@@ -73,6 +83,8 @@ fn json(config: &Config) -> anyhow::Result<String> {
             (name.clone(), value)
         })
         .collect();
-    let whole = serde_json::json!({ "config": config, "time_budgets": budgets });
+    let deliveries: serde_json::Map<_, _> =
+        config.pools.iter().map(|(name, pool)| (name.clone(), delivery(config, pool).into())).collect();
+    let whole = serde_json::json!({ "config": config, "time_budgets": budgets, "deliveries": deliveries });
     serde_json::to_string_pretty(&whole).context("write the configuration as JSON")
 }

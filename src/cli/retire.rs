@@ -21,7 +21,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let Args { pool, pipeline } = args;
-    super::pool_names(std::slice::from_ref(&pool), &config)?;
+    super::stored_pool_names(std::slice::from_ref(&pool), &config)?;
     let settings = &config.pools[&pool];
     let store = super::open_store(&config).await?;
     let group = settings.group_of(&pool);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Usage, open_store, pool_names, print, shown};
+use super::{Usage, open_store, print, shown, stored_pool_names};
 use crate::config::Config;
 use crate::pool::seek::{self, SeekError, Step, To};
 
@@ -58,7 +58,7 @@ fn parse_to(text: &str) -> Result<To, String> {
 
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let Args { pool, topic, partitions, to, dry_run, yes, json } = args;
-    pool_names(std::slice::from_ref(&pool), &config)?;
+    stored_pool_names(std::slice::from_ref(&pool), &config)?;
     let store = open_store(&config).await?;
     let planned = seek::plan(&config, &pool, &*store, topic.as_deref(), &partitions, to).await;
     let mut steps = planned.map_err(told)?;

@@ -34,7 +34,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
-    let pools = super::pool_names(&args.pools, &config)?;
+    let pools = super::stored_pool_names(&args.pools, &config)?;
     let bar = ProgressBar::new(0);
     let report =
         verify::run(config, Scope { pools, since_ms: args.since, wanted: None }, Box::new(shown_on(bar.clone()))).await;

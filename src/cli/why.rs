@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::shown::{self, parse_time};
-use super::{dead, open_store, pool_names, print};
+use super::{dead, open_store, print, stored_pool_names};
 use crate::config::Config;
 use crate::why::{self, Bounds, Place, Story};
 
@@ -41,7 +41,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
-    let pools = pool_names(&args.pools, &config)?;
+    let pools = stored_pool_names(&args.pools, &config)?;
     if let Some(topic) = &args.topic
         && !pools.iter().any(|pool| config.pools[pool].topics.contains(topic))
     {

@@ -26,6 +26,13 @@ pub(super) fn read_secrets(config: &mut Config, problems: &mut Vec<String>) {
             )),
         }
     }
+    for (name, pool) in &mut config.pools {
+        for (index, pipeline) in pool.pipelines.iter_mut().enumerate() {
+            let at = format!("pools.{name}.pipelines[{index}]");
+            read_optional(&format!("{at}.url"), &mut pipeline.url, pipeline.url_file.as_deref(), problems);
+            read_optional(&format!("{at}.secret"), &mut pipeline.secret, pipeline.secret_file.as_deref(), problems);
+        }
+    }
     let options = &mut config.kafka.options;
     for name in OPTIONS {
         let Some(file) = options.remove(&format!("{name}_file")) else { continue };
@@ -47,6 +54,14 @@ fn read_url(section: &str, url: &mut Secret, file: Option<&Path>, problems: &mut
             }
         }
         None if url.is_empty() => problems.push(format!("`{path}` is not set: give it, or `{path}_file`")),
+        None => {}
+    }
+}
+
+fn read_optional(path: &str, secret: &mut Option<Secret>, file: Option<&Path>, problems: &mut Vec<String>) {
+    match file {
+        Some(_) if secret.is_some() => problems.push(both(path)),
+        Some(file) => *secret = read(path, file, problems).map(Secret::new),
         None => {}
     }
 }

@@ -49,6 +49,11 @@ pub struct Pool {
     pub processed_set: ProcessedSet,
     /// What becomes of records without a value.
     pub on_tombstone: OnTombstone,
+    /// The types that the pool knows; without any, all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
+    /// What becomes of events of other types.
+    pub on_unknown_type: OnUnknownType,
     /// What becomes of later events of a rejected event's key.
     pub on_reject: OnReject,
     /// The most events of a key and partition that wait behind a rejected one; with one more, the partition is held.
@@ -73,6 +78,27 @@ impl Pool {
     pub fn group_of<'a>(&'a self, name: &'a str) -> &'a str {
         self.group.as_deref().unwrap_or(name)
     }
+
+    /// Whether its effects are in the database. Pools whose handlers all have theirs elsewhere have no store.
+    #[must_use]
+    pub fn needs_store(&self) -> bool {
+        self.pipelines.is_empty() || self.pipelines.iter().any(Pipeline::needs_store)
+    }
+
+    /// What of the settings a pool without a store cannot have, a line each.
+    pub(crate) fn problems_without_store(&self, name: &str) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.on_reject == OnReject::Park {
+            problems.push(format!(
+                "`pools.{name}.on_reject` is \"park\", and the pool has no store in which later events could wait: leave it out"
+            ));
+        }
+        if self.transactions_max.is_some() {
+            problems
+                .push(format!("`pools.{name}.transactions_max` has no use in a pool without a store: leave it out"));
+        }
+        problems
+    }
 }
 
 impl Default for Pool {
@@ -92,6 +118,8 @@ impl Default for Pool {
             transactions_max: None,
             processed_set: ProcessedSet::default(),
             on_tombstone: OnTombstone::default(),
+            types: Vec::new(),
+            on_unknown_type: OnUnknownType::default(),
             on_reject: OnReject::default(),
             park_limit: 10_000,
             reject_hold_ratio: 0.5,
@@ -151,6 +179,17 @@ pub enum OnTombstone {
     #[default]
     Skip,
     /// It goes to the dead rows.
+    Reject,
+}
+
+/// What becomes of an event of a type that the pool does not know. It is counted in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknownType {
+    /// It is passed.
+    Pass,
+    /// It goes to the dead rows.
+    #[default]
     Reject,
 }
 

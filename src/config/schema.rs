@@ -157,6 +157,8 @@ const POOL: &[Key] = &[
     key("transactions_max", Shape::Int),
     key("processed_set", Shape::Choice(&["set", "off"])),
     key("on_tombstone", Shape::Choice(&["skip", "reject"])),
+    key("types", Shape::Texts),
+    key("on_unknown_type", Shape::Choice(&["pass", "reject"])),
     key("on_reject", Shape::Choice(&["dead", "park"])),
     key("park_limit", Shape::Int),
     key("reject_hold_ratio", Shape::Float),
@@ -187,6 +189,13 @@ const PIPELINE: &[Key] = &[
     key("newer_by", Shape::Text),
     key("dimensions", Shape::Texts),
     key("columns", Shape::TextMap),
+    key("topic", Shape::Text),
+    key("record_key", Shape::Text),
+    key("url", Shape::Secret),
+    key("url_file", Shape::Text),
+    key("secret", Shape::Secret),
+    key("secret_file", Shape::Text),
+    key("timeout", Shape::Duration),
     key("moderate", Shape::Table(MODERATE)),
 ];
 

@@ -44,7 +44,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
         problems.push(format!("`log.level`: found {:?}, which is no filter: {error}", config.log.level));
     }
     traces::check(&config.traces, &mut problems);
-    if config.store.is_none() && !config.pools.is_empty() {
+    if config.store.is_none() && config.pools.values().any(Pool::needs_store) {
         problems.push("pools need a database: give `store.url` or `store.url_file`".to_owned());
     }
     for (name, pool) in &config.pools {
@@ -180,7 +180,13 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
     if !(pool.reject_hold_ratio > 0.0 && pool.reject_hold_ratio <= 1.0) {
         problems.push(format!("`{at}.reject_hold_ratio` must be greater than 0 and at most 1"));
     }
+    if pool.types.iter().any(String::is_empty) {
+        problems.push(format!("`{at}.types` has an empty name: name the types that the pool knows, or leave it out"));
+    }
     check_park(&at, pool, problems);
+    if !pool.needs_store() {
+        problems.extend(pool.problems_without_store(name));
+    }
     timeout(&format!("{at}.drain_deadline"), pool.drain_deadline, problems);
     if pool.batch_linger > TIMEOUT_MAX {
         problems.push(format!("`{at}.batch_linger` must not be longer than an hour"));

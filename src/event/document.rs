@@ -10,7 +10,8 @@ use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Decode, Malformed, Payload, Record, malformed_json};
+use super::confluent::instead_of_json;
+use super::{Decode, NotDecoded, Payload, Record, malformed_json};
 use crate::config::EventFields;
 use crate::payload::conversation_of_two;
 
@@ -192,10 +193,11 @@ impl Fields {
 }
 
 impl Decode<Document> for Fields {
-    fn decode(&self, record: &Record) -> Result<Document, Malformed> {
+    fn decode(&self, record: &Record) -> Result<Document, NotDecoded> {
         let bytes = record.value.clone().unwrap_or_default();
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-            return Err(Malformed("the value is not a JSON object".to_owned()));
+            let malformed = || NotDecoded::malformed("the value is not a JSON object");
+            return Err(instead_of_json(&bytes).unwrap_or_else(malformed));
         }
         let mut values = vec![Value::Absent; self.slots].into_boxed_slice();
         let walked = match ByteString::try_from(bytes.clone()) {
@@ -384,7 +386,7 @@ impl<'a> Visitor<'_> for Name<'a> {
 mod tests {
     use super::*;
 
-    fn decode(fields: &Fields, json: &str) -> Result<Document, Malformed> {
+    fn decode(fields: &Fields, json: &str) -> Result<Document, NotDecoded> {
         fields.decode(&Record::new(0, json))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::{Analyze, Beside, DynHandler, Moderate, Persist};
+use super::{Analyze, Beside, DynHandler, Forward, Moderate, Notify, Persist};
 use crate::config;
 use crate::event::{Document, Fields};
 use crate::metrics::PoolMetrics;
@@ -21,6 +21,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) fields: &'a mut Fields,
     pub(crate) id_pointer: &'a str,
     pub(crate) store: &'a Arc<dyn Store>,
+    pub(crate) kafka: &'a config::Kafka,
     pub(crate) lookups: &'a Lookups,
     pub(crate) metrics: &'a PoolMetrics,
     /// What shall run as long as the pool does.
@@ -30,8 +31,10 @@ pub(crate) struct Setup<'a> {
 type Build = for<'a> fn(Setup<'a>) -> BoxFuture<'a, anyhow::Result<Box<dyn DynHandler<Document>>>>;
 
 /// Every shipped handler: its name and what makes it.
-pub(crate) const SHIPPED: [(&str, Build); 3] = [
+pub(crate) const SHIPPED: [(&str, Build); 5] = [
     ("persist", |setup| Box::pin(async move { Ok(Box::new(Persist::set_up(setup).await?) as _) })),
     ("analyze", |setup| Box::pin(async move { Ok(Box::new(Analyze::set_up(&setup)?) as _) })),
     ("moderate", |setup| Box::pin(async move { Ok(Box::new(Moderate::set_up(setup).await?) as _) })),
+    ("forward", |mut setup| Box::pin(async move { Ok(Box::new(Forward::set_up(&mut setup)?) as _) })),
+    ("notify", |setup| Box::pin(async move { Ok(Box::new(Notify::set_up(&setup)?) as _) })),
 ];

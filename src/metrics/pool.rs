@@ -95,6 +95,7 @@ struct Series {
     commits_ok: IntCounter,
     commits_failed: IntCounter,
     tombstones: IntCounter,
+    unknown_types: IntCounter,
     #[cfg(feature = "load")]
     latency: super::latency::Latency,
 }
@@ -162,6 +163,7 @@ impl PoolMetrics {
             commits_ok: f.offset_commits.with_label_values(&[pool, "ok"]),
             commits_failed: f.offset_commits.with_label_values(&[pool, "error"]),
             tombstones: f.tombstones.with_label_values(&by_pool),
+            unknown_types: f.unknown_types.with_label_values(&by_pool),
             #[cfg(feature = "load")]
             latency: f.latencies.pool(pool),
             pool: pool.to_owned(),
@@ -336,6 +338,11 @@ impl PoolMetrics {
     /// The size of the ledger's table.
     pub fn set_ledger_bytes(&self, bytes: i64) {
         self.0.ledger_bytes.set(bytes);
+    }
+
+    /// Events of types were met that the pool does not know.
+    pub fn unknown_types(&self, events: u64) {
+        self.0.unknown_types.inc_by(events);
     }
 
     /// Records without a value were met.

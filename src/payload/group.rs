@@ -6,6 +6,7 @@ use super::{Id, UserId};
 
 /// A change of a group, on topic `group-events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GroupEvent {
     /// What happened: `group_created`, `member_joined`, `member_left`, … as the application names it.
     pub r#type: String,

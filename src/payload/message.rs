@@ -6,6 +6,7 @@ use super::{Id, UserId, conversation_of_two};
 
 /// The chat envelope, on topic `message-events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MessageEvent {
     /// What happened: `new_message` for a message that was sent.
     pub r#type: String,
@@ -17,6 +18,7 @@ pub struct MessageEvent {
 
 /// A chat message between two users, or to a group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Message {
     /// The id that makes a repeat recognisable. Without one, weir takes a header's or the position's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

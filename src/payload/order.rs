@@ -6,6 +6,7 @@ use super::{Id, UserId};
 
 /// An event of topic `order-events`; the field `type` says which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum OrderEvent {
     /// `order_paid`: an order was paid for.
@@ -17,6 +18,7 @@ pub enum OrderEvent {
 /// A payment, on topic `order-events`. A consumer of payments only can decode to this type directly:
 /// the field `type` beside these is ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OrderPaid {
     /// The event's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,6 +37,7 @@ pub struct OrderPaid {
 
 /// A cancellation, on topic `order-events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OrderCancelled {
     /// The event's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]

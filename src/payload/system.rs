@@ -6,6 +6,7 @@ use super::Id;
 
 /// A notice of the system, on topic `system-events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SystemEvent {
     /// What happened: `maintenance_started`, `quota_exceeded`, … as the application names it.
     pub r#type: String,

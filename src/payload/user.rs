@@ -6,6 +6,7 @@ use super::{Id, UserId};
 
 /// An event of topic `user-events`; the field `type` says which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum UserEvent {
     /// `user_login`: somebody logged in.
@@ -17,6 +18,7 @@ pub enum UserEvent {
 /// A login, on topic `user-events`. A consumer of logins only can decode to this type directly: the
 /// field `type` beside these is ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UserLogin {
     /// The event's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,6 +37,7 @@ pub struct UserLogin {
 
 /// A logout, on topic `user-events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UserLogout {
     /// The event's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,21 +5,17 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::Decoding;
+use super::decoding::{Outcome, Unread};
 use super::{ParkedKeys, Pipelines};
-use crate::event::{Decode, Event, EventId, Origin, Payload, Record};
+use crate::event::{Event, EventId, Origin, Payload, Record};
 use crate::handler::{ErasedWork, Rejection};
-use crate::store::{DeadRow, Reason};
+use crate::store::{DeadRow, Fault, Reason};
 use crate::telemetry::traces::{self, BatchTrace, Messages};
 
 /// The name under which events that could not be decoded are set aside.
 const DECODE: &str = "decode";
-
-/// How a pool reads records.
-pub(crate) struct Decoding<T> {
-    pub(crate) decoder: Box<dyn Decode<T>>,
-    /// Whether a record without a value is set aside, or skipped and counted.
-    pub(crate) reject_tombstones: bool,
-}
+const UNKNOWN_TYPE: &str = "its type is none of those that the pool knows, and on_unknown_type is \"reject\"";
 
 /// An event on its way through the pipelines.
 pub(super) struct Entry<T> {
@@ -56,6 +52,8 @@ pub(crate) struct Batch<T> {
     undecoded: Vec<Undecoded>,
     /// Records passed over, kept in case the batch is taken apart again.
     skipped: Vec<Record>,
+    /// What comes behind it and cannot be read for now.
+    unread: Option<Unread>,
     /// Whether the type is part of an event's identity.
     is_typed: bool,
     /// What `prepare` made of the entries, by pipeline and entry.
@@ -65,6 +63,8 @@ pub(crate) struct Batch<T> {
     /// The ledger's offset when the batch is settled.
     pub(crate) next_offset: i64,
     pub(crate) tombstones: u64,
+    /// Records of types that the pool does not know.
+    pub(crate) unknown_types: u64,
     attempts: i32,
     /// Those of its keys that are held back, and how many rows they have.
     pub(super) parked_keys: ParkedKeys,
@@ -98,7 +98,7 @@ pub(crate) struct Counts {
 }
 
 impl<T: Payload> Batch<T> {
-    /// Decodes and routes records.
+    /// Decodes and routes records, up to the first that cannot be read for now.
     pub(crate) fn decode(
         decoding: &Decoding<T>,
         pipelines: &Pipelines<T>,
@@ -107,44 +107,69 @@ impl<T: Payload> Batch<T> {
     ) -> Self {
         let first_offset = records.first().map_or(0, |record| record.offset);
         let next_offset = records.last().map_or(0, |record| record.offset + 1);
-        let set_aside = |batch: &mut Self, record: Record, message: String| {
-            let mut id = EventId::of_record(origin, &record);
-            pipelines.spell_as_the_key_does(&mut id);
-            batch.undecoded.push(Undecoded { id, record, message });
-        };
         let mut batch = Self {
             origin: Arc::clone(origin),
             entries: Vec::with_capacity(records.len()),
             undecoded: Vec::new(),
             skipped: Vec::new(),
+            unread: None,
             is_typed: pipelines.claimer.is_none(),
             work: Vec::new(),
             first_offset,
             next_offset,
             tombstones: 0,
+            unknown_types: 0,
             attempts: 0,
             parked_keys: ParkedKeys::new(),
             trace: trace(pipelines, origin, &records),
         };
-        for record in records {
-            if record.value.is_none() {
-                batch.tombstones += 1;
-                match decoding.reject_tombstones {
-                    true => set_aside(&mut batch, record, "a tombstone: the record has no value".to_owned()),
-                    false => batch.skipped.push(record),
-                }
-                continue;
-            }
-            match Event::decode(&*decoding.decoder, origin, record) {
-                Ok(mut event) => {
+        let mut records = records.into_iter();
+        while let Some(record) = records.next() {
+            batch.tombstones += u64::from(record.value.is_none());
+            match decoding.decode(origin, record) {
+                Outcome::Event(mut event) => {
                     pipelines.spell_as_the_key_does(&mut event.id);
                     batch.entries.push(pipelines.route(event));
                 }
-                Err(undecoded) => set_aside(&mut batch, undecoded.0, undecoded.1.0),
+                Outcome::Skip(record) => batch.skipped.push(record),
+                Outcome::UnknownType { id, record, skip } => {
+                    batch.unknown_types += 1;
+                    match skip {
+                        true => batch.skipped.push(record),
+                        false => batch.set_aside(pipelines, id, record, UNKNOWN_TYPE.to_owned()),
+                    }
+                }
+                Outcome::Malformed { id, record, message } => batch.set_aside(pipelines, id, record, message),
+                Outcome::NotYet { record, fault, why } => {
+                    batch.next_offset = record.offset;
+                    let records = std::iter::once(record).chain(records.by_ref()).collect();
+                    batch.unread = Some(Unread { records, fault, why });
+                }
             }
         }
         batch.forget_work(pipelines.list.len());
         batch
+    }
+
+    fn set_aside(&mut self, pipelines: &Pipelines<T>, mut id: EventId, record: Record, message: String) {
+        pipelines.spell_as_the_key_does(&mut id);
+        self.undecoded.push(Undecoded { id, record, message });
+    }
+
+    /// What the batch waits for, if none of it can be read for now.
+    pub(crate) fn waits_for(&self) -> Option<(Fault, String)> {
+        let unread = self.unread.as_ref().filter(|_| self.records() == 0)?;
+        Some((unread.fault, unread.why.clone()))
+    }
+
+    /// Takes out what comes behind it and could not be read.
+    pub(crate) fn take_unread(&mut self) -> Option<Vec<Record>> {
+        self.unread.take().map(|unread| unread.records)
+    }
+
+    /// How many records it was decoded from, those that could not be read included.
+    pub(crate) fn fetched(&self) -> usize {
+        self.records() + self.unread.as_ref().map_or(0, |unread| unread.records.len())
     }
 
     /// The records it was made of, in their order.
@@ -152,6 +177,7 @@ impl<T: Payload> Batch<T> {
         let mut records: Vec<Record> = self.entries.into_iter().map(|entry| entry.event.record).collect();
         records.extend(self.undecoded.into_iter().map(|undecoded| undecoded.record));
         records.extend(self.skipped);
+        records.extend(self.unread.into_iter().flat_map(|unread| unread.records));
         records.sort_unstable_by_key(|record| record.offset);
         records
     }
@@ -211,7 +237,7 @@ impl<T: Payload> Batch<T> {
         self.entries.len() + self.undecoded.len()
     }
 
-    /// How many records it was made of.
+    /// How many records it settles.
     pub(crate) fn records(&self) -> usize {
         self.len() + self.skipped.len()
     }
@@ -378,19 +404,22 @@ mod tests {
             entries: vec![entry(3), entry(7)],
             undecoded: Vec::new(),
             skipped: vec![Record { offset: 8, ..Record::default() }],
+            unread: Some(Unread { records: vec![Record::new(9, "?")], fault: Fault::Hold, why: "a schema".to_owned() }),
             is_typed: false,
             work: Vec::new(),
             first_offset: 3,
             next_offset: 9,
             tombstones: 1,
+            unknown_types: 0,
             attempts: 0,
             parked_keys: ParkedKeys::new(),
             trace: BatchTrace::default(),
         };
+        assert_eq!((batch.records(), batch.fetched(), batch.waits_for()), (3, 4, None));
         let record = Record::new(5, "{");
         let id = EventId::of_record(&origin, &record);
         batch.undecoded.push(Undecoded { id, record, message: "no JSON".to_owned() });
         let offsets: Vec<i64> = batch.into_records().iter().map(|record| record.offset).collect();
-        assert_eq!(offsets, [3, 5, 7, 8]);
+        assert_eq!(offsets, [3, 5, 7, 8, 9]);
     }
 }

@@ -22,19 +22,11 @@ impl<T: Payload> Pipelines<T> {
     /// # Errors
     /// The first pipeline's fault that is not one event's.
     pub(crate) async fn prepare(&self, batch: &mut Batch<T>) -> Result<PrepareTimes, Error> {
-        let asked: Vec<Vec<usize>> = (0..self.list.len())
-            .map(|pipeline| {
-                let open = |at: &usize| batch.entries[*at].is_open() && batch.entries[*at].is_wanted_by(pipeline);
-                (0..batch.entries.len()).filter(open).collect()
-            })
-            .collect();
-        let answers = join_all(self.list.iter().zip(&asked).map(|(pipeline, asked)| async {
+        let asked: Vec<Vec<usize>> = (0..self.list.len()).map(|pipeline| self.asked(batch, pipeline)).collect();
+        let shared: &Batch<T> = batch;
+        let answers = join_all(asked.iter().enumerate().map(|(pipeline, asked)| async move {
             let begun = Instant::now();
-            let events: Vec<&Event<T>> = asked.iter().map(|at| &batch.entries[*at].event).collect();
-            let clock = batch.trace.clock().filter(|_| !events.is_empty());
-            let answers = pipeline.answers(&events).await;
-            batch.trace.prepared(clock, &pipeline.name, answers.as_ref().err().map(|error| error.fault.as_str()));
-            answers.map(|answers| (answers, begun.elapsed()))
+            self.answers(shared, pipeline, asked).await.map(|answers| (answers, begun.elapsed()))
         }))
         .await;
         let answers: Vec<(Answers, Duration)> = answers.into_iter().collect::<Result<_, _>>()?;
@@ -48,7 +40,28 @@ impl<T: Payload> Pipelines<T> {
         Ok(times)
     }
 
-    fn note(&self, batch: &mut Batch<T>, pipeline: usize, at: usize, answer: Answer<ErasedWork>) -> Result<(), Error> {
+    /// The entries that a pipeline is asked about.
+    pub(super) fn asked(&self, batch: &Batch<T>, pipeline: usize) -> Vec<usize> {
+        let open = |at: &usize| batch.entries[*at].is_open() && batch.entries[*at].is_wanted_by(pipeline);
+        (0..batch.entries.len()).filter(open).collect()
+    }
+
+    pub(super) async fn answers(&self, batch: &Batch<T>, pipeline: usize, asked: &[usize]) -> Result<Answers, Error> {
+        let events: Vec<&Event<T>> = asked.iter().map(|at| &batch.entries[*at].event).collect();
+        let pipeline = &self.list[pipeline];
+        let clock = batch.trace.clock().filter(|_| !events.is_empty());
+        let answers = pipeline.answers(&events).await;
+        batch.trace.prepared(clock, &pipeline.name, answers.as_ref().err().map(|error| error.fault.as_str()));
+        answers
+    }
+
+    pub(super) fn note(
+        &self,
+        batch: &mut Batch<T>,
+        pipeline: usize,
+        at: usize,
+        answer: Answer<ErasedWork>,
+    ) -> Result<(), Error> {
         match answer {
             Answer::Apply(work) => batch.work[pipeline][at] = Some(work),
             Answer::Skip if self.claimer == Some(pipeline) => {

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use super::batch::Decoding;
 use super::settle::commit;
-use super::{Batch, Counts, Failure, Pipelines};
+use super::{Batch, Counts, Decoding, Failure, Pipelines};
 use crate::event::{Origin, Payload, Record, headers_from_json};
 use crate::handler::Rejection;
 use crate::store::{Fence, Held, KeptDead, Reason, Rejected, Tx};

@@ -59,10 +59,17 @@ impl<T: Payload> Shared<T> {
         let mut batch = Batch::decode(&self.decoding, &self.pipelines, origin, records);
         let decoded = Instant::now();
         self.metrics.spent(metrics::Phase::Decode, decoded - begun);
-        if let Some(processed) = self.processed_set()
-            && let Some(hits) = processed.lookup(&batch.ids()).await
-        {
-            batch.note_known(&hits);
+        if let Some(processed) = self.processed_set() {
+            let hits = match &self.letters {
+                None => processed.lookup(&batch.ids()).await,
+                Some(_) => {
+                    let marks = batch.marks(&self.group);
+                    processed.lookup(&marks.iter().map(String::as_str).collect::<Vec<_>>()).await
+                }
+            };
+            if let Some(hits) = hits {
+                batch.note_known(&hits);
+            }
         }
         self.metrics.spent(metrics::Phase::Dedupe, decoded.elapsed());
         Decoded { batch, took: begun.elapsed() }

@@ -6,14 +6,16 @@ use super::pace::Pace;
 use super::transactions::Transactions;
 use super::{Pool, Standings};
 use crate::admin::Health;
-use crate::config::{self, Config, Start};
+use crate::config::{self, Config, OnUnknownType, Start};
+use crate::dead_letter::Letters;
 use crate::event::{Decode, Document, Event, Fields, FieldsError, Json, Payload};
 use crate::handler::{Beside, DynHandler, Handler, PersistError, SHIPPED, Setup};
 use crate::metrics::{Metrics, PoolMetrics};
 use crate::once::{Bucket, Link, ProcessedSet};
 use crate::pipeline::{Decoding, Pipeline, Pipelines, PipelinesError, When};
+use crate::publish::PublishError;
 use crate::rules::{LookupError, Lookups, Rule, RuleError, Ruling};
-use crate::store::{self, Store};
+use crate::store::{self, Store, Unstored};
 
 /// The fewest connections that a pool gets, whatever the process's number divides to.
 const CONNECTIONS_MIN: u32 = 2;
@@ -30,6 +32,9 @@ pub enum BuildError {
     /// The database's address is wrong, or it refuses weir.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The Kafka client refuses a setting.
+    #[error(transparent)]
+    Kafka(#[from] PublishError),
     /// Something is not set.
     #[error("pool {pool:?}: {missing} is not set")]
     Missing {
@@ -90,6 +95,8 @@ pub struct PoolBuilder<T> {
     topics: Option<Vec<String>>,
     start: Option<Start>,
     decoder: Option<Box<dyn Decode<T>>>,
+    on_unknown_type: Option<OnUnknownType>,
+    has_store: bool,
     pipelines: Vec<Pipeline<T>>,
     process: Option<Process>,
 }
@@ -102,6 +109,8 @@ impl<T: Payload> PoolBuilder<T> {
             topics: None,
             start: None,
             decoder: None,
+            on_unknown_type: None,
+            has_store: true,
             pipelines: Vec::new(),
             process: None,
         }
@@ -132,6 +141,21 @@ impl<T: Payload> PoolBuilder<T> {
     #[must_use]
     pub fn decoder(mut self, decoder: impl Decode<T>) -> Self {
         self.decoder = Some(Box::new(decoder));
+        self
+    }
+
+    /// What becomes of events whose type the decoder does not know ([`Tagged`](crate::event::Tagged)).
+    #[must_use]
+    pub fn on_unknown_type(mut self, on_unknown_type: OnUnknownType) -> Self {
+        self.on_unknown_type = Some(on_unknown_type);
+        self
+    }
+
+    /// The pool writes to no database: its handlers' `prepare` is the effect, `apply` is never called. At least once, in each
+    /// partition's order; Kafka's committed offset is the position, and rejected events go to the dead-letter topic.
+    #[must_use]
+    pub fn without_store(mut self) -> Self {
+        self.has_store = false;
         self
     }
 
@@ -184,19 +208,28 @@ impl<T: Payload> PoolBuilder<T> {
         } else if !config.pools.contains_key(&self.name) {
             return Err(missing("start"));
         }
-        let problems = config.pool_problems(&self.name, &settings);
+        settings.on_unknown_type = self.on_unknown_type.unwrap_or(settings.on_unknown_type);
+        let mut problems = config.pool_problems(&self.name, &settings);
+        if !self.has_store {
+            problems.extend(settings.problems_without_store(&self.name));
+        }
         if !problems.is_empty() {
             return Err(BuildError::Settings { problems });
         }
         let decoder = self.decoder.ok_or_else(|| missing("a decoder"))?;
-        let store = connect(config, config.pools.len().max(1)).ok_or_else(|| missing("store.url"))??;
+        let store = match self.has_store {
+            true => connect(config, config.pools.len().max(1)).ok_or_else(|| missing("store.url"))??,
+            false => Arc::new(Unstored),
+        };
+        let has_store = self.has_store;
         let process = self
             .process
             .unwrap_or_else(|| Process { metrics: Metrics::new(), health: Health::new([self.name.as_str()]) });
         let pool: Arc<str> = Arc::from(self.name.as_str());
         let group = self.group.or_else(|| settings.group.clone()).unwrap_or_else(|| self.name.clone());
         let pipelines = Pipelines::new(Arc::clone(&pool), store, self.pipelines)?;
-        Ok(assemble(config, settings, &pool, &group, decoder, pipelines, &process))
+        let parts = Parts { settings, has_store, decoder, pipelines };
+        assemble(config, &pool, &group, parts, &process)
     }
 }
 
@@ -219,7 +252,11 @@ impl Pool<Document> {
     pub async fn from_config(config: &Config, name: &str, process: &Process) -> Result<Self, BuildError> {
         let missing = |missing| BuildError::Missing { pool: name.to_owned(), missing };
         let settings = config.pools.get(name).cloned().ok_or_else(|| missing("its section [pools.…]"))?;
-        let store = connect(config, config.pools.len()).ok_or_else(|| missing("store.url"))??;
+        let has_store = settings.needs_store();
+        let store = match has_store {
+            true => connect(config, config.pools.len()).ok_or_else(|| missing("store.url"))??,
+            false => Arc::new(Unstored),
+        };
         let mut fields = Fields::new(&settings.event)?;
         store.reach().await?;
         let lookups = lookups_of(name, &settings, &store).await?;
@@ -237,6 +274,7 @@ impl Pool<Document> {
                 id_pointer: &settings.event.id,
                 store: &store,
                 lookups: &lookups,
+                kafka: &config.kafka,
                 metrics: &metrics,
                 beside: &mut beside,
             };
@@ -245,7 +283,8 @@ impl Pool<Document> {
         }
         let group = settings.group_of(name).to_owned();
         let pipelines = Pipelines::new(Arc::clone(&pool), Arc::clone(&store), list)?;
-        let mut built = assemble(config, settings, &pool, &group, Box::new(fields), pipelines, process);
+        let parts = Parts { settings, has_store, decoder: Box::new(fields), pipelines };
+        let mut built = assemble(config, &pool, &group, parts, process)?;
         built.beside = beside;
         if !lookups.is_empty() {
             built.beside.push(Box::new(move |stop| Box::pin(lookups.watch(pool, store, metrics, stop))));
@@ -320,21 +359,31 @@ fn connections_of_pool(store: &config::Store, pools: usize) -> u32 {
     (store.connections / pools).max(CONNECTIONS_MIN)
 }
 
-fn assemble<T: Payload>(
-    config: &Config,
+/// What is particular to a pool.
+struct Parts<T> {
     settings: config::Pool,
-    pool: &Arc<str>,
-    group: &str,
+    has_store: bool,
     decoder: Box<dyn Decode<T>>,
     pipelines: Pipelines<T>,
+}
+
+fn assemble<T: Payload>(
+    config: &Config,
+    pool: &Arc<str>,
+    group: &str,
+    parts: Parts<T>,
     process: &Process,
-) -> Pool<T> {
+) -> Result<Pool<T>, BuildError> {
+    let Parts { settings, has_store, decoder, pipelines } = parts;
+    let letters = match has_store {
+        true => None,
+        false => Some(Letters::new(&config.kafka, pool)?),
+    };
     let metrics = process.metrics.pool(pool);
     let pipelines = match settings.on_reject {
         config::OnReject::Park => pipelines.parking(settings.park_limit),
         config::OnReject::Dead => pipelines,
     };
-    let reject_tombstones = settings.on_tombstone == config::OnTombstone::Reject;
     let takes_set = settings.processed_set == config::ProcessedSet::Set;
     let (mut processed, mut bucket) = (None, None);
     if let Some(redis) = config.redis.as_ref().filter(|_| takes_set || settings.rate.is_some()) {
@@ -349,13 +398,14 @@ fn assemble<T: Payload>(
     let connections = config.store.as_ref().map_or(1, |store| connections_of_pool(store, config.pools.len()));
     let transactions =
         settings.transactions_max.map(|max| Transactions::new(max.min(connections) as usize, metrics.clone()));
-    Pool {
+    Ok(Pool {
         name: Arc::clone(pool),
         group: Arc::from(group),
         kafka: config.kafka.clone(),
+        decoding: Decoding::new(decoder, &settings),
+        letters,
         config: settings,
         pipelines,
-        decoding: Decoding { decoder, reject_tombstones },
         processed,
         pace,
         transactions,
@@ -364,5 +414,5 @@ fn assemble<T: Payload>(
         health: process.health.pool(pool),
         standings: Standings::default(),
         beside: Vec::new(),
-    }
+    })
 }

@@ -15,7 +15,7 @@ use super::batch_size::BatchSize;
 use super::pace::Portion;
 use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
-use crate::event::{Payload, Record};
+use crate::event::{Origin, Payload, Record};
 use crate::metrics;
 use crate::pipeline::{Novelty, ParkedKeys};
 use crate::source::{Fetched, Limits, Queue};
@@ -274,21 +274,33 @@ impl<T: Payload> Task<T> {
                 self.wait_for("the partition to be fetched").await?;
             }
             Ok((low, high)) => {
-                let offset = held.next_offset;
-                let (pool, origin) = (&self.shared.name, &held.place.origin);
-                self.hold(&format!(
-                    "the ledger stands at offset {offset}, and the log of {origin} has {low} to {high}: events are missing; \
-                     nothing is passed over. Restore the log, or accept the loss and go on with what there is: \
-                     `weir seek {pool} --topic {} --partition {} --to {}`",
-                    origin.topic,
-                    origin.partition,
-                    if offset < low { "beginning" } else { "end" },
-                ))
-                .await?;
+                let why = self.missing(held, low, high);
+                self.hold(&why).await?;
             }
             Err(error) => self.wait_for(&format!("the broker to tell the log's ends: {error}")).await?,
         }
         Err(Halt::Retake)
+    }
+
+    /// What to say where the log does not have the position any more, or not yet.
+    fn missing(&self, held: &Held, low: i64, high: i64) -> String {
+        let (offset, pool, group, origin) =
+            (held.next_offset, &self.shared.name, &self.shared.group, &held.place.origin);
+        let to = if offset < low { "beginning" } else { "end" };
+        let Origin { topic, partition, .. } = &**origin;
+        let (stands, go_on) = match self.shared.letters {
+            None => {
+                ("the ledger stands", format!("`weir seek {pool} --topic {topic} --partition {partition} --to {to}`"))
+            }
+            Some(_) => (
+                "the group has committed",
+                format!("stop its workers, and reset the offsets of group {group} on {topic} by Kafka's own tool"),
+            ),
+        };
+        format!(
+            "{stands} at offset {offset}, and the log of {origin} has {low} to {high}: events are missing; nothing is passed \
+             over. Restore the log, or accept the loss and go on with what there is: {go_on}"
+        )
     }
 
     /// Handles records in order, in as many batches as their size limit makes of them. They take of the rate once, here.
@@ -329,10 +341,10 @@ impl<T: Payload> Task<T> {
         held: &mut Held,
         reading: &mut Reading<T>,
     ) -> Result<(), Halt> {
-        if decoded.batch.records() > self.batch_size.now() || decoded.batch.first_offset < held.next_offset {
+        if decoded.batch.fetched() > self.batch_size.now() || decoded.batch.first_offset < held.next_offset {
             return self.handle(decoded.batch.into_records(), held, reading).await;
         }
-        self.consumed.inc_by(decoded.batch.records() as u64);
+        self.consumed.inc_by(decoded.batch.fetched() as u64);
         self.progress.enter(Phase::Working);
         self.progress.lock().oldest_in_hand_ms = decoded.batch.timestamps_ms().next();
         match self.settle(decoded, held, reading).await? {

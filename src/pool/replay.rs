@@ -142,6 +142,10 @@ impl<T: Payload> Task<T> {
     async fn replay_one(&mut self, row: &KeptDead, held: &Held) -> Result<bool, Halt> {
         let shared = Arc::clone(&self.shared);
         let mut batch = Batch::of_dead(&shared.decoding, &shared.pipelines, row);
+        if let Some((fault, why)) = batch.waits_for() {
+            self.after(fault, &why).await?;
+            return Ok(false);
+        }
         if let Err(error) = shared.pipelines.prepare(&mut batch).await {
             let fault = if error.fault == Fault::Outage { Fault::Busy } else { error.fault };
             self.after(fault, &error.message).await?;

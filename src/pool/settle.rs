@@ -13,7 +13,8 @@ use crate::sabotage::{self, Bug};
 use crate::store::{Fault, Held};
 
 impl<T: Payload> Task<T> {
-    /// Settles a batch, however long it takes. The records come back when they must be tried in smaller batches.
+    /// Settles a batch, however long it takes. The records come back when they must be tried in smaller batches, and those
+    /// from which on they could not be read.
     pub(super) async fn settle(
         &mut self,
         decoded: Decoded<T>,
@@ -23,6 +24,14 @@ impl<T: Payload> Task<T> {
         let shared = std::sync::Arc::clone(&self.shared);
         // What waiting for a service that is away takes says nothing of how large a batch may be.
         let Decoded { mut batch, took: mut worked } = decoded;
+        if let Some((fault, why)) = batch.waits_for() {
+            self.after(fault, &why).await?;
+            self.still_holds(held).await?;
+            return Ok(Some(batch.into_records()));
+        }
+        if shared.letters.is_some() {
+            return self.settle_unstored(Decoded { batch, took: worked }, held).await;
+        }
         self.set_parked_aside(&mut batch);
         self.sabotage(&batch).await;
         let mut counts = Counts::default();
@@ -92,13 +101,14 @@ impl<T: Payload> Task<T> {
                 }
             }
         }
+        let unread = batch.take_unread();
         self.fit_batches(batch.len(), worked);
         self.note_settled(batch, &counts, held).await;
-        Ok(None)
+        Ok(unread)
     }
 
     /// Makes the next batch as large as the time budget allows.
-    fn fit_batches(&mut self, events: usize, worked: Duration) {
+    pub(super) fn fit_batches(&mut self, events: usize, worked: Duration) {
         let (pool, topic, partition) = (&*self.shared.name, &*self.topic, self.partition);
         match self.batch_size.settled(events, worked) {
             Change::None => {}
@@ -138,7 +148,7 @@ impl<T: Payload> Task<T> {
     }
 
     /// Whether so many events of so many senders are rejected that the fault is elsewhere; then it has waited.
-    async fn must_hold(&mut self, batch: &mut Batch<T>) -> Result<bool, Halt> {
+    pub(super) async fn must_hold(&mut self, batch: &mut Batch<T>) -> Result<bool, Halt> {
         let ratio = self.shared.config.reject_hold_ratio;
         let keys = batch.rejected_keys();
         if keys.is_empty() || !self.rejects.would_hold(ratio, batch.len(), &keys) {
@@ -174,6 +184,20 @@ impl<T: Payload> Task<T> {
         Ok(if fault == Fault::TooSlow { Next::Smaller } else { Next::Again })
     }
 
+    /// Whoever waits writes nothing, and so must ask whether the ledger was moved meanwhile.
+    async fn still_holds(&mut self, held: &Held) -> Result<(), Halt> {
+        if self.shared.letters.is_some() {
+            return Ok(());
+        }
+        let shared = std::sync::Arc::clone(&self.shared);
+        let row = shared.pipelines.store.ledger(&held.place).await;
+        match self.unless_failed(row).await? {
+            Some(Some(row)) if row.owner == Some(held.token) && row.next_offset == held.next_offset => Ok(()),
+            Some(_) => Err(Halt::Retake),
+            None => Ok(()),
+        }
+    }
+
     /// After a fence: whether an earlier attempt, whose commit was not answered, is what moved the ledger. Only the
     /// ledger can tell.
     async fn was_committed(&mut self, batch: &Batch<T>, held: &Held) -> Result<bool, Halt> {
@@ -194,7 +218,7 @@ impl<T: Payload> Task<T> {
 
     /// After the commit: the offset for Kafka, the figures, the hint. None of it can undo an effect. The hint is given
     /// while the next batch is fetched, one batch behind at most.
-    async fn note_settled(&mut self, mut batch: Batch<T>, counts: &Counts, held: &mut Held) {
+    pub(super) async fn note_settled(&mut self, mut batch: Batch<T>, counts: &Counts, held: &mut Held) {
         let begun = Instant::now();
         let shared = std::sync::Arc::clone(&self.shared);
         batch.end_trace();
@@ -209,7 +233,8 @@ impl<T: Payload> Task<T> {
         }
         self.note_parked(counts);
         shared.note_settled(&batch, counts, now_ms());
-        if let Some(processed) = shared.processed_set().cloned() {
+        // Without a store they were marked before the offset moved.
+        if let Some(processed) = shared.processed_set().filter(|_| shared.letters.is_none()).cloned() {
             if let Some(marking) = self.marking.take() {
                 marking.await.ok();
             }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use self::memory::{Bug, StoreFault};
 use self::world::World;
-use crate::event::{Decode, Event, Malformed, Payload, Record};
+use crate::event::{Decode, Event, NotDecoded, Payload, Record};
 use crate::handler::{Answer, Applied, Error, Handler, Item, Rejection};
 use crate::store::{self, Count, Tx};
 
@@ -58,10 +58,10 @@ impl Payload for Simulated {
 struct Plain;
 
 impl Decode<Simulated> for Plain {
-    fn decode(&self, record: &Record) -> Result<Simulated, Malformed> {
+    fn decode(&self, record: &Record) -> Result<Simulated, NotDecoded> {
         let text = std::str::from_utf8(record.value.as_deref().unwrap_or_default()).unwrap();
         match text.starts_with('!') {
-            true => Err(Malformed("it begins with !".to_owned())),
+            true => Err(NotDecoded::malformed("it begins with !")),
             false => Ok(Simulated(text.to_owned())),
         }
     }

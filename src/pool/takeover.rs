@@ -20,6 +20,9 @@ use crate::store::{Claim, Claimant, Fault, Held, LedgerRow, Move, Place};
 impl<T: Payload> Task<T> {
     /// Tries until the partition is claimed or the task is told to stop.
     pub(super) async fn take_over(&mut self) -> Result<Held, Halt> {
+        if self.shared.letters.is_some() {
+            return self.take_over_unstored().await;
+        }
         loop {
             let origin = self.origin().await?;
             let place = Place { group: Arc::clone(&self.shared.group), origin };
@@ -54,7 +57,7 @@ impl<T: Payload> Task<T> {
     }
 
     /// The partition with its topic's present id.
-    async fn origin(&mut self) -> Result<Arc<Origin>, Halt> {
+    pub(super) async fn origin(&mut self) -> Result<Arc<Origin>, Halt> {
         loop {
             match self.shared.source.client.topic_id(&self.topic).await {
                 Ok(topic_id) => {
@@ -68,7 +71,7 @@ impl<T: Payload> Task<T> {
     }
 
     /// Whether the group takes this process for the partition's owner; if not, it has waited.
-    async fn is_confirmed(&mut self, origin: &Origin, next_offset: i64) -> Result<bool, Halt> {
+    pub(super) async fn is_confirmed(&mut self, origin: &Origin, next_offset: i64) -> Result<bool, Halt> {
         let Origin { topic, partition, .. } = origin;
         // The ledger may have gone back, and then no commit of before may follow the probe's.
         self.shared.source.watermarks.give_up(&[(topic.to_string(), *partition)]);

@@ -82,6 +82,9 @@ impl<T: Payload> Tasks<T> {
 
     /// Makes idle partitions claim anew whose ledger row is not as they left it: without new events no fence would tell.
     pub(super) fn check_ledger(&self) {
+        if self.shared.letters.is_some() {
+            return;
+        }
         let tasks: Vec<_> = self
             .running
             .iter()

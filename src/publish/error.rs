@@ -65,6 +65,29 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// Whether a person must act, since trying again will not help: the topic or a right is missing, or a setting is wrong.
+    pub fn needs_a_person(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        match self {
+            Self::Setup(_) | Self::UnknownTopic { .. } | Self::Unanswered(Unanswered::Login { .. }) => true,
+            Self::Refused { code, .. } => matches!(
+                code,
+                Code::TopicAuthorizationFailed
+                    | Code::ClusterAuthorizationFailed
+                    | Code::InvalidTopic
+                    | Code::SaslAuthenticationFailed
+                    | Code::Authentication
+                    | Code::InvalidRequiredAcks
+                    | Code::PolicyViolation
+            ),
+            Self::Unanswered(_)
+            | Self::TooLarge { .. }
+            | Self::BatchTooLarge { .. }
+            | Self::TimedOut { .. }
+            | Self::Interrupted => false,
+        }
+    }
+
     /// The error of an event, or of a topic's look-up, before anything was sent.
     pub(super) fn from_code(code: RDKafkaErrorCode, topic: &str, brokers: &str) -> Self {
         let topic = topic.to_owned();

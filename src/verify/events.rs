@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::wants::Wants;
-use crate::config::{self, EventFields, OnTombstone};
+use crate::config::{self, EventFields, OnTombstone, OnUnknownType};
 
 const ID_BYTES_MAX: usize = 512;
 
@@ -105,6 +105,8 @@ pub(super) struct Event {
 pub(super) struct Rules {
     fields: EventFields,
     rejects_tombstones: bool,
+    /// The types that are not passed; empty: none are.
+    types: Vec<String>,
     /// What is counted by, and the place of the pipeline that does.
     dimensions: Vec<(usize, String)>,
     wants: Option<Wants>,
@@ -120,18 +122,22 @@ impl Rules {
         Self {
             fields: pool.event.clone(),
             rejects_tombstones: pool.on_tombstone == OnTombstone::Reject,
+            types: if pool.on_unknown_type == OnUnknownType::Pass { pool.types.clone() } else { Vec::new() },
             dimensions: dimensions.collect(),
             wants,
         }
     }
 
-    /// The event that a record carries. `None`: a tombstone that the pool skips, or an event that no pipeline wants.
+    /// The event that a record carries. `None`: a tombstone or a type that the pool passes, or an event that no pipeline wants.
     pub(super) fn event(&self, topic_id: Uuid, message: &BorrowedMessage<'_>) -> Option<Event> {
         let payload = match message.payload() {
             Some(value) => Payload::parse(value),
             None if self.rejects_tombstones => None,
             None => return None,
         };
+        if payload.as_ref().is_some_and(|payload| !self.takes(payload)) {
+            return None;
+        }
         let wanted = self.wants.as_ref().map(|wants| wants.ask(topic_id, message));
         if wanted.as_ref().is_some_and(|wanted| !wanted.contains(&true)) {
             return None;
@@ -148,6 +154,17 @@ impl Rules {
         Some(Event { id, alias, key: message.key().map(hash), counters, record_ms })
     }
 
+    fn takes(&self, payload: &Payload) -> bool {
+        self.types.is_empty() || self.types.contains(&self.kind(payload))
+    }
+
+    fn kind(&self, payload: &Payload) -> String {
+        match payload.at(&self.fields.r#type) {
+            Some(Value::String(kind)) => kind,
+            _ => String::new(),
+        }
+    }
+
     fn counters(&self, payload: &Payload, record_ms: i64, wanted: Option<&[bool]>) -> Vec<Counter> {
         if self.dimensions.is_empty() {
             return Vec::new();
@@ -155,10 +172,7 @@ impl Rules {
         let stamp = payload.at(&self.fields.timestamp).and_then(|value| value.as_i64());
         let minute = stamp.unwrap_or(record_ms).div_euclid(MINUTE_MS);
         let member = |dimension: &str| match dimension {
-            "type" => match payload.at(&self.fields.r#type) {
-                Some(Value::String(kind)) => Some(kind),
-                _ => Some(String::new()),
-            },
+            "type" => Some(self.kind(payload)),
             "conversation" => self.conversation(payload),
             _ => payload.text(&self.fields.user),
         };

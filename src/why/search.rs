@@ -129,7 +129,7 @@ impl Request {
         let of_record = EventId::of_record(origin, &record);
         let (id, malformed) = match Event::<Document>::decode(&self.fields, origin, record) {
             Ok(event) => (event.id, None),
-            Err(undecoded) => (of_record, Some(undecoded.1.0)),
+            Err(undecoded) => (of_record, Some(undecoded.1.to_string())),
         };
         let is_it = id.as_str() == self.id
             || self.key.is_some_and(|key| key.spelt(id.as_str()).is_some_and(|id| id == self.id));

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio_util::sync::CancellationToken;
 use weir::config::{self, Config, Start};
-use weir::event::Event;
+use weir::event::{Event, Payload};
 use weir::handler::{Analyze, Answer, Dimension, Each, Error, HandleEach, Rejection};
 use weir::payload::{OrderEvent, OrderPaid};
 use weir::pool::Pool;
@@ -45,7 +45,7 @@ impl HandleEach<OrderPaid> for Settle {
     }
 }
 
-fn config(world: &World) -> Config {
+pub(super) fn config(world: &World) -> Config {
     let file = world.dir.join("library.toml");
     std::fs::write(&file, world.config("")).unwrap();
     let mut config = Config::load(&[file], &[]).unwrap();
@@ -84,18 +84,18 @@ async fn a_pool_made_by_code_is_checked_as_one_from_a_file_is() {
     }
 }
 
-struct Running {
+pub(super) struct Running {
     stop: CancellationToken,
     done: tokio::task::JoinHandle<Result<(), weir::pool::Error>>,
 }
 
 impl Running {
-    fn start(pool: Pool<OrderPaid>) -> Self {
+    pub(super) fn start<T: Payload>(pool: Pool<T>) -> Self {
         let stop = CancellationToken::new();
         Self { done: tokio::spawn(pool.run(stop.clone())), stop }
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.stop.cancel();
         self.done.await.unwrap().unwrap();
     }
@@ -216,7 +216,6 @@ struct Note;
 #[async_trait]
 impl HandleEach<OrderEvent> for Note {
     async fn apply(&self, tx: &mut dyn Tx, event: &Event<OrderEvent>) -> Result<(), store::Error> {
-        use weir::event::Payload as _;
         let connection = tx.postgres().expect("the store is PostgreSQL");
         sqlx::query("INSERT INTO notes VALUES ($1, $2)")
             .bind(event.payload.kind())

@@ -18,6 +18,9 @@ mod audit;
 mod batches;
 mod dashboards;
 mod dead;
+#[cfg(feature = "avro")]
+mod decoders;
+mod examples;
 mod fence;
 mod first_start;
 mod flow;
@@ -41,6 +44,8 @@ mod sqlite;
 mod starts;
 mod stop;
 mod traces;
+mod types;
+mod unstored;
 mod versions;
 mod why;
 mod worker;

@@ -183,8 +183,14 @@ impl World {
             (at == ends, at)
         })
         .await;
-        let consumer: BaseConsumer = kafka().set("group.id", &self.pool).create().unwrap();
-        until("Kafka's offsets to reach the log's end", PATIENCE, async || {
+        self.committed_by(&self.pool, PATIENCE).await;
+    }
+
+    /// Waits until a group has committed the log's end everywhere.
+    pub(crate) async fn committed_by(&self, group: &str, patience: Duration) {
+        let ends = self.ends();
+        let consumer: BaseConsumer = kafka().set("group.id", group).create().unwrap();
+        until("Kafka's offsets to reach the log's end", patience, async || {
             let at = committed(&consumer, &self.topic, self.partitions);
             (at.as_ref() == Some(&ends), at)
         })

@@ -6,10 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::is_name;
 use crate::config::pipeline::MESSAGES;
-use crate::config::{OnDuplicate, Pipeline, Pool};
+use crate::config::{OnDuplicate, Pipeline, Pool, Secret};
 
-const HANDLERS: [&str; 3] = ["persist", "analyze", "moderate"];
+const HANDLERS: [&str; 5] = ["persist", "analyze", "moderate", "forward", "notify"];
+/// The keys that belong to a handler, with those that it needs; `name` and `handler` are everybody's.
+const KEYS: [(&str, &[&str]); 5] = [
+    ("persist", &["table", "key", "columns", "on_duplicate", "newer_by"]),
+    ("analyze", &["dimensions"]),
+    ("moderate", &["moderate"]),
+    ("forward", &["topic", "record_key"]),
+    ("notify", &["url", "url_file", "secret", "secret_file", "timeout"]),
+];
 const DIMENSIONS: [&str; 4] = ["type", "user", "conversation", "active_users"];
+/// What may stand in a template's braces, beside JSON pointers.
+const PLACES: [&str; 8] = ["id", "type", "key", "topic", "partition", "offset", "user", "conversation"];
 /// Sources of a column beside JSON pointers.
 const SOURCES: [&str; 8] =
     ["$id", "$key", "$topic", "$partition", "$offset", "$kafka_timestamp", "$type", "$conversation"];
@@ -50,7 +60,10 @@ pub(super) fn check_all(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) 
         } else if !names.insert(name) {
             problems.push(format!("`{at}.name`: {name:?} is another pipeline's name: names of a pool differ"));
         }
+        check_foreign(&at, pipeline, problems);
         match pipeline.handler.as_str() {
+            "forward" => check_forward(&at, pipeline, problems),
+            "notify" => check_notify(&at, pipeline, problems),
             "persist" => {
                 if !tables.insert(pipeline.persist_table()) {
                     problems
@@ -62,10 +75,11 @@ pub(super) fn check_all(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) 
             "moderate" => moderate::check(&at, pool, pipeline, problems),
             other => {
                 let known = HANDLERS.join(", ");
-                problems.push(format!("`{at}.handler`: there is no handler {other:?}, known are {known}"));
+                problems.push(format!("`{at}.handler`: there is no handler {other:?}, expected one of {known}"));
             }
         }
     }
+    check_stores(pool_at, pool, problems);
 }
 
 /// What decides whether an event is new must see every event that another pipeline sees.
@@ -80,20 +94,89 @@ fn check_whens(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) {
     }
 }
 
-fn check_analyze(at: &str, pipeline: &Pipeline, problems: &mut Vec<String>) {
-    let foreign = [
+/// An effect outside the transaction would be there before the others, and again whenever they fail.
+fn check_stores(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) {
+    let of = |stored: bool| {
+        let is_known = |pipeline: &&Pipeline| HANDLERS.contains(&pipeline.handler.as_str());
+        pool.pipelines.iter().filter(is_known).find(|pipeline| pipeline.needs_store() == stored)
+    };
+    if let (Some(inside), Some(outside)) = (of(true), of(false)) {
+        problems.push(format!(
+            "`{pool_at}`: pipeline {:?} writes to the database and {:?} does not: give {:?} a pool of its own, with its own group",
+            inside.name, outside.name, outside.name
+        ));
+    }
+}
+
+/// Keys of other handlers.
+fn check_foreign(at: &str, pipeline: &Pipeline, problems: &mut Vec<String>) {
+    let own = KEYS.iter().find(|(handler, _)| *handler == pipeline.handler);
+    let Some((handler, own)) = own else { return };
+    let set = [
         ("table", pipeline.table.is_some()),
         ("key", pipeline.key.is_some()),
         ("columns", pipeline.columns.is_some()),
         ("on_duplicate", pipeline.on_duplicate.is_some()),
         ("newer_by", pipeline.newer_by.is_some()),
+        ("dimensions", pipeline.dimensions.is_some()),
+        ("topic", pipeline.topic.is_some()),
+        ("record_key", pipeline.record_key.is_some()),
+        ("url", pipeline.url.is_some()),
+        ("secret", pipeline.secret.is_some()),
+        ("timeout", pipeline.timeout.is_some()),
     ];
-    for (key, _) in foreign.into_iter().filter(|(_, is_set)| *is_set) {
-        problems.push(format!("`{at}.{key}` belongs to the handler persist, not to analyze"));
+    for (key, _) in set.into_iter().filter(|(key, is_set)| *is_set && !own.contains(key)) {
+        if let Some((owner, _)) = KEYS.iter().find(|(_, keys)| keys.contains(&key)) {
+            problems.push(format!("`{at}.{key}` belongs to the handler {owner}, not to {handler}"));
+        }
     }
-    if pipeline.moderate.is_some() {
-        problems.push(format!("`{at}.moderate` belongs to the handler moderate, not to analyze"));
+}
+
+fn check_forward(at: &str, pipeline: &Pipeline, problems: &mut Vec<String>) {
+    if pipeline.topic.as_deref().unwrap_or_default().is_empty() {
+        problems.push(format!("`{at}.topic` is not set: name the topic to send to"));
     }
+    for (key, template) in [("topic", &pipeline.topic), ("record_key", &pipeline.record_key)] {
+        if let Some(why) = template.as_deref().and_then(wrong_place) {
+            problems.push(format!("`{at}.{key}`: {why}"));
+        }
+    }
+}
+
+/// What is wrong with the places of a template.
+fn wrong_place(template: &str) -> Option<String> {
+    let mut rest = template;
+    while let Some((_, after)) = rest.split_once('{') {
+        let Some((name, behind)) = after.split_once('}') else { return Some("a '{' is without its '}'".to_owned()) };
+        if !name.starts_with('/') && !PLACES.contains(&name) {
+            let known = PLACES.join(", ");
+            return Some(format!("there is no {name:?}: known are a JSON pointer such as \"/order/id\", and {known}"));
+        }
+        rest = behind;
+    }
+    None
+}
+
+fn check_notify(at: &str, pipeline: &Pipeline, problems: &mut Vec<String>) {
+    let is_http = |url: &Secret| {
+        url::Url::parse(url.expose()).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    };
+    match &pipeline.url {
+        None if pipeline.url_file.is_none() => {
+            problems.push(format!("`{at}.url` is not set: give the address to post to, or `{at}.url_file`"));
+        }
+        Some(url) if !is_http(url) => {
+            problems.push(format!("`{at}.url` must be an address such as https://host/path"));
+        }
+        _ => {}
+    }
+    if pipeline.secret.as_ref().is_some_and(Secret::is_empty) {
+        problems.push(format!("`{at}.secret` is empty: leave it out to sign nothing"));
+    }
+    super::timeout(&format!("{at}.timeout"), pipeline.notify_timeout(), problems);
+}
+
+fn check_analyze(at: &str, pipeline: &Pipeline, problems: &mut Vec<String>) {
     let Some(dimensions) = &pipeline.dimensions else { return };
     if dimensions.is_empty() {
         problems.push(format!("`{at}.dimensions` is empty: name what to count by, or leave it out"));
@@ -120,12 +203,6 @@ struct Persist<'a> {
 impl Persist<'_> {
     fn check(mut self) {
         let Pipeline { table, columns, .. } = self.pipeline;
-        if self.pipeline.dimensions.is_some() {
-            self.say("dimensions", "belongs to the handler analyze, not to persist");
-        }
-        if self.pipeline.moderate.is_some() {
-            self.say("moderate", "belongs to the handler moderate, not to persist");
-        }
         if let Some(table) = table.as_ref().filter(|table| !is_sql_name(table)) {
             self.say("table", &format!("is {table:?}, expected {SQL_NAME}"));
         }
@@ -209,11 +286,13 @@ fn is_sql_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handler::{Dimension, SHIPPED};
+    use crate::handler::{Dimension, SHIPPED, TEMPLATE_NAMES};
 
     #[test]
     fn the_known_handlers_and_dimensions_are_those_that_ship() {
         assert_eq!(SHIPPED.map(|(name, _)| name), HANDLERS);
+        assert_eq!(KEYS.map(|(name, _)| name), HANDLERS);
+        assert_eq!(TEMPLATE_NAMES, PLACES);
         assert!(DIMENSIONS.iter().all(|name| Dimension::from_name(name).is_some()));
     }
 
