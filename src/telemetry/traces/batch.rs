@@ -175,7 +175,7 @@ impl Noted {
         })
     }
 
-    fn tell(mut self: Box<Self>, error: Option<&'static str>) {
+    fn tell(mut self, error: Option<&'static str>) {
         let ended = SystemTime::now();
         let steps = std::mem::take(self.steps.get_mut().unwrap_or_else(PoisonError::into_inner));
         if self.of.live.relation == Relation::Link || self.traced.is_empty() {

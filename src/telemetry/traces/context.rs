@@ -41,10 +41,19 @@ impl Origin {
             return Self::Unsampled;
         }
         // A state that cannot be read is dropped, the trace is not: so the recommendation has it.
-        let state = tracestate().and_then(|bytes| TraceState::from_str(std::str::from_utf8(bytes).ok()?).ok());
+        let state = tracestate().and_then(state);
         let flags = TraceFlags::default().with_sampled(true);
         Self::Sampled(SpanContext::new(trace, span, flags, true, state.unwrap_or_default()))
     }
+}
+
+/// A list of `key=value`; the SDK by itself takes members without a key.
+fn state(header: &[u8]) -> Option<TraceState> {
+    let text = std::str::from_utf8(header).ok()?;
+    let is_member =
+        |member: &str| member.split_once('=').is_some_and(|(key, value)| !key.is_empty() && !value.is_empty());
+    let mut members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
+    members.all(is_member).then(|| TraceState::from_str(text).ok())?
 }
 
 /// A header's fields: trace, span and flags. Later versions may append to it.
