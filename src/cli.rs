@@ -3,13 +3,17 @@
 //! Exit codes: 0 on success, 1 on failure, 2 on bad usage or configuration.
 
 mod check;
+mod control;
 mod dead;
 #[cfg(feature = "demo")]
 mod demo;
 #[cfg(feature = "load")]
 mod load;
 mod migrate;
+mod pause;
 mod publish;
+mod rate;
+mod resume;
 mod retire;
 mod run;
 mod seek;
@@ -75,7 +79,10 @@ enum Command {
     Load(load::Args),
     /// Brings the database's schema up to this release
     Migrate(migrate::Args),
+    Pause(pause::Args),
     Publish(publish::Args),
+    Rate(rate::Args),
+    Resume(resume::Args),
     Retire(retire::Args),
     /// Runs pools until it is told to stop
     Run(run::Args),
@@ -147,7 +154,10 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
                 load::run(args, config, crate::load::Called { config: cli.config, set: cli.set }).await
             }
             Command::Migrate(args) => migrate::run(args, config).await,
+            Command::Pause(args) => pause::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,
+            Command::Rate(args) => rate::run(args, config).await,
+            Command::Resume(args) => resume::run(args, config).await,
             Command::Retire(args) => retire::run(args, config).await,
             Command::Run(args) => run::run(args, config).await,
             Command::Seek(args) => seek::run(args, config).await,
@@ -234,7 +244,11 @@ fn pool_names(only: &[String], config: &Config) -> anyhow::Result<Vec<String>> {
     for name in only {
         if !config.pools.contains_key(name) {
             let known: Vec<&str> = config.pools.keys().map(String::as_str).collect();
-            return Err(Usage(format!("there is no pool {name:?}: known are {}", known.join(", "))).into());
+            let advice = match config::nearest(name, known.iter().copied()) {
+                Some(nearest) => format!("did you mean {nearest:?}? Known are {}", known.join(", ")),
+                None => format!("known are {}", known.join(", ")),
+            };
+            return Err(Usage(format!("there is no pool {name:?}: {advice}")).into());
         }
         if !names.contains(name) {
             names.push(name.clone());

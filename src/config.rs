@@ -30,6 +30,7 @@ mod validate;
 
 pub use self::redis::Redis;
 pub use budget::Budget;
+pub(crate) use conform::nearest;
 pub use error::Error;
 pub use kafka::{GroupProtocol, Kafka};
 pub use pipeline::{OnDuplicate, Pipeline};

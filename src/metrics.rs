@@ -85,6 +85,7 @@ struct Families {
     retries: IntCounterVec,
     batch_limit: IntGaugeVec,
     rate: GaugeVec,
+    paused: IntGaugeVec,
     transactions_limit: IntGaugeVec,
     holds: IntGaugeVec,
     breaker_open: IntGaugeVec,
@@ -220,11 +221,12 @@ impl Families {
                 GaugeVec::new(
                     Opts::new(
                         "weir_rate_events_per_second",
-                        "The configured rate of the whole group; no series where there is none.",
+                        "The rate of the whole group, as configured or set by weir rate; no series where there is none.",
                     ),
                     &["pool"],
                 ),
             ),
+            paused: gauges(r, "weir_paused", "1 while the pool is paused by weir pause.", &["pool"]),
             transactions_limit: gauges(
                 r,
                 "weir_transactions_limit",
@@ -320,7 +322,7 @@ mod tests {
         pool.pipeline("persist").prepare_seconds.observe(0.1);
         pool.topic("message-events").set_lag(Some(1), Some(1.0));
         pool.retried("store_away");
-        pool.set_rate(1.0);
+        pool.set_rate(Some(1.0));
         pool.set_transactions_limit(1);
         metrics
     }
@@ -338,6 +340,7 @@ mod tests {
             "_open",
             "_per_second",
             "_limit",
+            "_paused",
         ];
         for family in filled().0.registry.gather() {
             let name = family.name();
@@ -380,6 +383,7 @@ mod tests {
             "weir_retries_total",
             "weir_batch_limit_events",
             "weir_rate_events_per_second",
+            "weir_paused",
             "weir_transactions_limit",
             "weir_holds",
             "weir_breaker_open",

@@ -9,9 +9,11 @@ mod ahead;
 mod batch_size;
 mod bloat;
 mod build;
+pub mod control;
 mod forget;
 mod gate;
 mod pace;
+mod pacing;
 mod park;
 mod partition;
 mod progress;
@@ -37,8 +39,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use self::control::Steering;
 use self::gate::Gate;
-use self::pace::Pace;
 use self::tasks::Tasks;
 use self::transactions::Transactions;
 use crate::admin::PoolHealth;
@@ -113,7 +115,7 @@ pub struct Pool<T> {
     pipelines: Pipelines<T>,
     decoding: Decoding<T>,
     processed: Option<ProcessedSet>,
-    pace: Option<Pace>,
+    steering: Steering,
     transactions: Option<Arc<Transactions>>,
     connections: usize,
     metrics: PoolMetrics,
@@ -131,8 +133,8 @@ struct Shared<T> {
     pipeline_metrics: Vec<PipelineMetrics>,
     decoding: Decoding<T>,
     processed: Option<ProcessedSet>,
-    /// Where there is a rate.
-    pace: Option<Pace>,
+    /// What operators have asked of it.
+    steering: Steering,
     /// Where transactions at a time are limited.
     transactions: Option<Arc<Transactions>>,
     source: SourceHandle,
@@ -192,6 +194,7 @@ impl<T: Payload> Pool<T> {
         let forgetting = tokio::spawn(forget::run(Arc::clone(&shared), background.clone()));
         let replaying = tokio::spawn(replay::watch(Arc::clone(&shared), tasks.standings(), background.clone()));
         let ending = tokio::spawn(silent::watch(Arc::clone(&shared), background.clone()));
+        let steering = tokio::spawn(control::watch(Arc::clone(&shared), background.clone()));
         let done = drive(&mut source, &mut tasks, &health, &shutdown, stall_after).await;
         shared.source.close();
         let overran = leave(&mut source, &mut tasks).await;
@@ -200,6 +203,7 @@ impl<T: Payload> Pool<T> {
         forgetting.await.ok();
         replaying.await.ok();
         ending.await.ok();
+        steering.await.ok();
         appearing.await.ok();
         drop((tasks, shared));
         close(source).await;
@@ -240,7 +244,9 @@ impl<T: Payload> Pool<T> {
 
     async fn schema_is_there(&self) -> store::Result<()> {
         self.pipelines.store.reach().await?;
-        self.pipelines.store.check().await
+        self.pipelines.store.check().await?;
+        // Before it joins: a pool that is paused must not begin with a batch.
+        self.steering.look(&*self.pipelines.store).await
     }
 
     /// Waits for a broker's first answer: how many partitions each topic has. `None`: told to stop before it came.
@@ -318,10 +324,8 @@ impl<T: Payload> Pool<T> {
         let source = Source::start(subscription, counts.iter().sum::<usize>().max(PARTITIONS_MIN))
             .map_err(|error| Error::Kafka { pool: Arc::clone(&self.name), message: error.to_string() })?;
         tracing::info!(pool = &*self.name, "{budget}");
-        if let Some(pace) = &self.pace {
-            pace.set_partitions_of_topics(counts.iter().sum());
-            pace.tell();
-        }
+        self.steering.pacing.set_partitions_of_topics(counts.iter().sum());
+        self.steering.pacing.tell();
         let gate = Arc::new(Gate::new(Arc::clone(&self.name), Arc::clone(&self.pipelines.store)));
         let pipeline_metrics = self.pipelines.names().map(|name| self.metrics.pipeline(name)).collect();
         let missing = self.config.topics.iter().zip(counts).filter(|(_, count)| **count == 0);
@@ -335,7 +339,7 @@ impl<T: Payload> Pool<T> {
             pipeline_metrics,
             decoding: self.decoding,
             processed: self.processed,
-            pace: self.pace,
+            steering: self.steering,
             transactions: self.transactions,
             source: source.handle.clone(),
             begin: tokio::sync::Mutex::new(()),

@@ -2,6 +2,8 @@
 
 #[path = "store/assumed.rs"]
 mod assumed;
+#[path = "store/control.rs"]
+mod control;
 #[path = "store/mysql.rs"]
 mod mysql;
 #[path = "store/replays.rs"]
@@ -10,6 +12,7 @@ mod replays;
 mod services;
 
 use assumed::*;
+use control::*;
 use mysql::*;
 use replays::*;
 
@@ -197,6 +200,10 @@ promises! {
     ids_are_one_only_if_their_bytes_are
     of_two_at_once_one_is_new
     an_update_that_meets_another_unique_key_is_a_reject
+    a_pause_is_seen_until_it_is_ended_or_runs_out
+    a_rate_that_is_set_stays_beside_a_pause
+    every_change_leaves_a_row_with_who_did_it
+    of_two_changes_at_once_the_later_one_sees_the_first
 }
 
 fn place(partition: i32) -> Place {

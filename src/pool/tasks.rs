@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::batch_size::BatchSize;
-use super::pace::{Pace, Portion};
+use super::pace::Portion;
 use super::partition::{End, Task, backoff};
 use super::progress::{Phase, Progress, Standings};
 use super::rejects::Rejects;
@@ -169,9 +169,7 @@ impl<T: Payload> Tasks<T> {
     fn note_assigned(&self) {
         self.shared.metrics.set_partitions_assigned(self.running.len());
         self.shared.assigned.store(self.running.len(), Ordering::Relaxed);
-        if let Some(pace) = &self.shared.pace {
-            pace.set_partitions(self.running.len());
-        }
+        self.shared.steering.pacing.set_partitions(self.running.len());
     }
 
     pub(super) fn stop_all(&self) {
@@ -205,11 +203,11 @@ impl<T: Payload> Tasks<T> {
             match &task.progress.lock().phase {
                 Phase::Held(why) => held.push((topic.to_string(), *partition, why.clone())),
                 Phase::Waiting(what) => waiting = Some(what.clone()),
-                Phase::TakingOver | Phase::Polling | Phase::Queued(_) | Phase::Working => {}
+                Phase::TakingOver | Phase::Polling | Phase::Queued(_) | Phase::Paused | Phase::Working => {}
             }
         }
         let database = self.shared.gate.closed();
-        let of_bucket = self.shared.pace.as_ref().and_then(Pace::outage);
+        let of_bucket = self.shared.steering.pacing.outage();
         let redis = self.shared.processed_set().and_then(ProcessedSet::outage).or(of_bucket);
         if waiting.is_none() && database.is_some() {
             waiting = Some("the database".to_owned());

@@ -25,7 +25,7 @@ enum Verdict {
 
 /// A partition that waits for something named is not stuck; one that has lag and neither waits nor moves is.
 fn judge(standing: &Standing, lag: Option<i64>, stall_after: Duration) -> Verdict {
-    let waits = matches!(standing.phase, Phase::Queued(_) | Phase::Waiting(_) | Phase::Held(_));
+    let waits = matches!(standing.phase, Phase::Queued(_) | Phase::Paused | Phase::Waiting(_) | Phase::Held(_));
     let behind = lag.is_some_and(|lag| lag > 0) || standing.phase == Phase::Working;
     if waits || !behind || standing.moved_at.elapsed() < stall_after {
         Verdict::Fine
@@ -175,5 +175,6 @@ mod tests {
         assert_eq!(judged(Phase::Waiting("x".to_owned()), long, Some(9), 0), Verdict::Fine);
         assert_eq!(judged(Phase::Held("x".to_owned()), long, Some(9), 0), Verdict::Fine);
         assert_eq!(judged(Phase::Queued("x"), long, Some(9), 0), Verdict::Fine);
+        assert_eq!(judged(Phase::Paused, long, Some(9), 0), Verdict::Fine);
     }
 }

@@ -17,6 +17,7 @@ pub(super) const POSTGRES: &[Step] = &[
     ("0003_dead", include_str!("../../migrations/postgres/0003_dead.sql")),
     ("0004_pipelines", include_str!("../../migrations/postgres/0004_pipelines.sql")),
     ("0005_replays", include_str!("../../migrations/postgres/0005_replays.sql")),
+    ("0007_control", include_str!("../../migrations/postgres/0007_control.sql")),
 ];
 
 #[cfg(feature = "mysql")]
@@ -26,6 +27,7 @@ pub(super) const MYSQL: &[Step] = &[
     ("0003_dead", include_str!("../../migrations/mysql/0003_dead.sql")),
     ("0004_pipelines", include_str!("../../migrations/mysql/0004_pipelines.sql")),
     ("0005_replays", include_str!("../../migrations/mysql/0005_replays.sql")),
+    ("0007_control", include_str!("../../migrations/mysql/0007_control.sql")),
 ];
 
 #[cfg(feature = "sqlite")]
@@ -35,6 +37,7 @@ pub(super) const SQLITE: &[Step] = &[
     ("0003_dead", include_str!("../../migrations/sqlite/0003_dead.sql")),
     ("0004_pipelines", include_str!("../../migrations/sqlite/0004_pipelines.sql")),
     ("0005_replays", include_str!("../../migrations/sqlite/0005_replays.sql")),
+    ("0007_control", include_str!("../../migrations/sqlite/0007_control.sql")),
 ];
 
 /// Applies the steps that a database lacks. Those of a newer release are left alone.

@@ -2,6 +2,7 @@
 //! a pooler in transaction mode works and a frozen owner cannot hold the ledger's row.
 
 pub(super) mod codes;
+mod control;
 mod copy;
 mod dead;
 mod describe;
@@ -34,7 +35,7 @@ use crate::config;
 const CLIENT_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 8] = [
+const RELATIONS: [&str; 10] = [
     "weir_ledger",
     "weir_dead",
     "weir_seen",
@@ -42,6 +43,8 @@ const RELATIONS: [&str; 8] = [
     "weir_pipelines",
     "weir_seeks",
     "weir_replayed",
+    "weir_control",
+    "weir_control_log",
     "message_stats",
 ];
 

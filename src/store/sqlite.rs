@@ -8,6 +8,7 @@
 
 pub(super) mod address;
 pub(super) mod codes;
+mod control;
 mod dead;
 mod describe;
 mod file;
@@ -39,7 +40,7 @@ use crate::config;
 const TURN_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 8] = [
+const RELATIONS: [&str; 10] = [
     "weir_ledger",
     "weir_dead",
     "weir_seen",
@@ -47,6 +48,8 @@ const RELATIONS: [&str; 8] = [
     "weir_pipelines",
     "weir_seeks",
     "weir_replayed",
+    "weir_control",
+    "weir_control_log",
     "message_stats",
 ];
 

@@ -11,6 +11,7 @@ mod services;
 
 mod audit;
 mod batches;
+mod control;
 mod database;
 mod dead;
 mod fence;

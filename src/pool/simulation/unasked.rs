@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::memory::{Connection, Open};
 use crate::store::{
-    Asked, DeadFilter, DeadRows, Finds, IdKey, KeptDead, Move, Rejected, Release, ReplayTx, RequestStanding, Result,
-    Seeks,
+    Asked, Change, Control, Controls, DeadFilter, DeadRows, Finds, IdKey, KeptDead, Move, Rejected, Release, ReplayTx,
+    RequestStanding, Result, Seeks,
 };
 
 #[async_trait]
@@ -78,5 +78,16 @@ impl Finds for Connection {
 impl Seeks for Connection {
     async fn seek(&self, _: &[Move], _: &str) -> Result<Option<Vec<i64>>> {
         Ok(None)
+    }
+}
+
+#[async_trait]
+impl Controls for Connection {
+    async fn control(&self, _: &str) -> Result<Control> {
+        Ok(Control::default())
+    }
+
+    async fn change_control(&self, _: &str, _: &str, _: &Change, _: &str) -> Result<(Control, Control)> {
+        Ok((Control::default(), Control::default()))
     }
 }
