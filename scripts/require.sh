@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that this machine has what a purpose needs:   require.sh build | services | peers | faults | browser, or several
+# Makes sure that this machine has what a purpose needs:   require.sh build | services | peers | faults | browser | metrics, or several
 # As root on Debian it installs what is missing; elsewhere it names all of it in one message and fails.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -47,7 +47,9 @@ look() {
         need faketime faketime libfaketime has faketime ;;
       browser)
         need Chromium chromium chromium has_chromium ;;
-      *) echo "usage: require.sh build | services | peers | faults | browser" >&2; exit 2 ;;
+      metrics)
+        need promtool prometheus golang-github-prometheus has promtool ;;
+      *) echo "usage: require.sh build | services | peers | faults | browser | metrics" >&2; exit 2 ;;
     esac
   done
 }

@@ -7,8 +7,10 @@ mod control;
 mod dead;
 #[cfg(feature = "demo")]
 mod demo;
+mod lag;
 #[cfg(feature = "load")]
 mod load;
+mod metrics;
 mod migrate;
 mod pause;
 mod publish;
@@ -75,8 +77,10 @@ enum Command {
     Dead(dead::Args),
     #[cfg(feature = "demo")]
     Demo(demo::Args),
+    Lag(lag::Args),
     #[cfg(feature = "load")]
     Load(load::Args),
+    Metrics(metrics::Args),
     /// Brings the database's schema up to this release
     Migrate(migrate::Args),
     Pause(pause::Args),
@@ -141,6 +145,10 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         return load::report(args);
     }
+    // The same for all configurations, and needed where there is none.
+    if let Command::Metrics(args) = &cli.command {
+        return metrics::run(args);
+    }
     let config = Config::load(&cli.config, &cli.set)?;
     telemetry::init(&config.log, None)?;
     with_runtime(async {
@@ -149,10 +157,12 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Demo(_) => unreachable!("it has run"),
             Command::Check(args) => check::run(&args, &config),
             Command::Dead(args) => dead::run(args, config).await,
+            Command::Lag(args) => lag::run(args, config).await,
             #[cfg(feature = "load")]
             Command::Load(args) => {
                 load::run(args, config, crate::load::Called { config: cli.config, set: cli.set }).await
             }
+            Command::Metrics(_) => unreachable!("it has run"),
             Command::Migrate(args) => migrate::run(args, config).await,
             Command::Pause(args) => pause::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,

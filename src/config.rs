@@ -19,6 +19,7 @@ mod rate;
 mod redis;
 #[cfg(test)]
 mod samples;
+mod scaling;
 mod schema;
 mod secret;
 mod size;
@@ -37,6 +38,7 @@ pub use pipeline::{OnDuplicate, Pipeline};
 pub use pool::{EventFields, OnReject, OnTombstone, Pool, ProcessedSet};
 pub use process::{Health, Log, LogFormat};
 pub use rate::Rate;
+pub use scaling::Scaling;
 pub use secret::Secret;
 #[cfg(feature = "sqlite")]
 pub(crate) use sqlite::sqlite_options;

@@ -12,6 +12,7 @@ mod build;
 pub mod control;
 mod forget;
 mod gate;
+pub mod lag;
 mod pace;
 mod pacing;
 mod park;
@@ -19,6 +20,7 @@ mod partition;
 mod progress;
 mod rejects;
 mod replay;
+mod scaling;
 pub mod seek;
 mod settle;
 mod silent;
@@ -382,6 +384,7 @@ async fn drive<T: Payload>(
             ended = tasks.ended() => return Err(ended),
             _ = tick.tick() => {
                 tasks.watch(stall_after)?;
+                tasks.note_desired();
                 if checked_at.elapsed() >= OUTSIDE_CHECK {
                     checked_at = Instant::now();
                     tasks.check_topic_ids();

@@ -6,7 +6,7 @@ mod pipeline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Budget, Config, Kafka, Pipeline, Pool, Redis, Store};
+use super::{Budget, Config, Kafka, Pipeline, Pool, Redis, Scaling, Store};
 
 /// The most events that a batch may have.
 const RECORDS_MAX: usize = 100_000;
@@ -25,6 +25,8 @@ const SERVER_SCHEMES: [&str; 4] = ["postgres://", "postgresql://", "mysql://", "
 const REDIS_SCHEMES: [&str; 7] = ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys", "valkey+unix"];
 /// The database counts time-outs in milliseconds and takes 0 for none at all.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// The shortest time that a number of workers can be asked for by.
+const SCALING_TIME_MIN: Duration = Duration::from_secs(1);
 /// The longest that anything is waited for while a batch is in hand.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 
@@ -179,6 +181,7 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
         problems.push(format!("`{at}.reject_hold_ratio` must be greater than 0 and at most 1"));
     }
     check_park(&at, pool, problems);
+    check_scaling(&at, &pool.scaling, problems);
     timeout(&format!("{at}.drain_deadline"), pool.drain_deadline, problems);
     if pool.batch_linger > TIMEOUT_MAX {
         problems.push(format!("`{at}.batch_linger` must not be longer than an hour"));
@@ -186,6 +189,21 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
     positive(&format!("{at}.seen_horizon"), pool.seen_horizon, problems);
     check_pointers(&at, pool, problems);
     pipeline::check_all(&at, pool, problems);
+}
+
+fn check_scaling(at: &str, scaling: &Scaling, problems: &mut Vec<String>) {
+    for (key, time) in [("clear_within", scaling.clear_within), ("down_after", scaling.down_after)] {
+        if time < SCALING_TIME_MIN {
+            problems.push(format!("`{at}.scaling.{key}` must be a second or longer"));
+        }
+    }
+    if scaling.min == 0 {
+        problems
+            .push(format!("`{at}.scaling.min` must be greater than 0: without a worker nobody tells what is wanted"));
+    }
+    if let Some(max) = scaling.max.filter(|max| *max < scaling.min) {
+        problems.push(format!("`{at}.scaling.max` is {max}, and `{at}.scaling.min` is {}: raise it", scaling.min));
+    }
 }
 
 /// A row that a newer event replaces does not depend on order, and one dead row an id could not keep several versions.

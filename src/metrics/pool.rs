@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Counter, Histogram, IntCounter, IntGauge};
+use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge};
 
 use super::Families;
 
@@ -87,6 +87,7 @@ struct Series {
     batch_limit: IntGauge,
     holds: IntGauge,
     paused: IntGauge,
+    desired_replicas: Gauge,
     breakers: [IntGauge; Dependency::ALL.len()],
     fences: IntCounter,
     ledger_bytes: IntGauge,
@@ -155,6 +156,7 @@ impl PoolMetrics {
             batch_limit: f.batch_limit.with_label_values(&by_pool),
             holds: f.holds.with_label_values(&by_pool),
             paused: f.paused.with_label_values(&by_pool),
+            desired_replicas: f.desired_replicas.with_label_values(&by_pool),
             breakers: Dependency::ALL.map(|dependency| f.breaker_open.with_label_values(&[pool, dependency.as_str()])),
             fences: f.fences.with_label_values(&by_pool),
             ledger_bytes: f.ledger_bytes.with_label_values(&by_pool),
@@ -279,6 +281,11 @@ impl PoolMetrics {
     /// Whether an operator has paused the pool.
     pub fn set_paused(&self, is_paused: bool) {
         self.0.paused.set(i64::from(is_paused));
+    }
+
+    /// This worker's share of the wanted number of workers.
+    pub fn set_desired_replicas(&self, share: f64) {
+        self.0.desired_replicas.set(share);
     }
 
     /// How many batches may be in a transaction now.

@@ -76,7 +76,7 @@ impl Steering {
         }));
     }
 
-    fn is_paused(&self) -> bool {
+    pub(super) fn is_paused(&self) -> bool {
         self.pause.borrow().is_some()
     }
 

@@ -25,6 +25,9 @@ use crate::event::Payload;
 use crate::metrics;
 use crate::once::{Ask, Bucket};
 
+/// What a task waits for that waits for its turn.
+pub(super) const RATE: &str = "the group's rate";
+
 /// How far ahead reservations may reach whatever the rate: a clock of Redis that goes back by less is waited for.
 const HORIZON_MIN_US: i64 = 5_000_000;
 /// How much may be saved while there is nothing to do, and the size of a batch: parts of a second.
@@ -238,7 +241,7 @@ impl<T: Payload> Task<T> {
         let mut changes = shared.steering.pacing.changes();
         let Some(pace) = changes.borrow_and_update().clone() else { return Ok(true) };
         let begun = Instant::now();
-        self.progress.enter(Phase::Queued("the group's rate"));
+        self.progress.enter(Phase::Queued(RATE));
         let reserved = self.unless_stopped(pace.reserve(events)).await?;
         self.portion = self.portion.after(reserved.wait, reserved.cost);
         let turn = async {

@@ -122,6 +122,10 @@ impl Pacing {
         }
     }
 
+    pub(super) fn partitions_of_topics(&self) -> usize {
+        self.partitions_of_topics.load(Ordering::Relaxed)
+    }
+
     /// Since when the bucket's Redis is left alone, and its last error.
     pub(super) fn outage(&self) -> Option<(SystemTime, String)> {
         self.now().and_then(|pace| pace.outage())

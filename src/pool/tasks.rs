@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, mpsc};
@@ -16,6 +16,7 @@ use super::pace::Portion;
 use super::partition::{End, Task, backoff};
 use super::progress::{Phase, Progress, Standings};
 use super::rejects::Rejects;
+use super::scaling::Scaling;
 use super::{Error, Shared};
 use crate::admin::{OpenBreaker, PoolHealth};
 use crate::dead_letter::Owned;
@@ -41,6 +42,8 @@ pub(super) struct Tasks<T> {
     pub(super) shared: Arc<Shared<T>>,
     pub(super) running: HashMap<Name, Running>,
     standings: Standings,
+    pub(super) scaling: Scaling,
+    pub(super) begun: Instant,
     drain_deadline: Duration,
     failures: mpsc::Sender<(Name, String)>,
     failed: mpsc::Receiver<(Name, String)>,
@@ -60,7 +63,9 @@ impl<T> Drop for Tasks<T> {
 impl<T: Payload> Tasks<T> {
     pub(super) fn new(shared: Arc<Shared<T>>, standings: Standings, drain_deadline: Duration) -> Self {
         let (failures, failed) = mpsc::channel(1);
-        Self { shared, running: HashMap::new(), standings, drain_deadline, failures, failed }
+        let scaling = Scaling::new(shared.config.scaling.clone());
+        let (running, begun) = (HashMap::new(), Instant::now());
+        Self { shared, running, standings, scaling, begun, drain_deadline, failures, failed }
     }
 
     pub(super) fn standings(&self) -> Standings {

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
+use super::pace::RATE;
 use super::partition::now_ms;
 use super::progress::{Phase, Standing};
+use super::scaling::{Place, Places, Sample};
 use super::tasks::{Running, Tasks};
 use crate::event::Payload;
 
@@ -107,6 +109,27 @@ impl<T: Payload> Tasks<T> {
                 }
             }
         });
+    }
+
+    /// Takes a sample for the wanted number of workers.
+    pub(super) fn note_desired(&mut self) {
+        let (mut places, mut waits_for_rate) = (Places::new(), false);
+        for ((topic, partition), task) in &self.running {
+            let end = self.shared.source.client.cached_log_end(topic, *partition);
+            let standing = task.progress.lock();
+            waits_for_rate |= standing.phase == Phase::Queued(RATE);
+            if let (Some(end), Some(next)) = (end, standing.next_offset) {
+                places.insert((topic.clone(), *partition), Place { next, end });
+            }
+        }
+        let share = self.scaling.note(&Sample {
+            at: self.begun.elapsed(),
+            places: &places,
+            of_topics: self.shared.steering.pacing.partitions_of_topics(),
+            is_limited: waits_for_rate || self.shared.transactions.as_ref().is_some_and(|turns| turns.is_saturated()),
+            is_paused: self.shared.steering.is_paused(),
+        });
+        self.shared.metrics.set_desired_replicas(share);
     }
 
     fn lag(&self, topic: &str, partition: i32, task: &Running) -> Option<i64> {
