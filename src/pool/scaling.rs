@@ -80,7 +80,7 @@ pub(super) struct Scaling {
     limits: VecDeque<bool>,
     /// What is asked for, apart from limits and bounds.
     level: f64,
-    /// Since when less is wanted, and the most of it since.
+    /// Since when less is wanted, and the most of it in the second half of the time for which it must be.
     below: Option<(Duration, f64)>,
     share: f64,
 }
@@ -197,25 +197,25 @@ impl Scaling {
     /// Workers for this worker's partitions. `None`: there is work, and it is not known how much of it one worker does.
     fn wanted(&self, sample: &Sample<'_>) -> Option<f64> {
         let clear_s = self.settings.clear_within.as_secs_f64();
-        let loads = sample
-            .places
-            .iter()
-            .map(|(name, place)| self.arrivals.get(name).copied().unwrap_or_default() + place.lag() / clear_s);
-        match self.capacity() {
-            Some(capacity) => Some(loads.map(|load| (load / capacity).min(1.0)).sum()),
-            None => (loads.sum::<f64>() <= 0.0).then_some(0.0),
-        }
+        let arrivals = |name| self.arrivals.get(name).copied().unwrap_or_default();
+        let loads = sample.places.iter().map(|(name, place)| arrivals(name) + place.lag() / clear_s);
+        let Some(capacity) = self.capacity() else { return (loads.sum::<f64>() <= 0.0).then_some(0.0) };
+        let wanted = loads.map(|load| (load / capacity).min(1.0)).sum::<f64>();
+        // A worker that keeps up is enough for its partitions, whatever was measured when it had fewer.
+        let is_behind = sample.places.iter().any(|(name, place)| place.lag() > arrivals(name).max(1.0));
+        Some(if is_behind { wanted } else { wanted.min(1.0) })
     }
 
     /// Follows what is wanted upwards when it is clearly more, and downwards when it has been clearly less for long
-    /// enough; then to the most of that time.
+    /// enough; then to the most of the second half of that time.
     fn held(&mut self, wanted: f64, at: Duration) -> f64 {
         let level = self.level;
         if wanted > level * (1.0 + TOLERANCE) {
             (self.level, self.below) = (wanted, None);
         } else if wanted < level * (1.0 - TOLERANCE) {
             let (since, most) = self.below.unwrap_or((at, wanted));
-            let most = most.max(wanted);
+            // In the first half it may still be falling.
+            let most = if at - since < self.settings.down_after / 2 { wanted } else { most.max(wanted) };
             self.below = Some((since, most));
             if at - since >= self.settings.down_after {
                 (self.level, self.below) = (most, None);

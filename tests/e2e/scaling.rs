@@ -23,7 +23,7 @@ async fn slow_world() -> (World, String) {
         )
         .await;
     let scaling =
-        format!("max_poll_records = 100\nscaling = {{ clear_within = \"{CLEAR_WITHIN:?}\", down_after = \"20s\" }}");
+        format!("max_poll_records = 100\nscaling = {{ clear_within = \"{CLEAR_WITHIN:?}\", down_after = \"40s\" }}");
     let config = world.config(&scaling).replace("[redis]", "connections = 2\n[redis]");
     (world, config)
 }
@@ -85,7 +85,7 @@ async fn a_fleet_that_follows_clears_its_backlog_in_time_and_does_not_flap() {
     fleet.workers[0].owns(8).await;
     let mut all = Published::default();
     for (seed, per_second, seconds, at_least, at_most) in
-        [(100, 250, 30, 1, 1), (101, 1_300, 100, 3, 6), (102, 250, 90, 1, 2)]
+        [(100, 250, 30, 1, 1), (101, 1_300, 100, 3, 6), (102, 250, 100, 1, 2)]
     {
         let time = Duration::from_secs(seconds);
         let (published, counts) = tokio::join!(publish(&world, load(seed, per_second, seconds)), fleet.follow(time));

@@ -39,7 +39,7 @@ pub(super) async fn of_two_at_once_one_is_new(world: World) {
         // Only SQLite's second transaction waits for the first to end before it begins.
         tokio::time::timeout(Duration::from_millis(300), async {
             while !second.is_finished() {
-                tokio::task::yield_now().await
+                tokio::task::yield_now().await;
             }
         })
         .await

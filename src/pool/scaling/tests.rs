@@ -256,3 +256,17 @@ fn what_is_in_hand_is_no_backlog() {
     }
     assert_eq!(scaling.capacity(), None, "it keeps up, which says nothing of what it could do");
 }
+
+#[test]
+fn a_step_down_takes_few_changes_however_slowly_its_arrivals_are_seen_to_fall() {
+    let mut fleet = Fleet::new(1, 8, 480.0);
+    fleet.settings.clear_within = Duration::from_secs(30);
+    fleet.settings.down_after = Duration::from_secs(40);
+    fleet.workers.clear();
+    fleet.scale(1);
+    fleet.load(1_300.0);
+    fleet.followed(200);
+    fleet.load(250.0);
+    let counts = fleet.followed(300);
+    assert!(counts[0] >= 3 && counts.len() <= 3 && *counts.last().unwrap() == 1, "{counts:?}");
+}
