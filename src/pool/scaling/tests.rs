@@ -270,3 +270,22 @@ fn a_step_down_takes_few_changes_however_slowly_its_arrivals_are_seen_to_fall() 
     let counts = fleet.followed(300);
     assert!(counts[0] >= 3 && counts.len() <= 3 && *counts.last().unwrap() == 1, "{counts:?}");
 }
+
+#[test]
+fn a_step_down_goes_to_what_was_wanted_once_it_had_settled() {
+    let mut scaling = Fleet::new(1, 1, 1.0).workers.remove(0).0;
+    let level = (0..=60_u32).map(|at| {
+        let wanted = (0.8 - f64::from(at) / 40.0).max(0.2);
+        scaling.held(wanted, Duration::from_secs(at.into()))
+    });
+    assert_eq!(level.last(), Some(0.2));
+}
+
+#[test]
+fn a_capacity_is_that_of_times_when_most_partitions_had_a_backlog() {
+    let mut scaling = Fleet::new(1, 1, 1.0).workers.remove(0).0;
+    scaling.windows.extend([Window { lagging: 1, per_s: 250.0 }; 10]);
+    assert_eq!(scaling.capacity(), Some(250.0));
+    scaling.windows.extend([Window { lagging: 4, per_s: 1_000.0 }; 3]);
+    assert_eq!(scaling.capacity(), Some(1_000.0));
+}
