@@ -402,7 +402,7 @@ fn numbers_that_a_service_would_refuse_or_take_for_none_are_refused() {
         ("store.lock_timeout=500us", "`store.lock_timeout` is 500us, expected 1ms to 1h"),
         ("store.statement_timeout=1000days", "`store.statement_timeout` is"),
         ("store.connections=1001", "`store.connections` is 1001, at most 1000 can be"),
-        ("store.url=mysql://weir:hunter2@db/weir", "`store.url` must be an address such as postgres://"),
+        ("store.url=oracle://weir:hunter2@db/weir", "`store.url` must be an address such as postgres://"),
         ("store.url=sqlite::memory:", "`store.url`: a database in memory is of one connection alone"),
         ("store.url=sqlite:///weir.db?mode=memory", "name a file, such as sqlite:///path/weir.db"),
         ("store.url=sqlite:weir.db?mode=ro", "`store.url`: weir writes to its database: leave `mode=ro`"),

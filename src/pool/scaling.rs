@@ -64,6 +64,15 @@ struct Window {
 struct Opened {
     at: Duration,
     places: Places,
+    /// The least lag of each partition since.
+    least: BTreeMap<(String, i32), f64>,
+}
+
+impl Opened {
+    fn at(at: Duration, places: &Places) -> Self {
+        let least = places.iter().map(|(name, place)| (name.clone(), place.lag())).collect();
+        Self { at, places: places.clone(), least }
+    }
 }
 
 /// What a worker asks for.
@@ -146,10 +155,14 @@ impl Scaling {
     }
 
     fn note_window(&mut self, sample: &Sample<'_>) {
-        let Some(opened) = &self.opened else {
-            self.opened = Some(Opened { at: sample.at, places: sample.places.clone() });
+        let Some(opened) = &mut self.opened else {
+            self.opened = Some(Opened::at(sample.at, sample.places));
             return;
         };
+        for (name, place) in sample.places {
+            let least = opened.least.entry(name.clone()).or_default();
+            *least = least.min(place.lag());
+        }
         let took = sample.at - opened.at;
         if took < WINDOW {
             return;
@@ -163,12 +176,12 @@ impl Scaling {
             handled += here;
             // What is in hand is no backlog: as much must wait as is handled in a second.
             let second = (here / took).max(1.0);
-            lagging += usize::from(then.lag() > second && now.lag() > second);
+            lagging += usize::from(opened.least.get(name).is_some_and(|least| *least > second));
         }
         if lagging > 0 && handled > 0.0 {
             keep(&mut self.windows, Window { lagging, per_s: handled / took }, WINDOWS_KEPT);
         }
-        self.opened = Some(Opened { at: sample.at, places: sample.places.clone() });
+        self.opened = Some(Opened::at(sample.at, sample.places));
     }
 
     /// Events a second that a worker like this handles, as far as it is known: the median of the windows in which at

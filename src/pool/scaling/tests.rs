@@ -289,3 +289,17 @@ fn a_capacity_is_that_of_times_when_most_partitions_had_a_backlog() {
     scaling.windows.extend([Window { lagging: 4, per_s: 1_000.0 }; 3]);
     assert_eq!(scaling.capacity(), Some(1_000.0));
 }
+
+#[test]
+fn bursts_that_are_handled_are_no_backlog() {
+    let mut scaling = Fleet::new(1, 1, 1.0).workers.remove(0).0;
+    for second in 0..120_i64 {
+        // 500 at once every fifth second, at which a window ends, handled within four.
+        let (bursts, since) = (second / 5 + 1, second % 5);
+        let next = (bursts - 1) * 500 + (since * 125).min(500);
+        let places = Places::from([(("t".to_owned(), 0), Place { next, end: bursts * 500 })]);
+        let at = Duration::from_secs(second.unsigned_abs());
+        scaling.note(&Sample { at, places: &places, of_topics: 1, is_limited: false, is_paused: false });
+    }
+    assert_eq!(scaling.capacity(), None, "100 a second were all that there was");
+}
