@@ -3,7 +3,7 @@ SHELL := /bin/bash
 services := scripts/services.sh
 shell_files := $(wildcard scripts/*.sh scripts/services/*.sh benches/peers/*.sh) .ci/run
 
-.PHONY: help demo demo-real build test test-chart test-k8s chart-derived dashboards faults faults-selftest soak lint fmt up down clean-services test-services preflight
+.PHONY: help demo demo-real build test test-chart test-k8s test-scaling chart-derived dashboards faults faults-selftest soak lint fmt up down clean-services test-services preflight
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -44,6 +44,11 @@ faults: ## every fault of the matrix against services of its own, once (docs/rel
 faults-selftest: ## whether the matrix finds eight deliberate bugs, which only this build has
 	@scripts/require.sh build services faults
 	cargo test --release --locked --features sabotage --test faults -- --selftest $(FAULTS)
+
+test-scaling: ## a fleet that follows weir_desired_replicas through steps of load (four minutes)
+	@scripts/require.sh build services
+	@$(services) up
+	set -a; . .services/env; set +a; cargo test --release --locked --test e2e -- --ignored --nocapture --exact scaling::a_fleet_that_follows_clears_its_backlog_in_time_and_does_not_flap
 
 soak: ## the matrix ten times, each time with another seed
 	@scripts/require.sh build services faults

@@ -112,6 +112,7 @@ struct Reported {
     partitions: AtomicUsize,
     waiting_for: Mutex<Option<String>>,
     held: Mutex<Vec<(String, i32, String)>>,
+    paused: Mutex<Option<PausedReport>>,
     breakers: Mutex<Vec<OpenBreaker>>,
 }
 
@@ -123,6 +124,7 @@ impl Default for Reported {
             partitions: AtomicUsize::new(0),
             waiting_for: Mutex::default(),
             held: Mutex::default(),
+            paused: Mutex::default(),
             breakers: Mutex::default(),
         }
     }
@@ -154,6 +156,11 @@ impl PoolHealth {
         *lock(&self.report.held) = partitions;
     }
 
+    /// The pause by an operator, while there is one.
+    pub fn paused(&self, pause: Option<PausedReport>) {
+        *lock(&self.report.paused) = pause;
+    }
+
     /// The dependencies that are left alone now, since they do not answer.
     pub fn breakers(&self, open: Vec<OpenBreaker>) {
         *lock(&self.report.breakers) = open;
@@ -168,6 +175,7 @@ impl PoolHealth {
             polled_ms_ago,
             partitions: self.report.partitions.load(Ordering::Relaxed),
             waiting_for: lock(&self.report.waiting_for).clone(),
+            paused: lock(&self.report.paused).clone(),
             holds: holds(&lock(&self.report.held)),
             breakers: lock(&self.report.breakers).iter().map(BreakerReport::of).collect(),
         }
@@ -193,8 +201,22 @@ struct PoolReport {
     polled_ms_ago: Option<u64>,
     partitions: usize,
     waiting_for: Option<String>,
+    paused: Option<PausedReport>,
     holds: Vec<HoldReport>,
     breakers: Vec<BreakerReport>,
+}
+
+/// A pool that an operator has paused: since when and until when, in RFC 3339, by whom and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct PausedReport {
+    /// Since when.
+    pub since: String,
+    /// Until when; without it, until it is resumed.
+    pub until: Option<String>,
+    /// By whom.
+    pub by: String,
+    /// Why, if that was said.
+    pub reason: Option<String>,
 }
 
 /// Partitions of a topic that are held for one reason.

@@ -3,14 +3,20 @@
 //! Exit codes: 0 on success, 1 on failure, 2 on bad usage or configuration.
 
 mod check;
+mod control;
 mod dead;
 #[cfg(feature = "demo")]
 mod demo;
 mod export;
+mod lag;
 #[cfg(feature = "load")]
 mod load;
+mod metrics;
 mod migrate;
+mod pause;
 mod publish;
+mod rate;
+mod resume;
 mod retire;
 mod run;
 mod seek;
@@ -75,11 +81,16 @@ enum Command {
     #[cfg(feature = "demo")]
     Demo(demo::Args),
     Export(export::Args),
+    Lag(lag::Args),
     #[cfg(feature = "load")]
     Load(load::Args),
+    Metrics(metrics::Args),
     /// Brings the database's schema up to this release
     Migrate(migrate::Args),
+    Pause(pause::Args),
     Publish(publish::Args),
+    Rate(rate::Args),
+    Resume(resume::Args),
     Retire(retire::Args),
     /// Runs pools until it is told to stop
     Run(run::Args),
@@ -138,6 +149,10 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         return load::report(args);
     }
+    // The same for all configurations, and needed where there is none.
+    if let Command::Metrics(args) = &cli.command {
+        return metrics::run(args);
+    }
     let config = Config::load(&cli.config, &cli.set)?;
     telemetry::init(&config.log, None)?;
     with_runtime(async {
@@ -147,12 +162,17 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Check(args) => check::run(&args, &with_rules(config)?),
             Command::Dead(args) => dead::run(args, config).await,
             Command::Export(args) => export::run(args, config).await,
+            Command::Lag(args) => lag::run(args, config).await,
             #[cfg(feature = "load")]
             Command::Load(args) => {
                 load::run(args, config, crate::load::Called { config: cli.config, set: cli.set }).await
             }
+            Command::Metrics(_) => unreachable!("it has run"),
             Command::Migrate(args) => migrate::run(args, config).await,
+            Command::Pause(args) => pause::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,
+            Command::Rate(args) => rate::run(args, config).await,
+            Command::Resume(args) => resume::run(args, config).await,
             Command::Retire(args) => retire::run(args, config).await,
             Command::Run(args) => run::run(args, with_rules(config)?).await,
             Command::Seek(args) => seek::run(args, config).await,
@@ -247,7 +267,11 @@ fn pool_names(only: &[String], config: &Config) -> anyhow::Result<Vec<String>> {
     for name in only {
         if !config.pools.contains_key(name) {
             let known: Vec<&str> = config.pools.keys().map(String::as_str).collect();
-            return Err(Usage(format!("there is no pool {name:?}: known are {}", known.join(", "))).into());
+            let advice = match config::nearest(name, known.iter().copied()) {
+                Some(nearest) => format!("did you mean {nearest:?}? Known are {}", known.join(", ")),
+                None => format!("known are {}", known.join(", ")),
+            };
+            return Err(Usage(format!("there is no pool {name:?}: {advice}")).into());
         }
         if !names.contains(name) {
             names.push(name.clone());

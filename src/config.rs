@@ -21,6 +21,7 @@ mod rate;
 mod redis;
 #[cfg(test)]
 mod samples;
+mod scaling;
 mod schema;
 mod secret;
 mod size;
@@ -33,6 +34,7 @@ mod validate;
 
 pub use self::redis::Redis;
 pub use budget::Budget;
+pub(crate) use conform::nearest;
 pub use error::Error;
 pub use kafka::{GroupProtocol, Kafka};
 pub use lookup::Lookup;
@@ -41,6 +43,7 @@ pub use pipeline::{OnDuplicate, Pipeline};
 pub use pool::{EventFields, OnReject, OnTombstone, OnUnknownType, Pool, ProcessedSet};
 pub use process::{Health, Log, LogFormat};
 pub use rate::Rate;
+pub use scaling::Scaling;
 pub use secret::Secret;
 #[cfg(feature = "sqlite")]
 pub(crate) use sqlite::sqlite_options;

@@ -14,9 +14,12 @@ mod pool;
 mod process;
 mod spans;
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use prometheus::core::Collector;
+use prometheus::proto::MetricType;
 use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -60,6 +63,15 @@ impl Metrics {
         text + &process::render()
     }
 
+    /// Every metric that there can be, by name: those of this build, whether or not they have a series yet.
+    #[must_use]
+    pub fn list() -> Vec<Described> {
+        let mut list = Families::declare().described;
+        list.extend(process::DESCRIBED);
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        list
+    }
+
     /// How long events took from the time they were meant to be sent, of every pool, as JSON with the histograms.
     #[cfg(feature = "load")]
     #[must_use]
@@ -74,10 +86,30 @@ impl Default for Metrics {
     }
 }
 
+/// A metric as it is declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: Cow<'static, str>,
+    /// Its type, as Prometheus calls it.
+    pub kind: &'static str,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// What it tells.
+    pub help: Cow<'static, str>,
+}
+
+/// Where families are declared, with a list of them: a registry tells only those that have series.
+struct Declared {
+    registry: Registry,
+    list: RefCell<Vec<Described>>,
+}
+
 /// The declared families, one field a metric.
 #[derive(Debug)]
 struct Families {
     registry: Registry,
+    described: Vec<Described>,
     events_consumed: IntCounterVec,
     events_settled: IntCounterVec,
     lag_events: IntGaugeVec,
@@ -96,6 +128,8 @@ struct Families {
     retries: IntCounterVec,
     batch_limit: IntGaugeVec,
     rate: GaugeVec,
+    paused: IntGaugeVec,
+    desired_replicas: GaugeVec,
     transactions_limit: IntGaugeVec,
     holds: IntGaugeVec,
     breaker_open: IntGaugeVec,
@@ -120,9 +154,9 @@ struct Families {
 
 impl Families {
     fn declare() -> Self {
-        let registry = Registry::new();
-        let r = &registry;
-        Self {
+        let declared = Declared { registry: Registry::new(), list: RefCell::default() };
+        let r = &declared;
+        let families = Self {
             events_consumed: counters(
                 r,
                 "weir_events_consumed_total",
@@ -239,7 +273,18 @@ impl Families {
                 GaugeVec::new(
                     Opts::new(
                         "weir_rate_events_per_second",
-                        "The configured rate of the whole group; no series where there is none.",
+                        "The rate of the whole group, as configured or set by weir rate; no series where there is none.",
+                    ),
+                    &["pool"],
+                ),
+            ),
+            paused: gauges(r, "weir_paused", "1 while the pool is paused by weir pause.", &["pool"]),
+            desired_replicas: registered(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "weir_desired_replicas",
+                        "This worker's share of the number of workers that the pool wants: the sum over all workers is the number.",
                     ),
                     &["pool"],
                 ),
@@ -340,8 +385,10 @@ impl Families {
             ),
             #[cfg(feature = "load")]
             latencies: latency::Latencies::new(),
-            registry,
-        }
+            registry: r.registry.clone(),
+            described: Vec::new(),
+        };
+        Self { described: declared.list.into_inner(), ..families }
     }
 }
 
@@ -352,32 +399,47 @@ const WORK_BUCKETS: &[f64] =
 const AGE_BUCKETS: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0];
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
+fn counters(declared: &Declared, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(declared, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+fn gauges(declared: &Declared, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    registered(declared, IntGaugeVec::new(Opts::new(name, help), labels))
 }
 
-fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+fn histograms(declared: &Declared, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
     let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    registered(registry, HistogramVec::new(options, labels))
+    registered(declared, HistogramVec::new(options, labels))
 }
 
-fn registered<F: Collector + Clone + 'static>(registry: &Registry, family: prometheus::Result<F>) -> F {
+fn described(family: &impl Collector) -> Vec<Described> {
+    let kind = match family.collect().first().map(prometheus::proto::MetricFamily::get_field_type) {
+        Some(MetricType::COUNTER) => "counter",
+        Some(MetricType::HISTOGRAM) => "histogram",
+        _ => "gauge",
+    };
+    let of = |desc: &&prometheus::core::Desc| Described {
+        name: desc.fq_name.clone().into(),
+        kind,
+        labels: desc.variable_labels.clone(),
+        help: desc.help.clone().into(),
+    };
+    family.desc().iter().map(of).collect()
+}
+
+fn registered<F: Collector + Clone + 'static>(declared: &Declared, family: prometheus::Result<F>) -> F {
     let family = family.expect("names, labels and buckets are constants that the unit tests check");
-    registry
+    declared
+        .registry
         .register(Box::new(family.clone()))
         .expect("each name is declared once: the unit tests create the whole set");
+    declared.list.borrow_mut().extend(described(&family));
     family
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-
-    use prometheus::proto::MetricType;
 
     use super::*;
 
@@ -391,7 +453,7 @@ mod tests {
         pool.pipeline("persist").prepare_seconds.observe(0.1);
         pool.topic("message-events").set_lag(Some(1), Some(1.0));
         pool.retried("store_away");
-        pool.set_rate(1.0);
+        pool.set_rate(Some(1.0));
         pool.when_missing("persist").inc();
         pool.reloaded(true);
         pool.moderation("moderation").judged(0);
@@ -415,6 +477,8 @@ mod tests {
             "_open",
             "_per_second",
             "_limit",
+            "_paused",
+            "_replicas",
         ];
         for family in filled().0.registry.gather() {
             let name = family.name();
@@ -457,6 +521,8 @@ mod tests {
             "weir_retries_total",
             "weir_batch_limit_events",
             "weir_rate_events_per_second",
+            "weir_paused",
+            "weir_desired_replicas",
             "weir_transactions_limit",
             "weir_holds",
             "weir_breaker_open",

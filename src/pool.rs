@@ -9,14 +9,18 @@ mod ahead;
 mod batch_size;
 mod bloat;
 mod build;
+pub mod control;
 mod forget;
 mod gate;
+pub mod lag;
 mod pace;
+mod pacing;
 mod park;
 mod partition;
 mod progress;
 mod rejects;
 mod replay;
+mod scaling;
 pub mod seek;
 mod settle;
 mod silent;
@@ -38,8 +42,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use self::control::Steering;
 use self::gate::Gate;
-use self::pace::Pace;
 use self::tasks::Tasks;
 use self::transactions::Transactions;
 use crate::admin::PoolHealth;
@@ -119,7 +123,7 @@ pub struct Pool<T> {
     /// Of a pool without a store.
     letters: Option<Letters>,
     processed: Option<ProcessedSet>,
-    pace: Option<Pace>,
+    steering: Steering,
     transactions: Option<Arc<Transactions>>,
     connections: usize,
     metrics: PoolMetrics,
@@ -140,8 +144,8 @@ struct Shared<T> {
     /// Where there is no store: Kafka's committed offset is the position, and letters go straight to their topic.
     letters: Option<Letters>,
     processed: Option<ProcessedSet>,
-    /// Where there is a rate.
-    pace: Option<Pace>,
+    /// What operators have asked of it.
+    steering: Steering,
     /// Where transactions at a time are limited.
     transactions: Option<Arc<Transactions>>,
     source: SourceHandle,
@@ -213,12 +217,13 @@ impl<T: Payload> Pool<T> {
         let ending = tokio::spawn(silent::watch(Arc::clone(&shared), background.clone()));
         let mut watching = tokio::task::JoinSet::new();
         beside.into_iter().for_each(|task| drop(watching.spawn(task(background.clone()))));
+        let steering = tokio::spawn(control::watch(Arc::clone(&shared), background.clone()));
         let done = drive(&mut source, &mut tasks, &health, &shutdown, stall_after).await;
         shared.source.close();
         let overran = leave(&mut source, &mut tasks).await;
         background.cancel();
         // None of these leaves anything half done, and a database that is away must not hold up the stop.
-        let cut_off = [forgetting, replaying, ending, appearing];
+        let cut_off = [forgetting, replaying, ending, steering, appearing];
         cut_off.iter().for_each(tokio::task::JoinHandle::abort);
         letters.await.ok();
         if let Some(telling) = telling {
@@ -267,7 +272,9 @@ impl<T: Payload> Pool<T> {
 
     async fn schema_is_there(&self) -> store::Result<()> {
         self.pipelines.store.reach().await?;
-        self.pipelines.store.check().await
+        self.pipelines.store.check().await?;
+        // Before it joins: a pool that is paused must not begin with a batch.
+        self.steering.look(&*self.pipelines.store).await
     }
 
     /// Waits for a broker's first answer: how many partitions each topic has. `None`: told to stop before it came.
@@ -345,10 +352,8 @@ impl<T: Payload> Pool<T> {
         let source = Source::start(subscription, counts.iter().sum::<usize>().max(PARTITIONS_MIN))
             .map_err(|error| Error::Kafka { pool: Arc::clone(&self.name), message: error.to_string() })?;
         tracing::info!(pool = &*self.name, "{budget}");
-        if let Some(pace) = &self.pace {
-            pace.set_partitions_of_topics(counts.iter().sum());
-            pace.tell();
-        }
+        self.steering.pacing.set_partitions_of_topics(counts.iter().sum());
+        self.steering.pacing.tell();
         let gate = Arc::new(Gate::new(Arc::clone(&self.name), Arc::clone(&self.pipelines.store)));
         let pipeline_metrics = self.pipelines.names().map(|name| self.metrics.pipeline(name)).collect();
         let missing = self.config.topics.iter().zip(counts).filter(|(_, count)| **count == 0);
@@ -363,7 +368,7 @@ impl<T: Payload> Pool<T> {
             decoding: self.decoding,
             letters: self.letters,
             processed: self.processed,
-            pace: self.pace,
+            steering: self.steering,
             transactions: self.transactions,
             source: source.handle.clone(),
             begin: tokio::sync::Mutex::new(()),
@@ -420,6 +425,7 @@ async fn drive<T: Payload>(
             ended = tasks.ended() => return Err(ended),
             _ = tick.tick() => {
                 tasks.watch(stall_after)?;
+                tasks.note_desired();
                 if checked_at.elapsed() >= OUTSIDE_CHECK {
                     checked_at = Instant::now();
                     tasks.check_topic_ids();

@@ -7,6 +7,7 @@
 
 mod claim;
 mod connection;
+mod control;
 mod dead;
 mod fault;
 mod find;
@@ -25,6 +26,7 @@ mod verdict;
 mod wait;
 
 pub use claim::{Claim, Claimant};
+pub use control::{Change, Control, Controls, Pause, RateSet};
 pub use dead::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, Release, ReplayTx, RequestStanding};
 pub(crate) use fault::message as message_of;
 pub use find::Finds;
@@ -285,7 +287,7 @@ pub(crate) fn url_of_any(store: &config::Store) -> Result<String> {
 
 /// A database that pools can leave their effects in.
 #[async_trait]
-pub trait Store: DeadRows + Seeks + Finds + Verdicts + 'static {
+pub trait Store: DeadRows + Seeks + Controls + Finds + Verdicts + 'static {
     /// Brings the schema up to this release, all or nothing by step. Steps of a newer release are left alone.
     async fn migrate(&self) -> Result<()>;
 

@@ -217,6 +217,22 @@ fn a_rate_is_shown_with_how_it_is_shared_and_a_wrong_one_says_how_one_is_written
 }
 
 #[test]
+fn a_wanted_number_of_workers_needs_times_and_bounds_that_can_be() {
+    refused(
+        &format!("{STORE}{POOL}scaling = {{ clear_within = \"0s\", down_after = \"1ms\", min = 0 }}\n"),
+        &[
+            "`pools.storage.scaling.clear_within`",
+            "`pools.storage.scaling.down_after`",
+            "without a worker nobody tells",
+        ],
+    );
+    refused(
+        &format!("{STORE}{POOL}scaling = {{ min = 4, max = 3 }}\n"),
+        &["max` is 3, and `pools.storage.scaling.min` is 4"],
+    );
+}
+
+#[test]
 fn pools_that_would_write_over_each_other_are_refused() {
     let other = POOL.replace("storage", "other");
     let pipelines = |pool: &str| {

@@ -2,6 +2,8 @@
 
 #[path = "store/assumed.rs"]
 mod assumed;
+#[path = "store/control.rs"]
+mod control;
 #[path = "store/mysql.rs"]
 mod mysql;
 #[path = "store/replays.rs"]
@@ -12,6 +14,7 @@ mod services;
 mod verdicts;
 
 use assumed::*;
+use control::*;
 use mysql::*;
 use replays::*;
 use verdicts::*;
@@ -203,6 +206,10 @@ promises! {
     a_verdict_hides_a_message_in_its_own_transaction_and_whenever_it_comes
     verdicts_wait_for_their_event_and_a_changed_one_waits_again
     a_tables_rows_are_read_as_objects
+    a_pause_is_seen_until_it_is_ended_or_runs_out
+    a_rate_that_is_set_stays_beside_a_pause
+    every_change_leaves_a_row_with_who_did_it
+    of_two_changes_at_once_the_later_one_sees_the_first
 }
 
 fn place(partition: i32) -> Place {

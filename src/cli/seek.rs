@@ -72,7 +72,7 @@ pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> 
         let problem = format!("nothing was moved: {skipped} events would be skipped, which needs --yes");
         return Err(Usage(problem).into());
     }
-    seek::carry_out(&*store, &mut steps, &moved_by()).await.map_err(told)?;
+    seek::carry_out(&*store, &mut steps, &shown::who()).await.map_err(told)?;
     print(&report(&pool, &steps, json, true))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -82,13 +82,6 @@ fn told(error: SeekError) -> anyhow::Error {
         SeekError::Usage(problem) => Usage(problem).into(),
         error => error.into(),
     }
-}
-
-/// Who does it, for the record.
-fn moved_by() -> String {
-    let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    shown::safe(&format!("{user}@{}", host.trim()))
 }
 
 fn report(pool: &str, steps: &[Step], as_json: bool, is_moved: bool) -> String {

@@ -61,6 +61,13 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Who runs this command, for the record.
+pub(super) fn who() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    safe(&format!("{user}@{}", host.trim()))
+}
+
 /// A point in time, given in milliseconds since 1970.
 pub(super) fn time(ms: i64) -> String {
     let since = Duration::from_millis(ms.try_into().unwrap_or_default());

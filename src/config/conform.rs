@@ -98,19 +98,23 @@ fn origin(value: &Value) -> Option<&str> {
 }
 
 fn unknown(path: &str, name: &str, value: &Value, keys: &[Key]) -> String {
-    let nearest = keys
-        .iter()
-        .map(|key| (likeness(name, key.name), key.name))
-        .filter(|(likeness, _)| *likeness >= 0.5)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    let advice = match nearest {
-        Some((_, nearest)) => format!("did you mean `{nearest}`?"),
+    let advice = match nearest(name, keys.iter().map(|key| key.name)) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
         None => {
             let known: Vec<&str> = keys.iter().map(|key| key.name).collect();
             format!("known are {}", known.join(", "))
         }
     };
     format!("unknown key `{path}`{}: {advice}", place(value))
+}
+
+/// The name that another one may have been meant for.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|known| (likeness(name, known), known))
+        .filter(|(likeness, _)| *likeness >= 0.5)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, nearest)| nearest)
 }
 
 /// From 0 to 1. A name that was cut off is like the whole one.

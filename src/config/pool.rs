@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Lookup, Pipeline, Rate, Start};
+use super::{Lookup, Pipeline, Rate, Scaling, Start};
 
 /// One consumer group with its pipelines.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -45,6 +45,8 @@ pub struct Pool {
     /// as there are connections, however long commits take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transactions_max: Option<u32>,
+    /// How many workers it asks for in `weir_desired_replicas`.
+    pub scaling: Scaling,
     /// Whether Redis, where there is one, remembers which events are done.
     pub processed_set: ProcessedSet,
     /// What becomes of records without a value.
@@ -116,6 +118,7 @@ impl Default for Pool {
             queue_bytes: 32 << 20,
             rate: None,
             transactions_max: None,
+            scaling: Scaling::default(),
             processed_set: ProcessedSet::default(),
             on_tombstone: OnTombstone::default(),
             types: Vec::new(),

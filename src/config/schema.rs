@@ -163,9 +163,17 @@ const POOL: &[Key] = &[
     key("park_limit", Shape::Int),
     key("reject_hold_ratio", Shape::Float),
     key("seen_horizon", Shape::Duration),
+    key("scaling", Shape::Table(SCALING)),
     key("event", Shape::Table(EVENT)),
     key("lookups", Shape::Named(LOOKUP)),
     key("pipelines", Shape::List(PIPELINE)),
+];
+
+const SCALING: &[Key] = &[
+    key("clear_within", Shape::Duration),
+    key("down_after", Shape::Duration),
+    key("min", Shape::Int),
+    key("max", Shape::Int),
 ];
 
 const EVENT: &[Key] = &[

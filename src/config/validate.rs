@@ -7,7 +7,7 @@ mod traces;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Budget, Config, Kafka, Pipeline, Pool, Redis, Store};
+use super::{Budget, Config, Kafka, Pipeline, Pool, Redis, Scaling, Store};
 
 /// The most events that a batch may have.
 const RECORDS_MAX: usize = 100_000;
@@ -26,6 +26,8 @@ const SERVER_SCHEMES: [&str; 4] = ["postgres://", "postgresql://", "mysql://", "
 const REDIS_SCHEMES: [&str; 7] = ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys", "valkey+unix"];
 /// The database counts time-outs in milliseconds and takes 0 for none at all.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// The shortest time that a number of workers can be asked for by.
+const SCALING_TIME_MIN: Duration = Duration::from_secs(1);
 /// The longest that anything is waited for while a batch is in hand.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 
@@ -187,6 +189,7 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
     if !pool.needs_store() {
         problems.extend(pool.problems_without_store(name));
     }
+    check_scaling(&at, &pool.scaling, problems);
     timeout(&format!("{at}.drain_deadline"), pool.drain_deadline, problems);
     if pool.batch_linger > TIMEOUT_MAX {
         problems.push(format!("`{at}.batch_linger` must not be longer than an hour"));
@@ -195,6 +198,21 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
     check_pointers(&at, pool, problems);
     pipeline::check_lookups(&at, pool, problems);
     pipeline::check_all(&at, pool, problems);
+}
+
+fn check_scaling(at: &str, scaling: &Scaling, problems: &mut Vec<String>) {
+    for (key, time) in [("clear_within", scaling.clear_within), ("down_after", scaling.down_after)] {
+        if time < SCALING_TIME_MIN {
+            problems.push(format!("`{at}.scaling.{key}` must be a second or longer"));
+        }
+    }
+    if scaling.min == 0 {
+        problems
+            .push(format!("`{at}.scaling.min` must be greater than 0: without a worker nobody tells what is wanted"));
+    }
+    if let Some(max) = scaling.max.filter(|max| *max < scaling.min) {
+        problems.push(format!("`{at}.scaling.max` is {max}, and `{at}.scaling.min` is {}: raise it", scaling.min));
+    }
 }
 
 /// A row that a newer event replaces does not depend on order, and one dead row an id could not keep several versions.

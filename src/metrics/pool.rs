@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Counter, Histogram, IntCounter, IntGauge};
+use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge};
 
 use super::Families;
 
@@ -86,6 +86,8 @@ struct Series {
     parked_keys: IntGauge,
     batch_limit: IntGauge,
     holds: IntGauge,
+    paused: IntGauge,
+    desired_replicas: Gauge,
     breakers: [IntGauge; Dependency::ALL.len()],
     fences: IntCounter,
     ledger_bytes: IntGauge,
@@ -154,6 +156,8 @@ impl PoolMetrics {
             parked_keys: f.parked_keys.with_label_values(&by_pool),
             batch_limit: f.batch_limit.with_label_values(&by_pool),
             holds: f.holds.with_label_values(&by_pool),
+            paused: f.paused.with_label_values(&by_pool),
+            desired_replicas: f.desired_replicas.with_label_values(&by_pool),
             breakers: Dependency::ALL.map(|dependency| f.breaker_open.with_label_values(&[pool, dependency.as_str()])),
             fences: f.fences.with_label_values(&by_pool),
             ledger_bytes: f.ledger_bytes.with_label_values(&by_pool),
@@ -287,9 +291,23 @@ impl PoolMetrics {
         self.0.batch_limit.set(count(events));
     }
 
-    /// The configured rate of the whole group.
-    pub fn set_rate(&self, events_per_s: f64) {
-        self.0.families.rate.with_label_values(&[self.0.pool.as_str()]).set(events_per_s);
+    /// The rate of the whole group; `None`: there is none.
+    pub fn set_rate(&self, events_per_s: Option<f64>) {
+        let (rate, labels) = (&self.0.families.rate, [self.0.pool.as_str()]);
+        match events_per_s {
+            Some(events_per_s) => rate.with_label_values(&labels).set(events_per_s),
+            None => drop(rate.remove_label_values(&labels)),
+        }
+    }
+
+    /// Whether an operator has paused the pool.
+    pub fn set_paused(&self, is_paused: bool) {
+        self.0.paused.set(i64::from(is_paused));
+    }
+
+    /// This worker's share of the wanted number of workers.
+    pub fn set_desired_replicas(&self, share: f64) {
+        self.0.desired_replicas.set(share);
     }
 
     /// How many batches may be in a transaction now.

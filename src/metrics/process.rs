@@ -1,25 +1,41 @@
 //! What the process itself uses, under the names that Prometheus' own clients give it. Linux only: elsewhere nothing
 //! is told.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+
+use super::Described;
 
 /// In what /proc counts processor time, on every architecture that weir is built for.
 const TICKS_PER_S: f64 = 100.0;
+
+pub(super) const DESCRIBED: [Described; 2] = [CPU, MEMORY];
+
+const CPU: Described = Described {
+    name: Cow::Borrowed("process_cpu_seconds_total"),
+    kind: "counter",
+    labels: Vec::new(),
+    help: Cow::Borrowed("Processor time used, by user and system, in seconds."),
+};
+const MEMORY: Described = Described {
+    name: Cow::Borrowed("process_resident_memory_bytes"),
+    kind: "gauge",
+    labels: Vec::new(),
+    help: Cow::Borrowed("Memory that is resident, in bytes."),
+};
 
 /// The series, in Prometheus' text format.
 pub(super) fn render() -> String {
     let mut text = String::new();
     let read = |file: &str| std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
-    let mut tell = |name: &str, kind: &str, help: &str, value: Option<f64>| {
+    let mut tell = |Described { name, kind, help, .. }: Described, value: Option<f64>| {
         if let Some(value) = value {
             // Writing to a String cannot fail.
             write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n").ok();
         }
     };
-    let cpu = "Processor time used, by user and system, in seconds.";
-    tell("process_cpu_seconds_total", "counter", cpu, cpu_s(&read("stat")));
-    let memory = "Memory that is resident, in bytes.";
-    tell("process_resident_memory_bytes", "gauge", memory, resident_bytes(&read("status")));
+    tell(CPU, cpu_s(&read("stat")));
+    tell(MEMORY, resident_bytes(&read("status")));
     text
 }
 

@@ -1,4 +1,5 @@
-//! The bucket of a group's rate: one for all its workers, in Redis under the key `weir:{GROUP}:rate`.
+//! The bucket of a group's rate: one for all its workers, in Redis under the key `weir:{GROUP}:rate`; a rate that was set by
+//! `weir rate` has one of its own.
 //!
 //! It holds one number: when, by Redis' own clock, the next reservation begins (GCRA's theoretical arrival time, as in
 //! ITU-T I.371, with a reservation in place of a refusal). Whoever reserves is told how long to wait, and moves it on by
@@ -79,13 +80,13 @@ impl Bucket {
     /// A handle to the bucket of a group; connections are made when something is first reserved.
     #[must_use]
     pub fn connect(config: &config::Redis, group: &str) -> Self {
-        Self::over(Link::open(config, group), config, group)
+        Self::over(Link::open(config, group), config, Self::key(group))
     }
 
-    /// The same over connections that the pool has.
-    pub(crate) fn over(link: Option<Link>, config: &config::Redis, group: &str) -> Self {
+    /// The bucket under a key, over connections that the pool has.
+    pub(crate) fn over(link: Option<Link>, config: &config::Redis, key: String) -> Self {
         Self(Arc::new(Inner {
-            key: Self::key(group),
+            key,
             link,
             // Who waits for its turn can wait for an answer too: longer than who asks for a hint.
             deadline: config.deadline.max(PATIENCE),
@@ -98,6 +99,13 @@ impl Bucket {
     #[must_use]
     pub fn key(group: &str) -> String {
         format!("weir:{{{group}}}:rate")
+    }
+
+    /// Where the bucket of a rate is kept that was set at a time, in milliseconds since 1970; without one, the
+    /// configured rate's.
+    pub(crate) fn key_of(group: &str, set_ms: Option<i64>) -> String {
+        let key = Self::key(group);
+        set_ms.map_or_else(|| key.clone(), |set_ms| format!("{key}:{set_ms}"))
     }
 
     /// Reserves: how long to wait before the work begins.

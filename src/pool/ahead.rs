@@ -49,7 +49,7 @@ impl<T: Payload> Shared<T> {
     /// memory. Without a processed set, decoding on another thread costs what it saves (docs/performance.md); the simulation
     /// has none and must meet this all the same.
     fn looks_ahead(&self) -> bool {
-        let waits = self.pace.is_some() || self.assigned.load(Ordering::Relaxed) > self.connections;
+        let waits = self.steering.pacing.now().is_some() || self.assigned.load(Ordering::Relaxed) > self.connections;
         !waits && (self.processed_set().is_some() || cfg!(test))
     }
 

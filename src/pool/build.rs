@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::pace::Pace;
+use super::control::Steering;
+use super::pacing::Pacing;
 use super::transactions::Transactions;
 use super::{Pool, Standings};
 use crate::admin::Health;
@@ -11,7 +12,7 @@ use crate::dead_letter::Letters;
 use crate::event::{Decode, Document, Event, Fields, FieldsError, Json, Payload};
 use crate::handler::{Beside, DynHandler, Handler, PersistError, SHIPPED, Setup};
 use crate::metrics::{Metrics, PoolMetrics};
-use crate::once::{Bucket, Link, ProcessedSet};
+use crate::once::{Link, ProcessedSet};
 use crate::pipeline::{Decoding, Pipeline, Pipelines, PipelinesError, When};
 use crate::publish::PublishError;
 use crate::rules::{LookupError, Lookups, Rule, RuleError, Ruling};
@@ -385,16 +386,16 @@ fn assemble<T: Payload>(
         config::OnReject::Dead => pipelines,
     };
     let takes_set = settings.processed_set == config::ProcessedSet::Set;
-    let (mut processed, mut bucket) = (None, None);
-    if let Some(redis) = config.redis.as_ref().filter(|_| takes_set || settings.rate.is_some()) {
-        let link = Link::open(redis, pool);
-        processed = takes_set.then(|| ProcessedSet::over(link.clone(), redis, pool, metrics.clone()));
-        bucket = settings.rate.map(|_| Bucket::over(link, redis, group));
-    }
-    let pace = settings.rate.map(|rate| {
-        metrics.set_rate(rate.events_per_s());
-        Pace::new(Arc::clone(pool), rate, bucket)
-    });
+    // Nothing connects before something is asked: a rate may be set while the pool runs.
+    let redis = config.redis.clone().map(|redis| (Link::open(&redis, pool), redis));
+    let processed = redis
+        .as_ref()
+        .filter(|_| takes_set)
+        .map(|(link, redis)| ProcessedSet::over(link.clone(), redis, pool, metrics.clone()));
+    let names = (Arc::clone(pool), Arc::from(group));
+    let health = process.health.pool(pool);
+    let pacing = Pacing::new(names.clone(), settings.rate, redis, metrics.clone());
+    let steering = Steering::new(names, pacing, metrics.clone(), health.clone());
     let connections = config.store.as_ref().map_or(1, |store| connections_of_pool(store, config.pools.len()));
     let transactions =
         settings.transactions_max.map(|max| Transactions::new(max.min(connections) as usize, metrics.clone()));
@@ -407,11 +408,11 @@ fn assemble<T: Payload>(
         config: settings,
         pipelines,
         processed,
-        pace,
+        steering,
         transactions,
         connections: connections as usize,
         metrics,
-        health: process.health.pool(pool),
+        health,
         standings: Standings::default(),
         beside: Vec::new(),
     })

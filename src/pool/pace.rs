@@ -25,6 +25,9 @@ use crate::event::Payload;
 use crate::metrics;
 use crate::once::{Ask, Bucket};
 
+/// What a task waits for that waits for its turn.
+pub(super) const RATE: &str = "the group's rate";
+
 /// How far ahead reservations may reach whatever the rate: a clock of Redis that goes back by less is waited for.
 const HORIZON_MIN_US: i64 = 5_000_000;
 /// How much may be saved while there is nothing to do, and the size of a batch: parts of a second.
@@ -101,6 +104,11 @@ impl Pace {
             partitions_of_topics: 0,
         };
         Self { pool, rate, bucket, began: Instant::now(), state: Mutex::new(state) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn events_per_s(&self) -> f64 {
+        self.rate.events_per_s()
     }
 
     /// Tells how the workers share the rate.
@@ -226,15 +234,24 @@ impl Pace {
 }
 
 impl<T: Payload> Task<T> {
-    /// Waits until the group's rate allows for these events. Told to stop, it leaves at once.
-    pub(super) async fn await_rate(&mut self, events: usize) -> Result<(), Halt> {
+    /// Waits until the group's rate allows for these events. `false`: another rate applies by now, and batches may be of
+    /// another size. Told to stop, it leaves at once.
+    pub(super) async fn await_rate(&mut self, events: usize) -> Result<bool, Halt> {
         let shared = Arc::clone(&self.shared);
-        let Some(pace) = &shared.pace else { return Ok(()) };
+        let mut changes = shared.steering.pacing.changes();
+        let Some(pace) = changes.borrow_and_update().clone() else { return Ok(true) };
         let begun = Instant::now();
-        self.progress.enter(Phase::Queued("the group's rate"));
+        self.progress.enter(Phase::Queued(RATE));
         let reserved = self.unless_stopped(pace.reserve(events)).await?;
         self.portion = self.portion.after(reserved.wait, reserved.cost);
-        let waited = self.unless_stopped(tokio::time::sleep(reserved.wait)).await;
+        let turn = async {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(reserved.wait) => true,
+                _ = changes.changed() => false,
+            }
+        };
+        let waited = self.unless_stopped(turn).await;
         shared.metrics.spent(metrics::Phase::Rate, begun.elapsed());
         waited
     }
@@ -244,9 +261,6 @@ impl<T: Payload> Tasks<T> {
     /// Counts the partitions anew: the share of the rate depends on them, and how far reservations may reach. Asks in the
     /// background.
     pub(super) fn check_partitions(&self) {
-        if self.shared.pace.is_none() {
-            return;
-        }
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let mut sum = 0;
@@ -255,9 +269,7 @@ impl<T: Payload> Tasks<T> {
                 let Ok(partitions) = shared.source.client.partitions(topic).await else { return };
                 sum += partitions;
             }
-            if let Some(pace) = &shared.pace {
-                pace.set_partitions_of_topics(sum);
-            }
+            shared.steering.pacing.set_partitions_of_topics(sum);
         });
     }
 }

@@ -153,7 +153,7 @@ impl<T: Payload> Task<T> {
     /// How much is one batch.
     pub(super) fn limits(&self) -> Limits {
         let config = &self.shared.config;
-        let paced = self.shared.pace.as_ref().map_or(usize::MAX, |pace| pace.batch_max(self.portion));
+        let paced = self.shared.steering.pacing.batch_max(self.portion);
         let records = self.batch_size.now().min(paced);
         Limits { records, bytes: config.batch_bytes, linger: config.batch_linger }
     }
@@ -303,16 +303,25 @@ impl<T: Payload> Task<T> {
         )
     }
 
-    /// Handles records in order, in as many batches as their size limit makes of them. They take of the rate once, here.
+    /// Handles records in order, in as many batches as their size limit makes of them. They take of the rate once, here:
+    /// in portions, since they may have been fetched under another one.
     async fn handle(&mut self, records: Vec<Record>, held: &mut Held, reading: &mut Reading<T>) -> Result<(), Halt> {
-        let fetched = records.len() as u64;
-        let rest = unsettled(records, held.next_offset);
+        let fetched = records.len();
+        let mut rest = unsettled(records, held.next_offset);
+        self.consumed.inc_by((fetched - rest.len()) as u64);
         self.progress.lock().oldest_in_hand_ms = rest.first().map(|record| record.timestamp_ms);
-        if !rest.is_empty() {
-            self.await_rate(rest.len()).await?;
+        while !rest.is_empty() {
+            let later = rest.split_off(self.shared.steering.pacing.batch_max(self.portion).min(rest.len()));
+            if !self.await_rate(rest.len()).await? {
+                rest.extend(later);
+                continue;
+            }
+            self.await_resumed().await?;
+            self.consumed.inc_by(rest.len() as u64);
+            self.work_off(rest, held, reading).await?;
+            rest = later;
         }
-        self.consumed.inc_by(fetched);
-        self.work_off(rest, held, reading).await
+        Ok(())
     }
 
     async fn work_off(&mut self, mut rest: Vec<Record>, held: &mut Held, reading: &mut Reading<T>) -> Result<(), Halt> {
@@ -341,12 +350,15 @@ impl<T: Payload> Task<T> {
         held: &mut Held,
         reading: &mut Reading<T>,
     ) -> Result<(), Halt> {
-        if decoded.batch.fetched() > self.batch_size.now() || decoded.batch.first_offset < held.next_offset {
+        let is_none = decoded.batch.fetched() > self.batch_size.now() || decoded.batch.first_offset < held.next_offset;
+        // A rate that was set meanwhile is kept to by what was read ahead too.
+        if is_none || self.shared.steering.pacing.now().is_some() {
             return self.handle(decoded.batch.into_records(), held, reading).await;
         }
+        self.progress.lock().oldest_in_hand_ms = decoded.batch.timestamps_ms().next();
+        self.await_resumed().await?;
         self.consumed.inc_by(decoded.batch.fetched() as u64);
         self.progress.enter(Phase::Working);
-        self.progress.lock().oldest_in_hand_ms = decoded.batch.timestamps_ms().next();
         match self.settle(decoded, held, reading).await? {
             Some(smaller) => self.work_off(smaller, held, reading).await,
             None => Ok(()),

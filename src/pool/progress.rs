@@ -18,6 +18,8 @@ pub enum Phase {
     Polling,
     /// Waiting with a batch in hand for its turn, which the pool itself gives; says at what.
     Queued(&'static str),
+    /// Waiting until the pool, which an operator has paused, is resumed.
+    Paused,
     /// Handling a batch.
     Working,
     /// Waiting for something that is away, or for a person; says what.
@@ -34,6 +36,7 @@ impl Phase {
             Self::TakingOver => "taking over",
             Self::Polling => "polling",
             Self::Queued(_) => "queued",
+            Self::Paused => "paused",
             Self::Working => "working",
             Self::Waiting(_) => "waiting",
             Self::Held(_) => "held",
@@ -162,14 +165,19 @@ impl Progress {
     /// The token and the offset that an idle partition's ledger row should have.
     pub(super) fn expected_row(&self) -> Option<(Uuid, i64)> {
         let standing = self.lock();
-        (standing.phase == Phase::Polling).then_some((standing.token?, standing.next_offset?))
+        matches!(standing.phase, Phase::Polling | Phase::Paused).then_some((standing.token?, standing.next_offset?))
     }
 
     /// Events between the first that is not settled and the log's end, as far as is known.
     pub(super) fn lag(&self, high: i64) -> Option<i64> {
         let standing = self.lock();
         let next_offset = standing.next_offset?;
-        let is_caught_up = high <= standing.caught_up_to && standing.phase == Phase::Polling;
+        let is_idle = match standing.phase {
+            Phase::Polling => true,
+            Phase::Paused => standing.oldest_in_hand_ms.is_none(),
+            _ => false,
+        };
+        let is_caught_up = high <= standing.caught_up_to && is_idle;
         Some(if is_caught_up { 0 } else { (high - next_offset).max(0) })
     }
 

@@ -87,6 +87,8 @@ impl<T: Payload> Task<T> {
     pub(super) async fn next_or_replay(&mut self, reading: &mut Reading<T>, held: &Held) -> Result<Next<T>, Halt> {
         let progress = Arc::clone(&self.progress);
         loop {
+            self.await_resumed().await?;
+            self.progress.enter(Phase::Polling);
             let next = tokio::select! {
                 biased;
                 () = asked_to_replay(&progress, self.replayed_last) => None,
@@ -95,9 +97,11 @@ impl<T: Payload> Task<T> {
             self.replayed_last = next.is_none();
             match next {
                 Some(next) => return Ok(next),
-                None => drop(self.replay_some(held).await?),
+                None => {
+                    self.await_resumed().await?;
+                    self.replay_some(held).await?;
+                }
             }
-            progress.enter(Phase::Polling);
         }
     }
 

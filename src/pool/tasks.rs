@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, mpsc};
@@ -12,10 +12,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::batch_size::BatchSize;
-use super::pace::{Pace, Portion};
+use super::pace::Portion;
 use super::partition::{End, Task, backoff};
 use super::progress::{Phase, Progress, Standings};
 use super::rejects::Rejects;
+use super::scaling::Scaling;
 use super::{Error, Shared};
 use crate::admin::{OpenBreaker, PoolHealth};
 use crate::dead_letter::Owned;
@@ -41,6 +42,8 @@ pub(super) struct Tasks<T> {
     pub(super) shared: Arc<Shared<T>>,
     pub(super) running: HashMap<Name, Running>,
     standings: Standings,
+    pub(super) scaling: Scaling,
+    pub(super) begun: Instant,
     drain_deadline: Duration,
     failures: mpsc::Sender<(Name, String)>,
     failed: mpsc::Receiver<(Name, String)>,
@@ -60,7 +63,9 @@ impl<T> Drop for Tasks<T> {
 impl<T: Payload> Tasks<T> {
     pub(super) fn new(shared: Arc<Shared<T>>, standings: Standings, drain_deadline: Duration) -> Self {
         let (failures, failed) = mpsc::channel(1);
-        Self { shared, running: HashMap::new(), standings, drain_deadline, failures, failed }
+        let scaling = Scaling::new(shared.config.scaling.clone());
+        let (running, begun) = (HashMap::new(), Instant::now());
+        Self { shared, running, standings, scaling, begun, drain_deadline, failures, failed }
     }
 
     pub(super) fn standings(&self) -> Standings {
@@ -169,9 +174,7 @@ impl<T: Payload> Tasks<T> {
     fn note_assigned(&self) {
         self.shared.metrics.set_partitions_assigned(self.running.len());
         self.shared.assigned.store(self.running.len(), Ordering::Relaxed);
-        if let Some(pace) = &self.shared.pace {
-            pace.set_partitions(self.running.len());
-        }
+        self.shared.steering.pacing.set_partitions(self.running.len());
     }
 
     pub(super) fn stop_all(&self) {
@@ -205,11 +208,11 @@ impl<T: Payload> Tasks<T> {
             match &task.progress.lock().phase {
                 Phase::Held(why) => held.push((topic.to_string(), *partition, why.clone())),
                 Phase::Waiting(what) => waiting = Some(what.clone()),
-                Phase::TakingOver | Phase::Polling | Phase::Queued(_) | Phase::Working => {}
+                Phase::TakingOver | Phase::Polling | Phase::Queued(_) | Phase::Paused | Phase::Working => {}
             }
         }
         let database = self.shared.gate.closed();
-        let of_bucket = self.shared.pace.as_ref().and_then(Pace::outage);
+        let of_bucket = self.shared.steering.pacing.outage();
         let redis = self.shared.processed_set().and_then(ProcessedSet::outage).or(of_bucket);
         if waiting.is_none() && database.is_some() {
             waiting = Some("the database".to_owned());

@@ -71,6 +71,12 @@ impl Limit {
         }
     }
 
+    fn is_slowed(&self) -> bool {
+        let now = self.measuring.unwrap_or(self.now);
+        let slowed = self.typical.zip(self.least).is_some_and(|(typical, least)| typical > TOLERANCE * least);
+        now < self.max && slowed
+    }
+
     /// With fewer than so many that wait, the limit grows; with three times as many, it shrinks.
     #[expect(clippy::cast_precision_loss, reason = "connections are few")]
     fn few(&self) -> f64 {
@@ -182,6 +188,13 @@ impl Transactions {
         let permit = Arc::clone(&self.turns).acquire_owned().await.ok();
         self.state().taken += 1;
         Turn { of: Arc::clone(self), permit }
+    }
+
+    /// Whether the database is what limits: as many transactions are open as may be, fewer than were allowed for, and commits
+    /// take longer than the least.
+    pub(super) fn is_saturated(&self) -> bool {
+        let state = self.state();
+        state.taken >= state.limit.now && state.limit.is_slowed()
     }
 
     fn committed(&self, commit: Duration) {
@@ -301,6 +314,12 @@ mod tests {
             let k = capacity as usize;
             assert_within(&limits, k, k + 4 + k / 2);
             let changes = limits.windows(2).filter(|pair| pair[0] != pair[1]).count();
+            let slowed = (0..20).filter(|_| {
+                database.commit_for(&mut limit, Duration::from_secs(1));
+                limit.is_slowed()
+            });
+            let slowed = slowed.count();
+            assert!(slowed >= 12, "capacity {capacity}, noise {noise}: slowed in {slowed} of 20 s");
             assert!(changes <= 120, "capacity {k}, noise {noise}: {changes} changes in 600 s");
         }
     }
@@ -311,6 +330,7 @@ mod tests {
             let (mut limit, mut database) = (Limit::new(8), Database::new(100.0, noise));
             database.commit_for(&mut limit, SETTLING);
             assert_within(&database.commit_for(&mut limit, Duration::from_secs(300)), 8, 8);
+            assert!(!limit.is_slowed());
         }
     }
 

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
+use super::pace::RATE;
 use super::partition::now_ms;
 use super::progress::{Phase, Standing};
+use super::scaling::{Place, Places, Sample};
 use super::tasks::{Running, Tasks};
 use crate::event::Payload;
 
@@ -25,7 +27,7 @@ enum Verdict {
 
 /// A partition that waits for something named is not stuck; one that has lag and neither waits nor moves is.
 fn judge(standing: &Standing, lag: Option<i64>, stall_after: Duration) -> Verdict {
-    let waits = matches!(standing.phase, Phase::Queued(_) | Phase::Waiting(_) | Phase::Held(_));
+    let waits = matches!(standing.phase, Phase::Queued(_) | Phase::Paused | Phase::Waiting(_) | Phase::Held(_));
     let behind = lag.is_some_and(|lag| lag > 0) || standing.phase == Phase::Working;
     if waits || !behind || standing.moved_at.elapsed() < stall_after {
         Verdict::Fine
@@ -112,6 +114,27 @@ impl<T: Payload> Tasks<T> {
         });
     }
 
+    /// Takes a sample for the wanted number of workers.
+    pub(super) fn note_desired(&mut self) {
+        let (mut places, mut waits_for_rate) = (Places::new(), false);
+        for ((topic, partition), task) in &self.running {
+            let end = self.shared.source.client.cached_log_end(topic, *partition);
+            let standing = task.progress.lock();
+            waits_for_rate |= standing.phase == Phase::Queued(RATE);
+            if let (Some(end), Some(next)) = (end, standing.next_offset) {
+                places.insert((topic.clone(), *partition), Place { next, end });
+            }
+        }
+        let share = self.scaling.note(&Sample {
+            at: self.begun.elapsed(),
+            places: &places,
+            of_topics: self.shared.steering.pacing.partitions_of_topics(),
+            is_limited: waits_for_rate || self.shared.transactions.as_ref().is_some_and(|turns| turns.is_saturated()),
+            is_paused: self.shared.steering.is_paused(),
+        });
+        self.shared.metrics.set_desired_replicas(share);
+    }
+
     fn lag(&self, topic: &str, partition: i32, task: &Running) -> Option<i64> {
         let high = self.shared.source.client.cached_log_end(topic, partition)?;
         task.progress.lag(high)
@@ -178,5 +201,6 @@ mod tests {
         assert_eq!(judged(Phase::Waiting("x".to_owned()), long, Some(9), 0), Verdict::Fine);
         assert_eq!(judged(Phase::Held("x".to_owned()), long, Some(9), 0), Verdict::Fine);
         assert_eq!(judged(Phase::Queued("x"), long, Some(9), 0), Verdict::Fine);
+        assert_eq!(judged(Phase::Paused, long, Some(9), 0), Verdict::Fine);
     }
 }

@@ -97,6 +97,29 @@ impl LogReader {
     }
 }
 
+/// What a group has committed to Kafka on each partition of a topic, which need not be running. Blocks.
+pub(crate) fn committed(
+    kafka: &config::Kafka,
+    group: &str,
+    topic: &str,
+    logs: &[PartitionLog],
+) -> Result<Vec<Option<i64>>, LogError> {
+    let failed = |error| LogError::Kafka { action: format!("ask what group {group} has committed on {topic}"), error };
+    let mut asked = TopicPartitionList::new();
+    for log in logs {
+        asked.add_partition(topic, log.partition);
+    }
+    let mut client = kafka.client();
+    client.set("group.id", group).set("enable.auto.commit", "false");
+    let consumer: BaseConsumer<Listener> = client.create_with_context(Listener::default()).map_err(failed)?;
+    let found = consumer.committed_offsets(asked, REQUEST_TIMEOUT).map_err(failed)?;
+    let offset = |log: &PartitionLog| match found.find_partition(topic, log.partition).map(|found| found.offset()) {
+        Some(Offset::Offset(offset)) => Some(offset),
+        _ => None,
+    };
+    Ok(logs.iter().map(offset).collect())
+}
+
 /// What of a partition is to be read: from an offset to before another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {

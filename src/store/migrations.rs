@@ -18,6 +18,7 @@ pub(super) const POSTGRES: &[Step] = &[
     ("0004_pipelines", include_str!("../../migrations/postgres/0004_pipelines.sql")),
     ("0005_replays", include_str!("../../migrations/postgres/0005_replays.sql")),
     ("0006_verdicts", include_str!("../../migrations/postgres/0006_verdicts.sql")),
+    ("0007_control", include_str!("../../migrations/postgres/0007_control.sql")),
 ];
 
 #[cfg(feature = "mysql")]
@@ -28,6 +29,7 @@ pub(super) const MYSQL: &[Step] = &[
     ("0004_pipelines", include_str!("../../migrations/mysql/0004_pipelines.sql")),
     ("0005_replays", include_str!("../../migrations/mysql/0005_replays.sql")),
     ("0006_verdicts", include_str!("../../migrations/mysql/0006_verdicts.sql")),
+    ("0007_control", include_str!("../../migrations/mysql/0007_control.sql")),
 ];
 
 #[cfg(feature = "sqlite")]
@@ -38,6 +40,7 @@ pub(super) const SQLITE: &[Step] = &[
     ("0004_pipelines", include_str!("../../migrations/sqlite/0004_pipelines.sql")),
     ("0005_replays", include_str!("../../migrations/sqlite/0005_replays.sql")),
     ("0006_verdicts", include_str!("../../migrations/sqlite/0006_verdicts.sql")),
+    ("0007_control", include_str!("../../migrations/sqlite/0007_control.sql")),
 ];
 
 /// Applies the steps that a database lacks. Those of a newer release are left alone.

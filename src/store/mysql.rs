@@ -9,6 +9,7 @@
 //! together with a crash of the machine, which undoes the last commits as a restored backup does.
 
 pub(super) mod codes;
+mod control;
 mod dead;
 mod describe;
 mod find;
@@ -52,7 +53,7 @@ const STATEMENTS_KEPT: usize = 40;
 const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 9] = [
+const RELATIONS: [&str; 11] = [
     "weir_ledger",
     "weir_dead",
     "weir_seen",
@@ -61,6 +62,8 @@ const RELATIONS: [&str; 9] = [
     "weir_seeks",
     "weir_replayed",
     "weir_verdicts",
+    "weir_control",
+    "weir_control_log",
     "message_stats",
 ];
 

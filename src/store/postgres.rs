@@ -2,6 +2,7 @@
 //! a pooler in transaction mode works and a frozen owner cannot hold the ledger's row.
 
 pub(super) mod codes;
+mod control;
 mod copy;
 mod dead;
 mod describe;
@@ -35,7 +36,7 @@ use crate::config;
 const CLIENT_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 9] = [
+const RELATIONS: [&str; 11] = [
     "weir_ledger",
     "weir_dead",
     "weir_seen",
@@ -44,6 +45,8 @@ const RELATIONS: [&str; 9] = [
     "weir_seeks",
     "weir_replayed",
     "weir_verdicts",
+    "weir_control",
+    "weir_control_log",
     "message_stats",
 ];
 

@@ -8,6 +8,7 @@
 
 pub(super) mod address;
 pub(super) mod codes;
+mod control;
 mod dead;
 mod describe;
 mod file;
@@ -40,7 +41,7 @@ use crate::config;
 const TURN_GRACE: Duration = Duration::from_secs(3);
 
 /// The tables and the view that `weir migrate` makes.
-const RELATIONS: [&str; 9] = [
+const RELATIONS: [&str; 11] = [
     "weir_ledger",
     "weir_dead",
     "weir_seen",
@@ -49,6 +50,8 @@ const RELATIONS: [&str; 9] = [
     "weir_seeks",
     "weir_replayed",
     "weir_verdicts",
+    "weir_control",
+    "weir_control_log",
     "message_stats",
 ];
 

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Asked, Claim, Claimant, Column, DeadFilter, DeadRows, Error, Fault, Finds, IdKey, KeptDead, LedgerRow, Move, Place,
-    Release, RequestStanding, Result, Seeks, Store, Tx, UnpublishedLetter, UnpublishedVerdict, Verdicts,
+    Asked, Change, Claim, Claimant, Column, Control, Controls, DeadFilter, DeadRows, Error, Fault, Finds, IdKey,
+    KeptDead, LedgerRow, Move, Place, Release, RequestStanding, Result, Seeks, Store, Tx, UnpublishedLetter,
+    UnpublishedVerdict, Verdicts,
 };
 
 /// No store.

@@ -1,7 +1,9 @@
 //! What lag says.
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use serde_json::Value;
 
+use super::dead::{json, run};
 use super::load::{Plan, publish};
 use super::worker::Worker;
 use super::world::{World, kafka, service};
@@ -59,4 +61,40 @@ async fn lag_grows_while_the_database_is_away_and_goes_back_to_0() {
     .await;
     drop(worker);
     super::audit::audit(&world, &published).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_tells_of_each_partition_without_a_worker() {
+    let world = World::new(2).await;
+    let config = world.config("on_reject = \"park\"");
+    let before = publish(&world, Plan { poison_per_mille: 0, ..Plan::new(41, 1_000) }).await;
+    let (code, told) = json(&world, &config, &["lag"]);
+    let pool = &told["pools"][0];
+    assert_eq!(
+        (code, pool["group"].as_str(), pool["dead"].as_i64()),
+        (0, Some(world.pool.as_str()), Some(0)),
+        "{told:#}"
+    );
+    let sum = |pool: &Value, name: &str| -> i64 {
+        pool["partitions"].as_array().unwrap().iter().map(|one| one[name].as_i64().unwrap()).sum()
+    };
+    assert_eq!((sum(pool, "end"), sum(pool, "records")), (before.records as i64, before.records as i64));
+    assert!(pool["partitions"][1]["ledger"].is_null() && pool["partitions"][1]["committed"].is_null(), "{told:#}");
+
+    let mut worker = Worker::start(&world).await;
+    world.drained(PATIENCE).await;
+    worker.terminate();
+    let later = publish(&world, Plan { poison_per_mille: 0, ..Plan::new(42, 500) }).await;
+    let (_, told) = json(&world, &config, &["lag", &world.pool]);
+    let pool = &told["pools"][0];
+    assert_eq!((sum(pool, "records"), sum(pool, "ledger")), (later.records as i64, before.records as i64), "{told:#}");
+    assert_eq!(sum(pool, "committed"), before.records as i64);
+    for partition in pool["partitions"].as_array().unwrap() {
+        let seconds = partition["seconds"].as_f64().unwrap();
+        assert!((0.0..600.0).contains(&seconds) && partition["owner"].is_string(), "{told:#}");
+    }
+    let (code, text, err) = run(&world, &config, &["lag"]);
+    assert!(code == 0 && text.contains(&format!("{} events behind", later.records)), "{text}{err}");
+    let (code, _, err) = run(&world, &config, &["lag", "other"]);
+    assert!(code == 2 && err.contains("there is no pool \"other\""), "{err}");
 }

@@ -16,6 +16,7 @@ mod services;
 
 mod audit;
 mod batches;
+mod control;
 mod dashboards;
 mod dead;
 #[cfg(feature = "avro")]
@@ -30,6 +31,7 @@ mod library;
 mod load;
 mod mapping;
 mod membership;
+mod metrics;
 mod moderation;
 mod outages;
 mod park;
@@ -39,6 +41,7 @@ mod rebalances;
 mod repeats;
 mod restore;
 mod routing;
+mod scaling;
 mod seek;
 mod sqlite;
 mod starts;

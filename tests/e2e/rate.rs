@@ -12,7 +12,7 @@ use super::worker::Worker;
 use super::world::{World, service};
 use super::{PATIENCE, until};
 
-const RATE: i64 = 2_000;
+pub(crate) const RATE: i64 = 2_000;
 /// Parts of the rate: how far a second may be above it, how far the mean below, and how far what is exact may be off.
 const NOISE: f64 = 0.15;
 const STALLS: f64 = 0.1;
@@ -20,7 +20,7 @@ const EXACT: f64 = 0.05;
 /// Of an allowance and of a batch (docs/flow.md).
 const TWENTIETH: f64 = RATE as f64 / 20.0;
 
-fn plan(seed: u64, seconds: u64) -> Plan {
+pub(crate) fn plan(seed: u64, seconds: u64) -> Plan {
     let events = RATE.unsigned_abs() * seconds;
     Plan { repeats_per_mille: 0, poison_per_mille: 0, ..Plan::new(seed, events) }
 }
@@ -30,7 +30,7 @@ fn rate() -> String {
 }
 
 /// Events by full second, without the first two and the last two, when not everybody has a backlog.
-async fn seconds(world: &World) -> Vec<i64> {
+pub(crate) async fn seconds(world: &World) -> Vec<i64> {
     let rows: Vec<(i64, i64)> = sqlx::query_as(
         "SELECT floor(extract(epoch FROM received_at))::int8, count(*) FROM messages GROUP BY 1 ORDER BY 1",
     )
@@ -43,7 +43,7 @@ async fn seconds(world: &World) -> Vec<i64> {
     (first + 2..last - 1).map(of).collect()
 }
 
-fn assert_kept(seconds: &[i64]) {
+pub(crate) fn assert_kept(seconds: &[i64]) {
     assert!(seconds.len() >= 6, "too short a run: {seconds:?}");
     let part = |seen: f64| seen / RATE as f64 - 1.0;
     let mean = seconds.iter().sum::<i64>() as f64 / seconds.len() as f64;

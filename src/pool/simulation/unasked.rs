@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::memory::{Connection, Open};
 use crate::store::{
-    Asked, DeadFilter, DeadRows, Finds, IdKey, KeptDead, Move, Rejected, Release, ReplayTx, RequestStanding, Result,
-    Seeks, StoredVerdict, UnpublishedVerdict, VerdictTx, Verdicts,
+    Asked, Change, Control, Controls, DeadFilter, DeadRows, Finds, IdKey, KeptDead, Move, Rejected, Release, ReplayTx,
+    RequestStanding, Result, Seeks, StoredVerdict, UnpublishedVerdict, VerdictTx, Verdicts,
 };
 
 #[async_trait]
@@ -100,5 +100,16 @@ impl VerdictTx for Open {
 
     async fn set_status(&mut self, _: &IdKey, _: &[StoredVerdict]) -> Result<()> {
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Controls for Connection {
+    async fn control(&self, _: &str) -> Result<Control> {
+        Ok(Control::default())
+    }
+
+    async fn change_control(&self, _: &str, _: &str, _: &Change, _: &str) -> Result<(Control, Control)> {
+        Ok((Control::default(), Control::default()))
     }
 }

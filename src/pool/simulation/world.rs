@@ -7,11 +7,13 @@ use std::time::Duration;
 use super::group::{Consumer, Group, Member};
 use super::memory::{Bug, Connection, Data, Memory};
 use super::{Effect, Frozen, PARTITIONS, PIPELINES, Plain, Simulated, Step, TOPIC, TOPIC_ID, WORKERS};
+use crate::admin::Health;
 use crate::config;
 use crate::event::Record;
 use crate::metrics::Metrics;
 use crate::pipeline::{Decoding, Pipeline, Pipelines};
-use crate::pool::pace::Pace;
+use crate::pool::control::Steering;
+use crate::pool::pacing::Pacing;
 use crate::pool::tasks::{Name, Tasks};
 use crate::pool::transactions::Transactions;
 use crate::pool::{Gate, Shared, Standings};
@@ -76,6 +78,9 @@ impl World {
             reject_hold_ratio: 1.0,
             ..config::Pool::default()
         };
+        let names = (Arc::clone(&pool), Arc::clone(&pool));
+        let rate = member.is_multiple_of(2).then(|| RATE.parse().unwrap());
+        let pacing = Pacing::new(names.clone(), rate, None, metrics.clone());
         Arc::new(Shared {
             name: Arc::clone(&pool),
             group: Arc::clone(&pool),
@@ -87,7 +92,7 @@ impl World {
             gate: Arc::new(Gate::new(Arc::clone(&pool), Arc::clone(&pipelines.store))),
             pipelines,
             processed: None,
-            pace: member.is_multiple_of(2).then(|| Pace::new(Arc::clone(&pool), RATE.parse().unwrap(), None)),
+            steering: Steering::new(names, pacing, metrics.clone(), Health::new([]).pool("simulated")),
             transactions: Some(Transactions::new(PARTITIONS as usize, metrics.clone())),
             source: SourceHandle::simulated(Arc::new(client)),
             begin: tokio::sync::Mutex::new(()),

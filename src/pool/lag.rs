@@ -1,0 +1,156 @@
+//! How far a pool is behind, asked of Kafka and the store from outside any worker.
+
+use uuid::Uuid;
+
+use super::partition::now_ms;
+use crate::config::{self, Config};
+use crate::source::{LogError, LogReader, PartitionLog, Span, committed};
+use crate::store::{self, DeadFilter, Store};
+
+/// Why it cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum LagError {
+    /// Kafka cannot be asked.
+    #[error("{0}")]
+    Kafka(String),
+    /// The database's own error.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl From<LogError> for LagError {
+    fn from(error: LogError) -> Self {
+        Self::Kafka(error.to_string())
+    }
+}
+
+/// One pool.
+#[derive(Debug)]
+pub struct PoolLag {
+    /// Its group.
+    pub group: String,
+    /// By topic and number.
+    pub partitions: Vec<PartitionLag>,
+    /// Dead rows, those that wait behind one of their key included.
+    pub dead: i64,
+    /// Dead rows that wait behind one of their key.
+    pub parked: i64,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub struct PartitionLag {
+    /// The topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: i32,
+    /// The log's end.
+    pub end: i64,
+    /// The first offset that is not settled; `None`: the group has not begun there.
+    pub ledger: Option<i64>,
+    /// Who claimed it last: the token that its worker logs.
+    pub owner: Option<Uuid>,
+    /// What Kafka believes, which follows the ledger.
+    pub committed: Option<i64>,
+    /// Records that Kafka has and that are not settled.
+    pub records: i64,
+    /// The age of the oldest of them, in seconds; 0 where there is none, `None` where it could not be read.
+    pub seconds: Option<f64>,
+}
+
+/// Looks at a pool once: blocks on Kafka in a thread of its own.
+///
+/// # Errors
+/// A service does not answer, or a topic is not there.
+pub async fn of_pool(config: &Config, pool: &str, store: &dyn Store) -> Result<PoolLag, LagError> {
+    let settings = config.pools.get(pool).cloned().unwrap_or_default();
+    let group = settings.group_of(pool).to_owned();
+    let ledger = store.ledger_of_group(&group).await?;
+    let filter = |reason: Option<&str>| DeadFilter {
+        pool: pool.to_owned(),
+        reason: reason.map(str::to_owned),
+        ..DeadFilter::default()
+    };
+    let dead = store.count_dead(&filter(None)).await?;
+    let parked = store.count_dead(&filter(Some("parked"))).await?;
+    let (kafka, asked, patience) = (config.kafka.clone(), group.clone(), config.startup_timeout);
+    let looked = tokio::task::spawn_blocking(move || {
+        let reader = LogReader::open(&kafka, &settings.topics, patience)?;
+        let mut partitions = Vec::new();
+        for topic in &settings.topics {
+            let topic_id = reader.topic_id(topic)?;
+            let at = |partition| ledger.get(&(topic_id, partition)).copied();
+            partitions.extend(of_topic(&reader, &kafka, &asked, topic, at)?);
+        }
+        Ok::<_, LogError>(partitions)
+    });
+    let partitions =
+        looked.await.map_err(|error| LagError::Kafka(format!("looking at Kafka was cut off: {error}")))??;
+    Ok(PoolLag { group, partitions, dead, parked })
+}
+
+fn of_topic(
+    reader: &LogReader,
+    kafka: &config::Kafka,
+    group: &str,
+    topic: &str,
+    ledger: impl Fn(i32) -> Option<store::LedgerRow>,
+) -> Result<Vec<PartitionLag>, LogError> {
+    let logs = reader.partitions(topic)?;
+    let committed = committed(kafka, group, topic, &logs)?;
+    let mut partitions: Vec<PartitionLag> = logs
+        .iter()
+        .zip(committed)
+        .map(|(log, committed)| {
+            let row = ledger(log.partition);
+            let records = row.map_or(log.high - log.low, |row| unsettled(*log, row.next_offset));
+            PartitionLag {
+                topic: topic.to_owned(),
+                partition: log.partition,
+                end: log.high,
+                ledger: row.map(|row| row.next_offset),
+                owner: row.and_then(|row| row.owner),
+                committed,
+                records,
+                seconds: (records == 0).then_some(0.0),
+            }
+        })
+        .collect();
+    let oldest: Vec<Span> = logs
+        .iter()
+        .zip(&partitions)
+        .filter(|(_, lag)| lag.records > 0)
+        .map(|(log, lag)| {
+            let from = lag.ledger.unwrap_or(log.low).max(log.low);
+            Span { partition: log.partition, from, to: from + 1 }
+        })
+        .collect();
+    if !oldest.is_empty() {
+        reader.read(topic, &oldest, |number, record| {
+            #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
+            let seconds = (now_ms() - record.timestamp_ms).max(0) as f64 / 1_000.0;
+            if let Some(lag) = partitions.iter_mut().find(|lag| lag.partition == number) {
+                lag.seconds = Some(seconds);
+            }
+            true
+        })?;
+    }
+    Ok(partitions)
+}
+
+/// What Kafka has deleted is handled by nobody, and is no lag.
+fn unsettled(log: PartitionLog, next: i64) -> i64 {
+    (log.high - next.max(log.low)).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_is_what_kafka_still_has_behind_the_ledger() {
+        let log = PartitionLog { partition: 0, low: 10, high: 30 };
+        let of = |next| unsettled(log, next);
+        assert_eq!((of(0), of(10), of(25), of(30), of(99)), (20, 20, 5, 0, 0));
+    }
+}
