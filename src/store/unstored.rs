@@ -141,6 +141,23 @@ impl Verdicts for Unstored {
 }
 
 #[async_trait]
+impl Controls for Unstored {
+    async fn control(&self, _group: &str) -> Result<Control> {
+        Ok(Control::default())
+    }
+
+    async fn change_control(
+        &self,
+        _group: &str,
+        _pool: &str,
+        _change: &Change,
+        _by: &str,
+    ) -> Result<(Control, Control)> {
+        none("steer a pool")
+    }
+}
+
+#[async_trait]
 impl Finds for Unstored {
     async fn row_of(&self, _key: &IdKey, _id: &str) -> Result<Option<String>> {
         Ok(None)

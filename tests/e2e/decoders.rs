@@ -138,8 +138,10 @@ async fn a_registry_that_is_away_is_waited_for_and_a_schema_that_it_lacks_holds_
     world.drained(PATIENCE).await;
     running.stop().await;
     assert_eq!(stub.asked(1), asked, "a schema that is known is not asked for again");
-    let sums: Vec<(String, i64)> = sqlx::query_as("SELECT * FROM sums ORDER BY 1").fetch_all(&world.db).await.unwrap();
+    let sums: Vec<(String, i64)> =
+        sqlx::query_as("SELECT * FROM sums ORDER BY 1").fetch_all(world.db.postgres()).await.unwrap();
     assert_eq!(sums, [("a".to_owned(), 100), ("b".to_owned(), -5), ("d".to_owned(), 4)]);
-    let dead: Vec<String> = sqlx::query_scalar("SELECT event_id FROM weir_dead").fetch_all(&world.db).await.unwrap();
+    let dead: Vec<String> =
+        sqlx::query_scalar("SELECT event_id FROM weir_dead").fetch_all(world.db.postgres()).await.unwrap();
     assert_eq!(dead, ["e3"], "a value with bytes behind it is one event's own fault");
 }

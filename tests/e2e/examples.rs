@@ -100,7 +100,7 @@ async fn order_paid_takes_unpaid_orders_one_step_and_leaves_others_alone() {
     world.drained(PATIENCE).await;
     example.interrupt();
     let orders: Vec<(String, String)> =
-        sqlx::query_as("SELECT id, status FROM orders ORDER BY 1").fetch_all(&world.db).await.unwrap();
+        sqlx::query_as("SELECT id, status FROM orders ORDER BY 1").fetch_all(world.db.postgres()).await.unwrap();
     let expected = [("a", "PAID"), ("b", "UNPAID"), ("c", "CANCELLED")];
     assert_eq!(orders, expected.map(|(id, status)| (id.to_owned(), status.to_owned())));
     assert_eq!(world.count("SELECT count(*) FROM weir_dead").await, 0);

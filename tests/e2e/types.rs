@@ -104,11 +104,13 @@ async fn types_of_one_topic_are_told_apart_and_unknown_ones_counted_and_passed_o
         world.drained(PATIENCE).await;
         running.stop().await;
         let notes: Vec<(String, String, String)> =
-            sqlx::query_as("SELECT * FROM notes ORDER BY 1, 2").fetch_all(&world.db).await.unwrap();
+            sqlx::query_as("SELECT * FROM notes ORDER BY 1, 2").fetch_all(world.db.postgres()).await.unwrap();
         let expected = [("order_paid", "later", "b"), ("order_paid", "p", "a"), ("user_login", "p", "7")];
         assert_eq!(notes, expected.map(|(kind, id, user)| (kind.to_owned(), id.to_owned(), user.to_owned())));
-        let found: Vec<String> =
-            sqlx::query_scalar("SELECT event_id FROM weir_dead ORDER BY 1").fetch_all(&world.db).await.unwrap();
+        let found: Vec<String> = sqlx::query_scalar("SELECT event_id FROM weir_dead ORDER BY 1")
+            .fetch_all(world.db.postgres())
+            .await
+            .unwrap();
         assert_eq!(found, dead, "{on_unknown_type:?}");
         let counted = format!("weir_unknown_types_total{{pool=\"{}\"}} 1", world.pool);
         assert!(metrics.render().lines().any(|line| line == counted), "{}", metrics.render());
