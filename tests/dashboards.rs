@@ -10,7 +10,17 @@ mod panels;
 use panels::{COMING, Query, Selector, dashboards, panels, queries, read, selectors, text};
 
 /// Metrics that no dashboard shows, each with its reason.
-const LEFT_OUT: [(&str, &str); 0] = [];
+const LEFT_OUT: [(&str, &str); 9] = [
+    ("weir_classifier_duration_seconds", "only pools that moderate by a service have it"),
+    ("weir_classifier_requests_total", "only pools that moderate by a service have it"),
+    ("weir_paused", "an operator's own doing, which `/readyz` and the log tell"),
+    ("weir_reloads_total", "only pools with lookup tables or lists have it"),
+    ("weir_spans_total", "only where traces are sent"),
+    ("weir_status_unpublished", "only pools that moderate have it"),
+    ("weir_unknown_types_total", "only pools that pass unknown types have it"),
+    ("weir_verdicts_total", "only pools that moderate have it"),
+    ("weir_when_missing_total", "only pools with conditions have it"),
+];
 
 /// What Prometheus adds to every series.
 const TARGET: [&str; 2] = ["job", "instance"];
