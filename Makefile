@@ -58,6 +58,7 @@ lint: preflight ## formatting, clippy, scripts
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --all-features --locked -- -D warnings
 	cargo clippy --release --lib --bins --locked --no-default-features --features postgres -- -D warnings
+	cargo clippy --release --lib --bins --locked --no-default-features --features mysql -- -D warnings
 	cargo clippy --release --lib --bins --locked --no-default-features --features sqlite -- -D warnings
 	for file in $(shell_files); do bash -n $$file || exit 1; done
 	if command -v shellcheck > /dev/null; then shellcheck $(shell_files); fi

@@ -12,6 +12,7 @@ pub(super) fn error(action: &'static str, error: &sqlx::Error) -> Error {
 }
 
 fn of_database(error: &dyn sqlx::error::DatabaseError) -> (Fault, String) {
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     let code = error.code().unwrap_or_default();
     #[cfg(feature = "sqlite")]
     if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {

@@ -10,7 +10,7 @@ fn addresses_are_checked_before_anything_is_asked() {
     for (set, parts) in [
         ("redis.url=http://x", &["`redis.url` must be an address such as redis://host:6379"][..]),
         ("redis.url=hunter2", &["`redis.url` must be an address"]),
-        ("store.url=mysql://weir:hunter2@db/weir", &["`store.url` must be an address such as postgres://"]),
+        ("store.url=oracle://weir:hunter2@db/weir", &["`store.url` must be an address such as postgres://"]),
         ("store.url=postgres://weir:hunter2@db:port/weir", &["`store.url` is no address: invalid port number", "%XX"]),
         ("kafka.brokers=localhost:kafka", &["`kafka.brokers`: found \"localhost:kafka\", expected an address"]),
         ("kafka.brokers=a:1 b:2", &["`kafka.brokers`: found \"a:1 b:2\""]),
