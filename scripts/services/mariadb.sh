@@ -4,7 +4,7 @@
 data_mariadb() { echo "$dir/mariadb"; }
 
 mariadb_bin() { # the name of a program, which some distributions keep out of the path
-  command -v "$1" || ls "/usr/sbin/$1" "/usr/libexec/$1" 2> /dev/null | head -n 1
+  PATH=$PATH:/usr/sbin:/usr/libexec command -v "$1"
 }
 
 start_mariadb() {
