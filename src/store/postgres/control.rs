@@ -1,7 +1,7 @@
 //! What operators ask of a group.
 
 use async_trait::async_trait;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::Postgres;
 use crate::store::connection::bounded;
@@ -12,10 +12,6 @@ const SELECT: &str = "\
     SELECT (extract(epoch FROM paused_at) * 1000)::int8, (extract(epoch FROM paused_until) * 1000)::int8, paused_by,
            pause_reason, rate, (extract(epoch FROM rate_at) * 1000)::int8, (extract(epoch FROM now()) * 1000)::int8
       FROM weir_control WHERE group_name = $1";
-const SELECT_TO_CHANGE: &str = "\
-    SELECT (extract(epoch FROM paused_at) * 1000)::int8, (extract(epoch FROM paused_until) * 1000)::int8, paused_by,
-           pause_reason, rate, (extract(epoch FROM rate_at) * 1000)::int8, (extract(epoch FROM now()) * 1000)::int8
-      FROM weir_control WHERE group_name = $1 FOR UPDATE";
 
 #[async_trait]
 impl Controls for Postgres {
@@ -48,7 +44,7 @@ async fn locked(db: &mut PgConnection, group: &str, pool: &str) -> sqlx::Result<
         .bind(pool)
         .execute(&mut *db)
         .await?;
-    sqlx::query_as(SELECT_TO_CHANGE).bind(group).fetch_one(db).await
+    sqlx::query_as(AssertSqlSafe(format!("{SELECT} FOR UPDATE"))).bind(group).fetch_one(db).await
 }
 
 async fn write(db: &mut PgConnection, group: &str, control: &Control) -> sqlx::Result<()> {
