@@ -152,7 +152,7 @@ async fn measure(asked: &Asked, services: &Services, backlogs: &mut Vec<Backlog>
         return scale(asked, services, backlogs).await;
     }
     if asked.traces {
-        return traces::hold(services, asked.events, asked.rounds, backlogs).await;
+        return Box::pin(traces::hold(services, asked.events, asked.rounds, backlogs)).await;
     }
     backlogs.push(load::publish(services, asked.events, load::PARTITIONS).await?);
     for contest in &asked.contests {

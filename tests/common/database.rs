@@ -29,11 +29,11 @@ impl Database {
         let patience = std::time::Duration::from_secs(20);
         if url.starts_with("mysql:") {
             let pool = MySqlPoolOptions::new().max_connections(connections).acquire_timeout(patience);
-            return pool.connect(url).await.map(Self::Mariadb);
+            return Box::pin(pool.connect(url)).await.map(Self::Mariadb);
         }
         let options = url.parse::<PgConnectOptions>()?.application_name("harness");
         let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(patience);
-        pool.connect_with(options).await.map(Self::Postgres)
+        Box::pin(pool.connect_with(options)).await.map(Self::Postgres)
     }
 
     pub(crate) async fn close(&self) {
