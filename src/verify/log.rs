@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use uuid::Uuid;
 
 use super::{Error, Progress, Step};
@@ -65,8 +65,10 @@ pub(super) struct Range {
     pub(super) to: i64,
 }
 
-/// A reader that belongs to no group and commits nothing.
+/// Readers that belong to no group and commit nothing.
 pub(super) struct Log {
+    client: ClientConfig,
+    /// Asks for metadata.
     consumer: BaseConsumer<Listener>,
     pub(super) partitions: Vec<Partition>,
 }
@@ -98,9 +100,8 @@ impl Log {
             ("queued.max.messages.kbytes", "16384"),
         ];
         settings.iter().for_each(|(name, value)| _ = client.set(*name, *value));
-        let consumer = client.create_with_context(Listener::default());
-        let consumer = consumer.map_err(|source| Error::kafka("create a consumer", source))?;
-        let mut log = Self { consumer, partitions: Vec::new() };
+        let consumer = create(&client)?;
+        let mut log = Self { client, consumer, partitions: Vec::new() };
         for topic in &topics {
             log.find(topic, timeout)?;
             if let Some(since_ms) = since_ms {
@@ -180,7 +181,8 @@ impl Log {
         Ok(())
     }
 
-    /// One topic at a time, since the end of a partition is reported by its number alone.
+    /// One topic at a time, since the end of a partition is reported by its number alone; and by a consumer of its own,
+    /// since one that is assigned anew may still report the end that it reached before, and the record be missed.
     fn read_topic(
         &self,
         ranges: &[Range],
@@ -194,11 +196,12 @@ impl Log {
             let number = self.partitions[range.partition].number;
             assignment.add_partition_offset(topic, number, Offset::Offset(range.from)).map_err(failed)?;
         }
-        self.consumer.assign(&assignment).map_err(failed)?;
+        let consumer = create(&self.client)?;
+        consumer.assign(&assignment).map_err(failed)?;
         let mut open: Vec<Range> = ranges.to_vec();
         let mut heard = Instant::now();
         while !open.is_empty() {
-            let ended = match self.consumer.poll(Duration::from_millis(200)) {
+            let ended = match consumer.poll(Duration::from_millis(200)) {
                 None if heard.elapsed() > SILENCE_MAX => {
                     return Err(Error::Silence { topic: topic.clone(), partitions: open.len() });
                 }
@@ -224,13 +227,15 @@ impl Log {
                 open.retain(|range| self.partitions[range.partition].number != number);
                 let mut finished = TopicPartitionList::new();
                 finished.add_partition(topic, number);
-                self.consumer.pause(&finished).map_err(failed)?;
+                consumer.pause(&finished).map_err(failed)?;
             }
         }
-        // A pause outlives the assignment, and the next read may want the same partitions.
-        self.consumer.resume(&assignment).map_err(failed)?;
-        self.consumer.unassign().map_err(failed)
+        Ok(())
     }
+}
+
+fn create(client: &ClientConfig) -> Result<BaseConsumer<Listener>, Error> {
+    client.create_with_context(Listener::default()).map_err(|source| Error::kafka("create a consumer", source))
 }
 
 /// Whether librdkafka goes on by itself: it tries brokers for ever, and silence has its own limit.
