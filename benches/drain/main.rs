@@ -2,7 +2,8 @@
 //! beside them what nobody can beat, the database's `COPY` of the same rows and the broker's own consumer. With
 //! `WORKLOAD=scale`: what an event costs with ten times the backlog, more partitions and more workers, and what more workers
 //! bring. With `WORKLOAD=latency`: how long an event takes at 30 % of the loop's rate. With
-//! `WORKLOAD=traces`: what traces cost, of events that are not sampled and where one in a hundred is.
+//! `WORKLOAD=traces`: what traces cost, of events that are not sampled and where one in a hundred is. With
+//! `WORKLOAD=moderate`: what moderation's local rules cost.
 //!
 //! The loop does the same decode, the same check and mark in Redis, writes the same rows, and nothing else: no group,
 //! no ledger, no retry, no metrics. All sides are child processes; what each left is counted in the database after
@@ -13,7 +14,7 @@
 //! |---|---|---|
 //! | `EVENTS` | 2,000,000 | the backlog |
 //! | `ROUNDS` | 5 | how often each side drains it |
-//! | `WORKLOAD` | `persist` and `analyze` | `persist`, `analyze` (persist and analyze), `scale`, `latency`, `traces` or `peers` |
+//! | `WORKLOAD` | `persist` and `analyze` | one of those named here, or `peers`; `analyze` is persist and analyze |
 //! | `WEIR` | the one just built | another binary |
 //! | `BESIDE` | none | further binaries of weir, separated by `:`, run in each round as well: before and after, interleaved |
 //! | `PEERS` | all | of the peers, those whose name has one of these words, separated by commas |
@@ -27,6 +28,7 @@ mod hand_written;
 mod latency;
 mod limits;
 mod load;
+mod moderation;
 #[path = "../../tests/faults/proxy.rs"]
 #[expect(dead_code, reason = "the fault matrix makes worse weather")]
 mod proxy;
@@ -66,9 +68,12 @@ impl Asked {
             None => vec![persist(), analyze()],
             Some("persist") => vec![persist()],
             Some("analyze") => vec![analyze()],
+            Some("moderate") => vec![moderation::contest()?],
             Some("scale" | "latency" | "traces") => Vec::new(),
             Some("peers") => vec![peers()?],
-            Some(other) => bail!("WORKLOAD is persist, analyze, scale, latency, traces or peers, not {other:?}"),
+            Some(other) => {
+                bail!("WORKLOAD is persist, analyze, scale, latency, traces, moderate or peers, not {other:?}")
+            }
         };
         let is = |name| workload.as_deref() == Some(name);
         let rounds = usize::try_from(number("ROUNDS", 5)?)?;

@@ -63,6 +63,8 @@ pub(crate) enum Side {
     Weir { binary: PathBuf, processed_set: bool },
     /// `weir run` with the processed set, and traces sent to this address.
     Traced { binary: PathBuf, endpoint: String, relation: &'static str },
+    /// `weir run` with the processed set, and a pipeline of moderation as these lines say.
+    Moderated { binary: PathBuf, lines: String },
     /// `benches/peers/arroyo`.
     Arroyo,
     /// `benches/peers/spring`.
@@ -79,7 +81,7 @@ impl Side {
         match self {
             Self::HandWritten { redis } | Self::Spring { redis } => *redis,
             Self::Weir { processed_set, .. } => *processed_set,
-            Self::Traced { .. } => true,
+            Self::Traced { .. } | Self::Moderated { .. } => true,
             Self::Arroyo | Self::ParallelConsumer | Self::Connect => false,
         }
     }
@@ -107,6 +109,12 @@ impl Side {
                 let mut command = Command::new(binary);
                 command.arg("run").arg("--config").arg(job.write_config("run", true)?).stderr(Stdio::null());
                 command.env("WEIR__TRACES__ENDPOINT", endpoint).env("WEIR__TRACES__RELATION", relation);
+                command
+            }
+            Self::Moderated { binary, lines } => {
+                let mut command = Command::new(binary);
+                let config = job.write("run.toml", &(job.config(true) + lines))?;
+                command.arg("run").arg("--config").arg(config).stderr(Stdio::null());
                 command
             }
             Self::Arroyo => Command::new(peers().join("arroyo/release/arroyo-peer")),
@@ -144,8 +152,12 @@ impl Job<'_> {
         Ok(path)
     }
 
-    /// weir's configuration: everything at its default but the addresses and the pipelines.
     pub(crate) fn write_config(&self, name: &str, processed_set: bool) -> Result<PathBuf> {
+        self.write(&format!("{name}.toml"), &self.config(processed_set))
+    }
+
+    /// weir's configuration: everything at its default but the addresses and the pipelines.
+    fn config(&self, processed_set: bool) -> String {
         let Services { brokers, redis, .. } = self.services;
         let (group, topic, postgres) = (&self.group, &self.backlog.topic, &self.postgres);
         let Lines { pool, store } = self.lines;
@@ -163,7 +175,7 @@ impl Job<'_> {
                  dimensions = [\"type\", \"user\", \"conversation\", \"active_users\"]\n",
             );
         }
-        self.write(&format!("{name}.toml"), &text)
+        text
     }
 }
 

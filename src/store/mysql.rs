@@ -46,8 +46,8 @@ use crate::config;
 /// How much longer than the server's statement time-out the client waits before it gives a connection up.
 const CLIENT_GRACE: Duration = Duration::from_secs(3);
 
-/// Statements that a connection keeps prepared: those with a row a placeholder take much memory in the server.
-const STATEMENTS_KEPT: usize = 40;
+/// Statements that a connection keeps prepared, more than a pool has: closing one delays the next (`rows.rs`).
+const STATEMENTS_KEPT: usize = 150;
 
 /// The server's time, in milliseconds since 1970.
 const NOW_MS: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";

@@ -16,6 +16,7 @@ pub(in crate::store) fn advice(number: u16) -> &'static str {
         1044 | 1142 | 1143 | 1227 => ": grant weir's user what it needs on its tables",
         1045 | 1698 => ": check the user and the password in store.url",
         1049 => ": create the database, or name another in store.url",
+        1461 => ": raise max_prepared_stmt_count; a worker keeps about 60 statements a connection (store.connections)",
         1665 => {
             ": weir reads what is committed, which a binary log of statements does not take: set binlog_format = ROW or MIXED"
         }

@@ -23,7 +23,7 @@ pub(super) async fn unpublished(
           ORDER BY created_at LIMIT ?",
         tuples("(?, ?)", partitions.len())
     );
-    let mut select = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(pool.as_bytes());
+    let mut select = sqlx::query(AssertSqlSafe(sql)).bind(pool.as_bytes());
     for (topic_id, partition) in partitions {
         select = select.bind(topic_id.to_string()).bind(partition);
     }

@@ -11,17 +11,15 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::NOW_MS;
-use super::rows::tuples;
+use super::rows::{AT_ONCE, filled, pieces, size_for, tuples};
 use super::write::Rows;
 use crate::store::connection::{OpenTx, bounded};
 use crate::store::{
     ColumnData, Count, DeadRow, Fence, Held, IdKey, KeyType, Reason, Result, Table, Tx, UnpublishedLetter,
 };
 
-/// Ids that one statement asks for: more, and MariaDB makes a join of the list.
-const IDS_AT_ONCE: usize = 500;
-/// Counters that one statement adds to.
-const COUNTS_AT_ONCE: usize = 1_000;
+/// Waits for whoever has written a row, and keeps the row from being removed.
+pub(super) const SHARED: &str = "LOCK IN SHARE MODE";
 /// What a statement takes beside its largest value.
 const STATEMENT_BYTES: usize = 64 << 10;
 
@@ -29,11 +27,13 @@ const STATEMENT_BYTES: usize = 64 << 10;
 pub(super) struct BatchTx {
     tx: OpenTx<sqlx::MySql>,
     pub(super) packet_bytes: usize,
+    /// No id that is claimed is expected to be there.
+    pub(super) expects_new: bool,
 }
 
 impl BatchTx {
     pub(super) fn new(tx: OpenTx<sqlx::MySql>, packet_bytes: usize) -> Self {
-        Self { tx, packet_bytes }
+        Self { tx, packet_bytes, expects_new: false }
     }
 
     pub(super) fn connection(&mut self) -> &mut MySqlConnection {
@@ -50,13 +50,14 @@ impl BatchTx {
         let known: Vec<(String, &str)> =
             ids.iter().filter_map(|id| Some((kind.spelt(id)?.into_owned(), *id))).collect();
         let mut found: HashSet<String> = HashSet::new();
-        for asked in known.chunks(IDS_AT_ONCE) {
+        for asked in known.chunks(AT_ONCE) {
+            let size = size_for(asked.len());
             let sql = format!(
                 "SELECT CAST(\"{column}\" AS CHAR) FROM \"{table}\" WHERE \"{column}\" IN ({}) {lock}",
-                tuples("?", asked.len())
+                tuples("?", size)
             );
-            let mut select = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql)).persistent(asked.len() == IDS_AT_ONCE);
-            for (spelt, _) in asked {
+            let mut select = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql));
+            for (spelt, _) in filled(asked, size) {
                 select = match kind {
                     KeyType::Int => select.bind(spelt.parse::<i64>().ok()),
                     KeyType::Text | KeyType::Uuid => select.bind(spelt.as_str()),
@@ -71,16 +72,15 @@ impl BatchTx {
     /// The types and ids of a pool that weir's own table holds, of these ids. `lock` is added to each statement.
     pub(super) async fn seen_in(&mut self, pool: &str, ids: &[&str], lock: &str) -> Result<HashSet<(String, String)>> {
         let mut found = HashSet::new();
-        for asked in ids.chunks(IDS_AT_ONCE) {
+        for asked in ids.chunks(AT_ONCE) {
+            let size = size_for(asked.len());
             let sql = format!(
                 "SELECT CONVERT(type USING utf8mb4), CONVERT(event_id USING utf8mb4) FROM weir_seen
                   WHERE pool = ? AND event_id IN ({}) {lock}",
-                tuples("?", asked.len())
+                tuples("?", size)
             );
-            let mut select = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(sql))
-                .persistent(asked.len() == IDS_AT_ONCE)
-                .bind(pool.as_bytes());
-            for id in asked {
+            let mut select = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(sql)).bind(pool.as_bytes());
+            for id in filled(asked, size) {
                 select = select.bind(id.as_bytes());
             }
             let deadline = self.deadline();
@@ -96,15 +96,14 @@ impl BatchTx {
         key: Option<&IdKey>,
         letters: Vec<UnpublishedLetter>,
     ) -> Result<Vec<UnpublishedLetter>> {
-        const LOCK: &str = "LOCK IN SHARE MODE";
         let ids: Vec<&str> = letters.iter().map(|letter| letter.event_id.as_str()).collect();
         let live: Vec<bool> = match key {
             Some(key) => {
-                let live = self.ids_in(key, &ids, LOCK).await?;
+                let live = self.ids_in(key, &ids, SHARED).await?;
                 ids.iter().map(|id| live.contains(*id)).collect()
             }
             None => {
-                let live = self.seen_in(pool, &ids, LOCK).await?;
+                let live = self.seen_in(pool, &ids, SHARED).await?;
                 let is_live = |letter: &UnpublishedLetter| is_among(&live, &letter.kind, &letter.event_id);
                 letters.iter().map(is_live).collect()
             }
@@ -192,6 +191,11 @@ impl Tx for BatchTx {
         self.ids_in(key, ids, "").await
     }
 
+    fn assume_new(&mut self, _rows: usize) -> bool {
+        self.expects_new = true;
+        true
+    }
+
     async fn claim_seen(&mut self, pool: &str, ids: &[(&str, &str)]) -> Result<Vec<bool>> {
         // In the key's order: unsorted batches of two partitions would deadlock on each other's ids.
         let mut order: Vec<usize> = (0..ids.len()).collect();
@@ -217,13 +221,13 @@ impl Tx for BatchTx {
         sorted.sort_unstable();
         let (noted, added): (Vec<&Count>, Vec<&Count>) = sorted.into_iter().partition(|count| count.by.is_none());
         for (counts, on_duplicate) in [(added, "count = count + VALUES(count)"), (noted, "count = count")] {
-            for counts in counts.chunks(COUNTS_AT_ONCE) {
+            for counts in pieces(&counts) {
                 let sql = format!(
                     "INSERT INTO weir_counts (minute, dimension, member, shard, count) VALUES {}
                      ON DUPLICATE KEY UPDATE {on_duplicate}",
                     tuples("(?, ?, ?, ?, ?)", counts.len())
                 );
-                let mut upsert = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+                let mut upsert = sqlx::query(AssertSqlSafe(sql));
                 for count in counts {
                     upsert = upsert
                         .bind(count.minute)
@@ -302,16 +306,15 @@ impl Tx for BatchTx {
             return Ok(());
         }
         let live: HashSet<(&str, &str)> = ids.iter().copied().collect();
-        for asked in ids.chunks(IDS_AT_ONCE) {
+        for asked in ids.chunks(AT_ONCE) {
+            let size = size_for(asked.len());
             let sql = format!(
                 "SELECT CONVERT(type USING utf8mb4), CONVERT(event_id USING utf8mb4) FROM weir_dead
                   WHERE pool = ? AND event_id IN ({})",
-                tuples("?", asked.len())
+                tuples("?", size)
             );
-            let mut select = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(sql))
-                .persistent(asked.len() == IDS_AT_ONCE)
-                .bind(pool.as_bytes());
-            for (_, id) in asked {
+            let mut select = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(sql)).bind(pool.as_bytes());
+            for (_, id) in filled(asked, size) {
                 select = select.bind(id.as_bytes());
             }
             for (kind, id) in bounded(deadline, ACTION, select.fetch_all(self.connection())).await? {

@@ -4,14 +4,11 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use uuid::Uuid;
 
-use super::rows::{tuples, uuid_of};
+use super::rows::{AT_ONCE, filled, pieces, size_for, tuples, uuid_of};
 use super::tx::BatchTx;
 use super::{Mysql, NOW_MS};
 use crate::store::connection::bounded;
 use crate::store::{IdKey, KeyType, Result, StoredVerdict, UnpublishedVerdict, VerdictTx, Verdicts};
-
-/// Verdicts of one statement.
-const ROWS_AT_ONCE: usize = 500;
 
 #[async_trait]
 impl VerdictTx for BatchTx {
@@ -20,13 +17,13 @@ impl VerdictTx for BatchTx {
         const REPLACED: [&str; 8] =
             ["verdict", "reason", "conversation", "topic_id", "partition", "key", "decided_at", "published_at"];
         let replaced = REPLACED.map(|name| format!("\"{name}\" = VALUES(\"{name}\")")).join(", ");
-        for rows in verdicts.chunks(ROWS_AT_ONCE) {
+        for rows in pieces(verdicts) {
             let sql = format!(
                 "INSERT INTO weir_verdicts (pool, pipeline, event_id, verdict, reason, conversation, topic_id, \"partition\",
                                             \"key\", decided_at) VALUES {} ON DUPLICATE KEY UPDATE {replaced}",
                 tuples(&format!("(?, ?, ?, ?, ?, ?, ?, ?, ?, {NOW_MS})"), rows.len())
             );
-            let mut insert = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+            let mut insert = sqlx::query(AssertSqlSafe(sql));
             for row in rows {
                 insert = insert
                     .bind(pool.as_bytes())
@@ -50,11 +47,11 @@ impl VerdictTx for BatchTx {
         for status in ["flag", "hide"] {
             let of_status = verdicts.iter().filter(|row| row.verdict == status);
             let ids: Vec<String> = of_status.filter_map(|row| Some(kind.spelt(&row.event_id)?.into_owned())).collect();
-            for ids in ids.chunks(ROWS_AT_ONCE) {
-                let sql =
-                    format!("UPDATE \"{table}\" SET status = ? WHERE \"{column}\" IN ({})", tuples("?", ids.len()));
-                let mut update = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(status);
-                for id in ids {
+            for ids in ids.chunks(AT_ONCE) {
+                let size = size_for(ids.len());
+                let sql = format!("UPDATE \"{table}\" SET status = ? WHERE \"{column}\" IN ({})", tuples("?", size));
+                let mut update = sqlx::query(AssertSqlSafe(sql)).bind(status);
+                for id in filled(ids, size) {
                     update = match kind {
                         KeyType::Int => update.bind(id.parse::<i64>().ok()),
                         KeyType::Text | KeyType::Uuid => update.bind(id.as_str()),
@@ -118,7 +115,7 @@ async fn unpublished(
           ORDER BY decided_at LIMIT ?",
         tuples("(?, ?)", partitions.len())
     );
-    let mut select = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(pool.as_bytes());
+    let mut select = sqlx::query(AssertSqlSafe(sql)).bind(pool.as_bytes());
     for (topic_id, partition) in partitions {
         select = select.bind(topic_id.to_string()).bind(partition);
     }

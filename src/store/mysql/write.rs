@@ -1,9 +1,13 @@
 //! Rows that are new, rows that are there, and how the two are told apart.
 //!
-//! Rows go in by a plain INSERT, which any repeated key refuses. Then the ids that are there by now are looked up and left
-//! out, and the rest is inserted again, until there is no refusal, or one that no id explains: that is another unique key,
-//! and an error. A refusal undoes the one statement, never the transaction; who wrote the row in the way has committed by
-//! then, since an insert waits for that.
+//! Rows go in by a plain INSERT, which any repeated key refuses. Where repeats are not expected that is all, and a refusal
+//! has the batch begun anew. Else the ids that are there are looked up first and left out, and after a refusal again, until
+//! there is none, or one that no id explains: that is another unique key, and an error. A refusal undoes the one statement,
+//! never the transaction.
+//!
+//! The look takes a shared lock of each row that it finds, so that it waits for all rows that others are writing, in one
+//! statement. Inserts alone would find out one row a round, and each undone round leaves gaps locked in which nobody can
+//! insert: with repeats that arrive while their originals are being written the partitions queued behind each other.
 
 use std::collections::HashSet;
 
@@ -12,7 +16,7 @@ use sqlx::AssertSqlSafe;
 use super::NOW_MS;
 use super::codes::DUPLICATE_ENTRY;
 use super::rows::{bind_row, portions, row_bytes, tuples, value};
-use super::tx::BatchTx;
+use super::tx::{BatchTx, SHARED};
 use crate::store::connection::bounded;
 use crate::store::{ColumnData, ColumnType, Error, Fault, OnDuplicate, Result, Table, fault};
 
@@ -67,37 +71,42 @@ impl Rows<'_> {
 impl BatchTx {
     /// Inserts those of the rows whose ids are not there; says which these are.
     pub(super) async fn insert_new(&mut self, rows: Rows<'_>, chosen: Vec<usize>) -> Result<HashSet<usize>> {
-        let mut new = HashSet::with_capacity(chosen.len());
-        for range in self.portions(rows, &chosen)? {
-            let mut left = chosen[range].to_vec();
-            while !left.is_empty() {
-                let Some(refusal) = self.insert_plainly(rows, &left).await? else {
-                    new.extend(left);
-                    break;
-                };
-                let there = self.there(rows, &left).await?;
-                // Each round has fewer rows than the one before.
-                if there.is_empty() {
-                    return Err(refusal);
-                }
-                left.retain(|at| !there.contains(at));
+        let mut left = chosen;
+        if !self.expects_new {
+            let there = self.there(rows, &left).await?;
+            left.retain(|at| !there.contains(at));
+        }
+        let mut new = HashSet::with_capacity(left.len());
+        let mut waiting = self.portions(rows, &left)?;
+        while let Some(portion) = waiting.pop() {
+            let Some(refusal) = self.insert_plainly(rows, &portion).await? else {
+                new.extend(portion);
+                continue;
+            };
+            let there = if self.expects_new { HashSet::new() } else { self.there(rows, &portion).await? };
+            if there.is_empty() {
+                return Err(refusal);
             }
+            // Each round has fewer rows than the one before.
+            let rest: Vec<usize> = portion.into_iter().filter(|at| !there.contains(at)).collect();
+            waiting.extend(self.portions(rows, &rest)?);
         }
         Ok(new)
     }
 
     /// The rows in portions; a row that is too large for the server is refused here, since the server would close the
     /// connection over it.
-    fn portions(&self, rows: Rows<'_>, chosen: &[usize]) -> Result<Vec<std::ops::Range<usize>>> {
-        let sizes = chosen.iter().map(|at| rows.bytes(*at));
-        portions(sizes, rows.columns(), self.packet_bytes).map_err(|at| {
+    fn portions(&self, rows: Rows<'_>, chosen: &[usize]) -> Result<Vec<Vec<usize>>> {
+        let bytes: Vec<usize> = chosen.iter().map(|at| rows.bytes(*at)).collect();
+        let portions = portions(&bytes, rows.columns(), self.packet_bytes).map_err(|at| {
             let message = format!(
                 "a row of {} bytes; the server takes {} at once (max_allowed_packet), of which weir uses half",
-                rows.bytes(chosen[at]),
-                self.packet_bytes
+                bytes[at], self.packet_bytes
             );
             Error { fault: Fault::Reject, action: rows.action(), message }
-        })
+        })?;
+        // The first one comes last, where it is taken from: rows are locked in the order of their ids.
+        Ok(portions.into_iter().rev().map(|range| chosen[range].to_vec()).collect())
     }
 
     /// `Some`: a unique key refused them all.
@@ -124,17 +133,17 @@ impl BatchTx {
         bounded(deadline, action, inserted).await
     }
 
-    /// Those of the rows whose ids are there now.
+    /// Those of the rows whose ids are there, once whoever is writing one has ended.
     async fn there(&mut self, rows: Rows<'_>, chosen: &[usize]) -> Result<HashSet<usize>> {
         match rows {
             Rows::Table { table, ids, .. } => {
                 let asked: Vec<&str> = chosen.iter().map(|at| ids[*at]).collect();
-                let found = self.ids_in(&table.key, &asked, "").await?;
+                let found = self.ids_in(&table.key, &asked, SHARED).await?;
                 Ok(chosen.iter().copied().filter(|at| found.contains(ids[*at])).collect())
             }
             Rows::Seen { pool, ids } => {
                 let asked: Vec<&str> = chosen.iter().map(|at| ids[*at].1).collect();
-                let found = self.seen_in(pool, &asked, "").await?;
+                let found = self.seen_in(pool, &asked, SHARED).await?;
                 let is_there = |at: &usize| found.contains(&(ids[*at].0.to_owned(), ids[*at].1.to_owned()));
                 Ok(chosen.iter().copied().filter(is_there).collect())
             }
@@ -151,11 +160,10 @@ impl BatchTx {
         chosen: &[usize],
     ) -> Result<()> {
         let Rows::Table { columns, .. } = rows else { return Ok(()) };
-        for range in self.portions(rows, chosen)? {
-            let chosen = &chosen[range];
-            let mut update = sqlx::query(AssertSqlSafe(update_sql(table, newer_by, chosen.len()))).persistent(false);
-            for at in chosen {
-                update = bind_row(update, columns, *at);
+        for portion in self.portions(rows, chosen)?.into_iter().rev() {
+            let mut update = sqlx::query(AssertSqlSafe(update_sql(table, newer_by, portion.len())));
+            for at in portion {
+                update = bind_row(update, columns, at);
             }
             let deadline = self.deadline();
             bounded(deadline, "update rows", update.execute(self.connection())).await?;
@@ -166,17 +174,11 @@ impl BatchTx {
     /// As the table says: repeated ids change nothing, or replace what is older. Which of the ids are new.
     pub(super) async fn write(&mut self, table: &Table, ids: &[&str], columns: &[ColumnData<'_>]) -> Result<Vec<bool>> {
         let rows = Rows::Table { table, ids, columns };
-        let new = match &table.on_duplicate {
-            OnDuplicate::Ignore => self.insert_new(rows, (0..ids.len()).collect()).await?,
-            OnDuplicate::Update { newer_by } => {
-                let there = self.ids_in(&table.key, ids, "").await?;
-                let absent = (0..ids.len()).filter(|at| !there.contains(ids[*at])).collect();
-                let new = self.insert_new(rows, absent).await?;
-                let known: Vec<usize> = (0..ids.len()).filter(|at| !new.contains(at)).collect();
-                self.update_older(table, newer_by, rows, &known).await?;
-                new
-            }
-        };
+        let new = self.insert_new(rows, (0..ids.len()).collect()).await?;
+        if let OnDuplicate::Update { newer_by } = &table.on_duplicate {
+            let known: Vec<usize> = (0..ids.len()).filter(|at| !new.contains(at)).collect();
+            self.update_older(table, newer_by, rows, &known).await?;
+        }
         Ok((0..ids.len()).map(|at| new.contains(&at)).collect())
     }
 }
