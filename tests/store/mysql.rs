@@ -1,5 +1,7 @@
 //! Where MariaDB and MySQL are known to take one thing for another.
 
+use sqlx::Row as _;
+
 use super::*;
 
 fn key(table: &str) -> IdKey {
@@ -106,6 +108,41 @@ fn owned(column: ColumnData<'_>) -> ColumnData<'static> {
         ColumnData::Int(values) => ColumnData::Int(values),
         other => panic!("{other:?}"),
     }
+}
+
+/// The server has no answer to the end of a statement, and what is sent next waits 40 ms for its acknowledgement.
+#[tokio::test]
+async fn on_mysql_batches_of_any_size_close_no_statement() {
+    let world = World::mysql().await;
+    let table = world.messages().await;
+    let all: Vec<String> = (0..8_000).map(|n| format!("m{n:04}")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let (mut begin_at, mut prepared) = (0, Vec::new());
+    for size in (3..=60).chain([266, 499, 500, 501, 730]).chain(3..=60) {
+        let ids = &all[begin_at..begin_at + size];
+        begin_at += size;
+        let seen: Vec<(&str, &str)> = ids.iter().map(|id| ("t", *id)).collect();
+        let count =
+            |member: &&str| Count { minute: 1, dimension: "type", member: (*member).to_owned(), shard: 0, by: Some(1) };
+        let counts: Vec<Count> = ids.iter().map(count).collect();
+        let mut tx = begin(&world).await;
+        tx.insert(&table, ids, &rows(ids)).await.unwrap();
+        tx.existing(&table.key, ids).await.unwrap();
+        tx.claim_seen("p", &seen).await.unwrap();
+        tx.count(&counts).await.unwrap();
+        tx.unbury("p", &seen).await.unwrap();
+        let connection = tx.mysql().unwrap();
+        let told = sqlx::raw_sql(
+            "SELECT connection_id(), variable_value FROM information_schema.session_status
+              WHERE variable_name IN ('COM_STMT_CLOSE', 'COM_STMT_PREPARE') ORDER BY variable_name",
+        );
+        let told: Vec<sqlx::mysql::MySqlRow> = told.fetch_all(connection).await.unwrap();
+        let number = |at: usize| told[at].get::<String, _>(1).parse::<u64>().unwrap();
+        assert_eq!(number(0), 0, "a statement was closed after a batch of {size}");
+        prepared.push(number(1));
+        tx.commit().await.unwrap();
+    }
+    assert!(prepared.iter().all(|count| *count <= 60), "more statements than a worker is said to keep: {prepared:?}");
 }
 
 #[tokio::test]
