@@ -29,7 +29,7 @@ pub use claim::{Claim, Claimant};
 pub use control::{Change, Control, Controls, Pause, RateSet};
 pub use dead::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, Release, ReplayTx, RequestStanding};
 pub(crate) use fault::message as message_of;
-pub use find::Finds;
+pub use find::{Finds, FoundVerdict};
 #[cfg(feature = "mysql")]
 pub use mysql::Mysql;
 #[cfg(feature = "postgres")]

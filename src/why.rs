@@ -131,7 +131,8 @@ pub async fn tell(config: &Config, pool: &str, store: &dyn Store, id: &str, boun
     let settings = config.pools.get(pool).ok_or_else(|| Error::Usage(format!("there is no pool {pool:?}")))?;
     let keys = keys(settings, store).await?;
     let id = keys.first().and_then(|(_, key)| key.kind.spelt(id)).map_or_else(|| id.to_owned(), Into::into);
-    let effects = effects(pool, &keys, store, &id).await?;
+    let mut effects = effects(pool, &keys, store, &id).await?;
+    effects.extend(verdicts(pool, settings, store, &id).await?);
     let filter = DeadFilter {
         pool: pool.to_owned(),
         ids: Some(vec![id.clone()]),
@@ -185,6 +186,27 @@ async fn effects(pool: &str, keys: &[(String, IdKey)], store: &dyn Store, id: &s
         effects.push(Effect { pipeline: String::new(), table: "weir_seen".to_owned(), row });
     }
     Ok(effects)
+}
+
+/// What moderation keeps: nothing of what it allows.
+async fn verdicts(pool: &str, settings: &config::Pool, store: &dyn Store, id: &str) -> Result<Vec<Effect>, Error> {
+    let mut moderating = settings.pipelines.iter().filter(|pipeline| pipeline.handler == "moderate").peekable();
+    if moderating.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    let found = store.verdicts_of(pool, id).await?;
+    let effect = |pipeline: &config::Pipeline| {
+        let row = found.iter().find(|found| found.pipeline == pipeline.name).map(|found| {
+            serde_json::json!({
+                "verdict": found.verdict,
+                "reason": found.reason,
+                "decided_at_ms": found.decided_ms,
+                "status_event_sent": found.is_published,
+            })
+        });
+        Effect { pipeline: pipeline.name.clone(), table: "weir_verdicts".to_owned(), row }
+    };
+    Ok(moderating.map(effect).collect())
 }
 
 /// Everything that is known of where the event is, and where the ledger stands there.

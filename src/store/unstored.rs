@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Asked, Change, Claim, Claimant, Column, Control, Controls, DeadFilter, DeadRows, Error, Fault, Finds, IdKey,
-    KeptDead, LedgerRow, Move, Place, Release, RequestStanding, Result, Seeks, Store, Tx, UnpublishedLetter,
+    Asked, Change, Claim, Claimant, Column, Control, Controls, DeadFilter, DeadRows, Error, Fault, Finds, FoundVerdict,
+    IdKey, KeptDead, LedgerRow, Move, Place, Release, RequestStanding, Result, Seeks, Store, Tx, UnpublishedLetter,
     UnpublishedVerdict, Verdicts,
 };
 
@@ -164,6 +164,10 @@ impl Finds for Unstored {
     }
 
     async fn seen_of(&self, _pool: &str, _id: &str) -> Result<Vec<(String, i64)>> {
+        Ok(Vec::new())
+    }
+
+    async fn verdicts_of(&self, _pool: &str, _id: &str) -> Result<Vec<FoundVerdict>> {
         Ok(Vec::new())
     }
 }

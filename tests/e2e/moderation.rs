@@ -15,6 +15,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::net::TcpListener;
 
+use super::dead::json;
 use super::worker::Worker;
 use super::world::{World, kafka};
 use super::{PATIENCE, until};
@@ -176,6 +177,15 @@ async fn no_hidden_message_is_ever_readable() {
     .await;
     let (ids, hidden) = status_events(&format!("{}.status", world.topic));
     assert_eq!((ids.len() as u64, hidden as u64), (BANNED, BANNED));
+
+    let id = "SELECT min(event_id) FROM weir_verdicts WHERE reason = 'words banned.txt:1'";
+    let id: String = sqlx::query_scalar(id).fetch_one(world.db.postgres()).await.unwrap();
+    let (code, told) = json(&world, &config, &["why", &id]);
+    let effect = &told["pools"][0]["effects"][1];
+    let row = &effect["row"];
+    assert!(code == 0 && effect["pipeline"] == "moderation" && effect["table"] == "weir_verdicts", "{told:#}");
+    assert!(row["verdict"] == "hide" && row["reason"] == "words banned.txt:1", "{told:#}");
+    assert!(row["status_event_sent"] == true && row["decided_at_ms"].as_i64().unwrap() > 1_767_225_600_000, "{told:#}");
 
     // A list that changes counts from then on; one that is broken changes nothing.
     let file = world.dir.join("banned.txt");

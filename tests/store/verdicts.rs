@@ -73,6 +73,14 @@ pub(crate) async fn verdicts_wait_for_their_event_and_a_changed_one_waits_again(
     assert_eq!(waiting.iter().map(|row| &row.stored).collect::<Vec<_>>(), [&verdict("a", "hide")]);
     world.store.published_verdicts("p", &waiting).await.unwrap();
     assert_eq!(world.store.unpublished_verdicts("p", &here, 10).await.unwrap(), []);
+    keep(&[verdict("b", "flag")]).await;
+    let of = async |pool, id| {
+        let found = world.store.verdicts_of(pool, id).await.unwrap();
+        found.into_iter().map(|found| (found.pipeline, found.verdict, found.is_published)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("p", "a").await, [("m".to_owned(), "hide".to_owned(), true)]);
+    assert_eq!(of("p", "b").await, [("m".to_owned(), "flag".to_owned(), false)]);
+    assert_eq!((of("q", "a").await, of("p", "c").await), (Vec::new(), Vec::new()));
 }
 
 pub(crate) async fn a_tables_rows_are_read_as_objects(world: World) {

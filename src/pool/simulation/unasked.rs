@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::memory::{Connection, Open};
 use crate::store::{
-    Asked, Change, Control, Controls, DeadFilter, DeadRows, Finds, IdKey, KeptDead, Move, Rejected, Release, ReplayTx,
-    RequestStanding, Result, Seeks, StoredVerdict, UnpublishedVerdict, VerdictTx, Verdicts,
+    Asked, Change, Control, Controls, DeadFilter, DeadRows, Finds, FoundVerdict, IdKey, KeptDead, Move, Rejected,
+    Release, ReplayTx, RequestStanding, Result, Seeks, StoredVerdict, UnpublishedVerdict, VerdictTx, Verdicts,
 };
 
 #[async_trait]
@@ -70,6 +70,10 @@ impl Finds for Connection {
     }
 
     async fn seen_of(&self, _: &str, _: &str) -> Result<Vec<(String, i64)>> {
+        Ok(Vec::new())
+    }
+
+    async fn verdicts_of(&self, _: &str, _: &str) -> Result<Vec<FoundVerdict>> {
         Ok(Vec::new())
     }
 }

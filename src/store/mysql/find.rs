@@ -5,7 +5,8 @@ use sqlx::AssertSqlSafe;
 
 use super::{Mysql, describe};
 use crate::store::connection::bounded;
-use crate::store::{Column, ColumnType, Finds, IdKey, Result};
+use crate::store::find::VerdictColumns;
+use crate::store::{Column, ColumnType, Finds, FoundVerdict, IdKey, Result};
 
 #[async_trait]
 impl Finds for Mysql {
@@ -40,5 +41,19 @@ impl Finds for Mysql {
         let seen = bounded(self.deadline, ACTION, select.fetch_all(tx.connection())).await?;
         tx.finish().await?;
         Ok(seen)
+    }
+
+    async fn verdicts_of(&self, pool: &str, id: &str) -> Result<Vec<FoundVerdict>> {
+        const ACTION: &str = "look for verdicts";
+        let mut tx = self.open(ACTION).await?;
+        let select = sqlx::query_as::<_, VerdictColumns>(
+            "SELECT CONVERT(pipeline USING utf8mb4) AS pipeline, verdict, reason, decided_at AS decided_ms,
+                    published_at IS NOT NULL AS is_published
+               FROM weir_verdicts WHERE event_id = ? AND pool = ? ORDER BY pipeline",
+        );
+        let select = select.bind(id.as_bytes()).bind(pool.as_bytes());
+        let verdicts = bounded(self.deadline, ACTION, select.fetch_all(tx.connection())).await?;
+        tx.finish().await?;
+        Ok(verdicts.into_iter().map(FoundVerdict::from).collect())
     }
 }

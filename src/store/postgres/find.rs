@@ -5,7 +5,8 @@ use sqlx::AssertSqlSafe;
 
 use super::Postgres;
 use crate::store::connection::bounded;
-use crate::store::{Finds, IdKey, KeyType, Result};
+use crate::store::find::VerdictColumns;
+use crate::store::{Finds, FoundVerdict, IdKey, KeyType, Result};
 
 #[async_trait]
 impl Finds for Postgres {
@@ -42,5 +43,19 @@ impl Finds for Postgres {
         let seen = bounded(self.deadline, ACTION, select.bind(pool).bind(id).fetch_all(tx.connection())).await?;
         tx.finish().await?;
         Ok(seen)
+    }
+
+    async fn verdicts_of(&self, pool: &str, id: &str) -> Result<Vec<FoundVerdict>> {
+        const ACTION: &str = "look for verdicts";
+        let mut tx = self.open(ACTION).await?;
+        let select = sqlx::query_as::<_, VerdictColumns>(
+            "SELECT pipeline, verdict, reason, (extract(epoch FROM decided_at) * 1000)::int8 AS decided_ms,
+                    published_at IS NOT NULL AS is_published
+               FROM weir_verdicts WHERE event_id = $2 AND pool = $1 ORDER BY pipeline",
+        );
+        let select = select.bind(pool).bind(id);
+        let verdicts = bounded(self.deadline, ACTION, select.fetch_all(tx.connection())).await?;
+        tx.finish().await?;
+        Ok(verdicts.into_iter().map(FoundVerdict::from).collect())
     }
 }

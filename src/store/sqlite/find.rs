@@ -5,7 +5,8 @@ use sqlx::AssertSqlSafe;
 
 use super::{Sqlite, describe, rows};
 use crate::store::connection::bounded;
-use crate::store::{Column, Finds, IdKey, Result};
+use crate::store::find::VerdictColumns;
+use crate::store::{Column, Finds, FoundVerdict, IdKey, Result};
 
 #[async_trait]
 impl Finds for Sqlite {
@@ -38,5 +39,18 @@ impl Finds for Sqlite {
         let seen = bounded(self.deadline, ACTION, select.bind(pool).bind(id).fetch_all(tx.connection())).await?;
         tx.finish().await?;
         Ok(seen)
+    }
+
+    async fn verdicts_of(&self, pool: &str, id: &str) -> Result<Vec<FoundVerdict>> {
+        const ACTION: &str = "look for verdicts";
+        let mut tx = self.read(ACTION).await?;
+        let select = sqlx::query_as::<_, VerdictColumns>(
+            "SELECT pipeline, verdict, reason, decided_at AS decided_ms, published_at IS NOT NULL AS is_published
+               FROM weir_verdicts WHERE event_id = ?2 AND pool = ?1 ORDER BY pipeline",
+        );
+        let select = select.bind(pool).bind(id);
+        let verdicts = bounded(self.deadline, ACTION, select.fetch_all(tx.connection())).await?;
+        tx.finish().await?;
+        Ok(verdicts.into_iter().map(FoundVerdict::from).collect())
     }
 }
