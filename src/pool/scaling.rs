@@ -42,6 +42,8 @@ pub(super) type Places = BTreeMap<(String, i32), Place>;
 pub(super) struct Sample<'a> {
     /// Since any beginning.
     pub(super) at: Duration,
+    /// By the clock that the fleet shares: since 1970.
+    pub(super) clock: Duration,
     /// Its partitions whose place is known.
     pub(super) places: &'a Places,
     /// The partitions of the pool's topics.
@@ -89,8 +91,10 @@ pub(super) struct Scaling {
     limits: VecDeque<bool>,
     /// What is asked for, apart from limits and bounds.
     level: f64,
-    /// Since when less is wanted, and the most of it in the second half of the time for which it must be.
+    /// Since when less is wanted, and the most of it since half of the time for which it must be.
     below: Option<(Duration, f64)>,
+    /// The moment of the fleet's clock at which less could be asked for last.
+    turn: u128,
     share: f64,
 }
 
@@ -106,6 +110,7 @@ impl Scaling {
             limits: VecDeque::new(),
             level: 1.0,
             below: None,
+            turn: 0,
             share: 0.0,
         }
     }
@@ -198,8 +203,9 @@ impl Scaling {
         if sample.places.is_empty() {
             return 0.0;
         }
+        let is_turn = self.take_turn(sample.clock);
         let wanted = match self.wanted(sample) {
-            Some(wanted) if sample.at - self.changed_at >= SETTLING => self.held(wanted, sample.at),
+            Some(wanted) if sample.at - self.changed_at >= SETTLING => self.held(wanted, sample.at, is_turn),
             _ => self.level,
         };
         let limited = self.limits.iter().filter(|limited| **limited).count();
@@ -219,9 +225,16 @@ impl Scaling {
         Some(if is_behind { wanted } else { wanted.min(1.0) })
     }
 
+    /// Whether a moment has come at which less may be asked for: the workers of a fleet have them together, or the sum would
+    /// come down worker by worker, and a scaler would follow it through rebalance after rebalance.
+    fn take_turn(&mut self, clock: Duration) -> bool {
+        let turn = clock.as_millis() / (self.settings.down_after / 2).as_millis().max(1);
+        std::mem::replace(&mut self.turn, turn) != turn
+    }
+
     /// Follows what is wanted upwards when it is clearly more, and downwards when it has been clearly less for long
-    /// enough; then to the most of the second half of that time.
-    fn held(&mut self, wanted: f64, at: Duration) -> f64 {
+    /// enough and it is the moment for that; then to the most since half of that time.
+    fn held(&mut self, wanted: f64, at: Duration, is_turn: bool) -> f64 {
         let level = self.level;
         if wanted > level * (1.0 + TOLERANCE) {
             (self.level, self.below) = (wanted, None);
@@ -230,7 +243,7 @@ impl Scaling {
             // In the first half it may still be falling.
             let most = if at - since < self.settings.down_after / 2 { wanted } else { most.max(wanted) };
             self.below = Some((since, most));
-            if at - since >= self.settings.down_after {
+            if is_turn && at - since >= self.settings.down_after {
                 (self.level, self.below) = (most, None);
             }
         } else {

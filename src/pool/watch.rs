@@ -127,6 +127,7 @@ impl<T: Payload> Tasks<T> {
         }
         let share = self.scaling.note(&Sample {
             at: self.begun.elapsed(),
+            clock: Duration::from_millis(now_ms().unsigned_abs()),
             places: &places,
             of_topics: self.shared.steering.pacing.partitions_of_topics(),
             is_limited: waits_for_rate || self.shared.transactions.as_ref().is_some_and(|turns| turns.is_saturated()),

@@ -84,7 +84,8 @@ impl Fleet {
             let is_limited = self.capacity * count as f64 > self.database && self.lag() > 0.0;
             let (scaling, places) = &mut self.workers[worker];
             let at = Duration::from_secs(self.at);
-            wanted += scaling.note(&Sample { at, places, of_topics: partitions, is_limited, is_paused: false });
+            wanted +=
+                scaling.note(&Sample { at, clock: at, places, of_topics: partitions, is_limited, is_paused: false });
         }
         wanted
     }
@@ -229,11 +230,11 @@ fn a_worker_asks_for_itself_until_it_knows_what_it_can_do() {
 fn what_is_a_tenth_off_is_not_followed() {
     let mut scaling = Fleet::new(1, 1, 1.0).workers.remove(0).0;
     let second = Duration::from_secs;
-    assert_eq!(scaling.held(1.09, second(0)), 1.0);
+    assert_eq!(scaling.held(1.09, second(0), true), 1.0);
     for at in 1..600 {
-        assert_eq!(scaling.held(0.91, second(at)), 1.0);
+        assert_eq!(scaling.held(0.91, second(at), true), 1.0);
     }
-    assert_eq!(scaling.held(1.2, second(600)), 1.2);
+    assert_eq!(scaling.held(1.2, second(600), true), 1.2);
 }
 
 #[test]
@@ -252,7 +253,7 @@ fn what_is_in_hand_is_no_backlog() {
         let place = Place { next: 100 * second, end: 100 * second + 60 };
         let places = Places::from([(("t".to_owned(), 0), place)]);
         let at = Duration::from_secs(second.unsigned_abs());
-        scaling.note(&Sample { at, places: &places, of_topics: 1, is_limited: false, is_paused: false });
+        scaling.note(&Sample { at, clock: at, places: &places, of_topics: 1, is_limited: false, is_paused: false });
     }
     assert_eq!(scaling.capacity(), None, "it keeps up, which says nothing of what it could do");
 }
@@ -276,7 +277,7 @@ fn a_step_down_goes_to_what_was_wanted_once_it_had_settled() {
     let mut scaling = Fleet::new(1, 1, 1.0).workers.remove(0).0;
     let level = (0..=60_u32).map(|at| {
         let wanted = (0.8 - f64::from(at) / 40.0).max(0.2);
-        scaling.held(wanted, Duration::from_secs(at.into()))
+        scaling.held(wanted, Duration::from_secs(at.into()), true)
     });
     assert_eq!(level.last(), Some(0.2));
 }
@@ -299,7 +300,32 @@ fn bursts_that_are_handled_are_no_backlog() {
         let next = (bursts - 1) * 500 + (since * 125).min(500);
         let places = Places::from([(("t".to_owned(), 0), Place { next, end: bursts * 500 })]);
         let at = Duration::from_secs(second.unsigned_abs());
-        scaling.note(&Sample { at, places: &places, of_topics: 1, is_limited: false, is_paused: false });
+        scaling.note(&Sample { at, clock: at, places: &places, of_topics: 1, is_limited: false, is_paused: false });
     }
     assert_eq!(scaling.capacity(), None, "100 a second were all that there was");
+}
+
+#[test]
+fn a_fleet_comes_down_together_whenever_each_worker_saw_its_backlog_go() {
+    let mut fleet = Fleet::new(5, 10, 1_000.0);
+    fleet.load(6_000.0);
+    fleet.after(60);
+    fleet.load(1_500.0);
+    // Each worker's backlog goes three seconds after the one before it.
+    let cleared = fleet.after(1);
+    assert!(cleared > 4.5, "{cleared}");
+    let mut sums = vec![cleared];
+    for second in 0..200 {
+        for worker in 0..5 {
+            for p in (worker..10).step_by(5) {
+                let waits = if second < worker * 3 { 60_000.0 } else { 0.0 };
+                fleet.nexts[p] = fleet.nexts[p].max(fleet.ends[p] - waits);
+            }
+        }
+        let sum = fleet.second();
+        if (sum - sums.last().unwrap()).abs() > 0.3 {
+            sums.push(sum);
+        }
+    }
+    assert!(sums.len() <= 3 && *sums.last().unwrap() < 2.0, "it came down by steps: {sums:?}");
 }
