@@ -1,8 +1,10 @@
 //! Whether a cluster answers, and if not, why not in one line: librdkafka tells every failed attempt of every
 //! connection. And what it is asked before a group is joined.
 
+mod retention;
 mod session;
 
+pub(crate) use retention::{Retention, retention};
 pub(crate) use session::session_timeout;
 
 use std::collections::HashMap;

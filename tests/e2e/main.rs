@@ -40,6 +40,7 @@ mod rate;
 mod rebalances;
 mod repeats;
 mod restore;
+mod retention;
 mod routing;
 mod scaling;
 mod seek;
