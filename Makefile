@@ -1,9 +1,10 @@
 # The front door. CI calls the same targets.
 SHELL := /bin/bash
 services := scripts/services.sh
+cargo_deny := 0.20.2
 shell_files := $(wildcard scripts/*.sh scripts/services/*.sh benches/peers/*.sh) .ci/run
 
-.PHONY: help demo demo-real build test test-chart test-k8s test-scaling chart-derived dashboards faults faults-selftest soak lint fmt up down clean-services test-services preflight
+.PHONY: help demo demo-real build test test-chart test-k8s test-scaling chart-derived dashboards deny faults faults-selftest soak lint fmt up down clean-services test-services preflight
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -72,6 +73,10 @@ dashboards: ## write dashboards/*.json by scripts/dashboards.py
 chart-derived: ## write the chart's table of values, and weir's keys in its schema
 	@scripts/require.sh chart
 	scripts/chart-tools.sh python scripts/chart_derived.py
+
+deny: preflight ## licences, advisories and sources of the dependencies; installs cargo-deny the first time, which takes minutes
+	@cargo deny --version 2> /dev/null | grep -qx 'cargo-deny $(cargo_deny)' || cargo install cargo-deny --version $(cargo_deny) --locked
+	cargo deny check
 
 preflight:
 	@scripts/require.sh build
