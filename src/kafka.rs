@@ -31,7 +31,6 @@ const RECONNECT_MS: &str = "1000";
 const EVENTS_MAX: usize = 100;
 
 /// librdkafka's version.
-#[cfg(feature = "load")]
 pub(crate) fn client_version() -> String {
     rdkafka::util::get_rdkafka_version().1
 }

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::{Front, Standing, Standings};
@@ -184,7 +185,11 @@ impl<T: Payload> Watch<T> {
         if topics.is_empty() || !is_due {
             return;
         }
-        let told = retention(&self.kafka, &topics).await;
+        let (kafka, asked) = (self.kafka.clone(), topics.clone());
+        // Its client waits for its own thread when it goes.
+        let asking = tokio::task::spawn_blocking(move || Handle::current().block_on(retention(&kafka, &asked)));
+        // Else the process is ending.
+        let Ok(told) = asking.await else { return };
         self.asked = (topics, Instant::now() + SETTINGS_EVERY);
         let pool = &*self.shared.name;
         match told {
