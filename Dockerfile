@@ -14,10 +14,14 @@ RUN mkdir -p src tests/faults benches/drain \
     && touch src/lib.rs tests/faults/main.rs benches/drain/main.rs benches/micro.rs \
     && echo 'fn main() {}' > src/main.rs \
     && cargo build --release --locked --bin weir
+COPY build.rs ./
+COPY config config
 COPY migrations migrations
 COPY src src
+# There is no repository here to ask: --build-arg WEIR_COMMIT=$(git rev-parse HEAD) is what `weir --version` tells.
+ARG WEIR_COMMIT
 # The files may be older than the stubs' build, and Cargo goes by their times.
-RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin weir
+RUN touch build.rs src/lib.rs src/main.rs && cargo build --release --locked --bin weir
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 LABEL org.opencontainers.image.title="weir" \

@@ -1,9 +1,10 @@
 # The front door. CI calls the same targets.
 SHELL := /bin/bash
 services := scripts/services.sh
+cargo_deny := 0.20.2
 shell_files := $(wildcard scripts/*.sh scripts/services/*.sh benches/peers/*.sh) .ci/run
 
-.PHONY: help demo demo-real build test test-chart test-k8s test-scaling chart-derived dashboards faults faults-selftest soak lint fmt up down clean-services test-services preflight
+.PHONY: help demo demo-real build test test-chart test-k8s test-scaling chart-derived dashboards docs deny faults faults-selftest soak lint fmt up down clean-services test-services preflight
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -73,6 +74,13 @@ chart-derived: ## write the chart's table of values, and weir's keys in its sche
 	@scripts/require.sh chart
 	scripts/chart-tools.sh python scripts/chart_derived.py
 
+deny: preflight ## licences, advisories and sources of the dependencies; installs cargo-deny the first time, which takes minutes
+	@cargo deny --version 2> /dev/null | grep -qx 'cargo-deny $(cargo_deny)' || cargo install cargo-deny --version $(cargo_deny) --locked
+	cargo deny check
+
+docs: preflight ## write docs/configuration.md and the figures of docs/capacity.md, which weir tells of itself
+	WEIR_WRITE_DOCS=1 cargo test --release --locked --features avro,protobuf --test documents
+
 preflight:
 	@scripts/require.sh build
 
@@ -103,6 +111,11 @@ bench-verify: ## what `weir verify` costs, and that its memory stays the same; E
 	@scripts/require.sh build services
 	@$(services) up
 	set -a; . .services/env; set +a; cargo test --release --locked --test verify -- --ignored --nocapture --exact memory::bench
+
+bench-bytes: ## what an event takes on disk and in memory, on every database (docs/capacity.md; ten minutes)
+	@scripts/require.sh build services
+	@$(services) up
+	set -a; . .services/env; set +a; cargo test --release --locked --features avro,protobuf --test e2e -- --ignored --nocapture --exact capacity::bench_bytes
 
 bench-micro: preflight ## what one event costs outside the services: decoding, ids
 	cargo bench --locked --bench micro

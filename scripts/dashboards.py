@@ -240,7 +240,7 @@ OVERVIEW = [
     stat(
         "Retention left",
         "s",
-        "How long until Kafka deletes events that are not settled, where that is soonest.",
+        "How long until Kafka may delete events that are not settled, where that is soonest; without lag the whole retention.",
         "min(weir_retention_left_seconds{%s})",
     ),
     stat("Held partitions", "short", "Partitions that wait for a person; /readyz has the reasons.", "sum(weir_holds{%s})"),
@@ -299,7 +299,8 @@ POOL_PANELS = [
     panel(
         "Retention left",
         "s",
-        "How long until Kafka deletes events of a topic that are not settled.",
+        "How long until Kafka may delete events of a topic that are not settled; without lag the whole retention. Nothing where "
+        "a topic is kept for ever.",
         ("min by (topic) (weir_retention_left_seconds{%s})", "{{topic}}"),
     ),
     row("Batches"),

@@ -3,6 +3,7 @@
 //! Exit codes: 0 on success, 1 on failure, 2 on bad usage or configuration.
 
 mod check;
+mod completions;
 mod control;
 mod dead;
 #[cfg(feature = "demo")]
@@ -11,17 +12,20 @@ mod export;
 mod lag;
 #[cfg(feature = "load")]
 mod load;
+mod man;
 mod metrics;
 mod migrate;
 mod pause;
 mod publish;
 mod rate;
+mod reference;
 mod resume;
 mod retire;
 mod run;
 mod seek;
 mod shown;
 mod verify;
+mod version;
 mod why;
 
 use std::ffi::OsString;
@@ -56,7 +60,7 @@ const BAD_USAGE: u8 = 2;
 
 /// A worker pool for Kafka: events in order, one effect each, whatever dies on the way.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version)]
+#[command(name = "weir", version, long_version = version::FACTS.as_str())]
 #[command(after_help = examples!(
     "weir check --config weir.toml",
     "weir migrate && weir run",
@@ -77,6 +81,8 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Check(check::Args),
+    Completions(completions::Args),
+    Config(reference::Args),
     Dead(dead::Args),
     #[cfg(feature = "demo")]
     Demo(demo::Args),
@@ -84,6 +90,7 @@ enum Command {
     Lag(lag::Args),
     #[cfg(feature = "load")]
     Load(load::Args),
+    Man(man::Args),
     Metrics(metrics::Args),
     /// Brings the database's schema up to this release
     Migrate(migrate::Args),
@@ -150,8 +157,12 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
         return load::report(args);
     }
     // The same for all configurations, and needed where there is none.
-    if let Command::Metrics(args) = &cli.command {
-        return metrics::run(args);
+    match &cli.command {
+        Command::Metrics(args) => return metrics::run(args),
+        Command::Config(args) => return reference::run(args),
+        Command::Completions(args) => return completions::run(args),
+        Command::Man(args) => return man::run(args),
+        _ => {}
     }
     let config = Config::load(&cli.config, &cli.set)?;
     telemetry::init(&config.log, None)?;
@@ -160,6 +171,9 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             #[cfg(feature = "demo")]
             Command::Demo(_) => unreachable!("it has run"),
             Command::Check(args) => check::run(&args, &with_rules(config)?),
+            Command::Completions(_) | Command::Config(_) | Command::Man(_) | Command::Metrics(_) => {
+                unreachable!("it has run")
+            }
             Command::Dead(args) => dead::run(args, config).await,
             Command::Export(args) => export::run(args, config).await,
             Command::Lag(args) => lag::run(args, config).await,
@@ -167,7 +181,6 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Load(args) => {
                 load::run(args, config, crate::load::Called { config: cli.config, set: cli.set }).await
             }
-            Command::Metrics(_) => unreachable!("it has run"),
             Command::Migrate(args) => migrate::run(args, config).await,
             Command::Pause(args) => pause::run(args, config).await,
             Command::Publish(args) => publish::run(args, &config).await,

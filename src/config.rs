@@ -19,6 +19,7 @@ mod pool;
 mod process;
 mod rate;
 mod redis;
+mod reference;
 #[cfg(test)]
 mod samples;
 mod scaling;
@@ -43,6 +44,7 @@ pub use pipeline::{OnDuplicate, Pipeline};
 pub use pool::{EventFields, OnReject, OnTombstone, OnUnknownType, Pool, ProcessedSet};
 pub use process::{Health, Log, LogFormat};
 pub use rate::Rate;
+pub(crate) use reference::{Entry, Section, reference};
 pub use scaling::Scaling;
 pub use secret::Secret;
 #[cfg(feature = "sqlite")]

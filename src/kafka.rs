@@ -1,8 +1,10 @@
 //! Whether a cluster answers, and if not, why not in one line: librdkafka tells every failed attempt of every
 //! connection. And what it is asked before a group is joined.
 
+mod retention;
 mod session;
 
+pub(crate) use retention::{Retention, retention};
 pub(crate) use session::session_timeout;
 
 use std::collections::HashMap;
@@ -29,7 +31,6 @@ const RECONNECT_MS: &str = "1000";
 const EVENTS_MAX: usize = 100;
 
 /// librdkafka's version.
-#[cfg(feature = "load")]
 pub(crate) fn client_version() -> String {
     rdkafka::util::get_rdkafka_version().1
 }

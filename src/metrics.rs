@@ -114,6 +114,7 @@ struct Families {
     events_settled: IntCounterVec,
     lag_events: IntGaugeVec,
     lag_seconds: GaugeVec,
+    retention_left: GaugeVec,
     batch_events: HistogramVec,
     prepare_duration: HistogramVec,
     apply_duration: HistogramVec,
@@ -181,6 +182,17 @@ impl Families {
                     Opts::new(
                         "weir_lag_seconds",
                         "Age of the oldest event of this worker's partitions that is not settled, 0 when there is none.",
+                    ),
+                    &["pool", "topic"],
+                ),
+            ),
+            retention_left: registered(
+                r,
+                GaugeVec::new(
+                    Opts::new(
+                        "weir_retention_left_seconds",
+                        "Time until Kafka may delete events of this worker's partitions that are not settled, the whole \
+                         retention when there is none; no series where it keeps them for ever or does not tell.",
                     ),
                     &["pool", "topic"],
                 ),
@@ -452,6 +464,7 @@ mod tests {
         let pool = metrics.pool("storage");
         pool.pipeline("persist").prepare_seconds.observe(0.1);
         pool.topic("message-events").set_lag(Some(1), Some(1.0));
+        pool.topic("message-events").set_retention_left(Some(1.0));
         pool.retried("store_away");
         pool.set_rate(Some(1.0));
         pool.when_missing("persist").inc();
@@ -507,6 +520,7 @@ mod tests {
             "weir_events_settled_total",
             "weir_lag_events",
             "weir_lag_seconds",
+            "weir_retention_left_seconds",
             "weir_batch_events",
             "weir_prepare_duration_seconds",
             "weir_apply_duration_seconds",
@@ -566,6 +580,17 @@ mod tests {
         topic.set_lag(Some(8), None);
         let text = metrics.render();
         assert!(text.contains("} 8") && !text.contains("weir_lag_seconds{"), "{text}");
+    }
+
+    #[test]
+    fn a_retention_that_never_comes_is_not_exported() {
+        let metrics = Metrics::new();
+        let topic = metrics.pool("storage").topic("message-events");
+        topic.set_retention_left(Some(90.5));
+        let line = "weir_retention_left_seconds{pool=\"storage\",topic=\"message-events\"} 90.5";
+        assert!(metrics.render().contains(line), "{}", metrics.render());
+        topic.set_retention_left(None);
+        assert!(!metrics.render().contains("weir_retention"), "{}", metrics.render());
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod partition;
 mod progress;
 mod rejects;
 mod replay;
+mod retention;
 mod scaling;
 pub mod seek;
 mod settle;
@@ -160,6 +161,7 @@ struct Shared<T> {
     connections: usize,
     /// Partitions that it has now.
     assigned: AtomicUsize,
+    retention: retention::Kept,
     metrics: PoolMetrics,
 }
 
@@ -215,6 +217,8 @@ impl<T: Payload> Pool<T> {
         let forgetting = tokio::spawn(forget::run(Arc::clone(&shared), background.clone()));
         let replaying = tokio::spawn(replay::watch(Arc::clone(&shared), tasks.standings(), background.clone()));
         let ending = tokio::spawn(silent::watch(Arc::clone(&shared), background.clone()));
+        let keeping =
+            tokio::spawn(retention::watch(Arc::clone(&shared), tasks.standings(), kafka.clone(), background.clone()));
         let mut watching = tokio::task::JoinSet::new();
         beside.into_iter().for_each(|task| drop(watching.spawn(task(background.clone()))));
         let steering = tokio::spawn(control::watch(Arc::clone(&shared), background.clone()));
@@ -223,7 +227,7 @@ impl<T: Payload> Pool<T> {
         let overran = leave(&mut source, &mut tasks).await;
         background.cancel();
         // None of these leaves anything half done, and a database that is away must not hold up the stop.
-        let cut_off = [forgetting, replaying, ending, steering, appearing];
+        let cut_off = [forgetting, replaying, ending, keeping, steering, appearing];
         cut_off.iter().for_each(tokio::task::JoinHandle::abort);
         letters.await.ok();
         if let Some(telling) = telling {
@@ -377,6 +381,7 @@ impl<T: Payload> Pool<T> {
             ledger_is_large: AtomicBool::new(false),
             connections: self.connections,
             assigned: AtomicUsize::new(0),
+            retention: retention::Kept::default(),
             metrics: self.metrics,
         };
         Ok((source, Arc::new(shared)))

@@ -20,7 +20,7 @@ mod watermarks;
 pub(crate) use client::Client;
 use commit::{Committer, Committing};
 use context::Context;
-pub(crate) use log::{LogError, LogReader, PartitionLog, Span, committed};
+pub(crate) use log::{First, LogError, LogReader, PartitionLog, Span, committed};
 use member::Member;
 pub use native::{TopicIdError, topic_id};
 pub(crate) use queue::{Fetched, Fetching, Limits, Queue};

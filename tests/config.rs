@@ -608,3 +608,50 @@ fn traces_are_checked_and_shown_without_their_headers() {
         Place::working(&format!("[traces]\n{lines}\n")).check(&[]).fails_with(2, &[problem]);
     }
 }
+
+#[test]
+fn what_the_pools_need_at_a_rate_grows_with_it_and_what_was_not_measured_has_no_figure() {
+    let place = Place::working("[redis]\nurl = \"redis://cache\"");
+    let needs = |args: &[&str]| {
+        let told = place.check(&[&["--json"], args].concat());
+        told.shows(&[]);
+        serde_json::from_str::<serde_json::Value>(&told.out).unwrap()
+    };
+    let [less, more] = ["20000/s", "200000/s"].map(|rate| needs(&["--at", rate]));
+    for name in
+        ["database_bytes_a_day", "dead_bytes_a_day", "redis_bytes", "worker_cores", "database_cores", "events_a_day"]
+    {
+        let [less, more] = [&less, &more].map(|needs| needs["pools"][0][name].as_f64().unwrap());
+        assert!(less > 0.0 && (more / less - 10.0).abs() < 1e-6, "{name}: {less} and {more}");
+    }
+    assert!(more["pools"][0]["workers"].as_f64() > less["pools"][0]["workers"].as_f64(), "{more:#}");
+    assert_eq!(more["pools"][0]["database"], "postgres");
+    assert!(more["kafka_bytes_a_day"].as_f64().unwrap() > 0.0);
+    let longer = needs(&["--at", "20000/s", "--event-bytes", "1000"]);
+    assert!(longer["pools"][0]["database_bytes_a_day"].as_f64() > less["pools"][0]["database_bytes_a_day"].as_f64());
+    place.check(&["--at", "20000/s"]).shows(&[
+        "pool storage on PostgreSQL",
+        "transactions",
+        "connections",
+        "a day, all replicas",
+    ]);
+
+    let unstored = Place::new(&format!(
+        "{POOL}[[pools.storage.pipelines]]\nname = \"hook\"\nhandler = \"notify\"\nurl = \"http://127.0.0.1:9/\"\n"
+    ));
+    let told = unstored.check(&["--json", "--at", "100/s"]);
+    told.shows(&["measure it by `weir load run`"]);
+    let told: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+    for name in ["workers", "database_bytes_a_day", "connections", "database"] {
+        assert!(told["pools"][0][name].is_null(), "{name}: {told:#}");
+    }
+    let sqlite = needs(&["--set", "store.url=sqlite:///tmp/weir.db", "--at", "100/s"]);
+    assert!(
+        sqlite["pools"][0]["workers"].is_null() && sqlite["pools"][0]["database_bytes_a_day"].is_number(),
+        "{sqlite:#}"
+    );
+
+    place.check(&["--at", "fast"]).fails_with(2, &["a rate such as"]);
+    place.check(&["--event-bytes", "10"]).fails_with(2, &["--at"]);
+    place.check(&["--at", "100/s", "--rejected", "2"]).fails_with(2, &["a part of 1"]);
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 #[path = "common/panels.rs"]
 mod panels;
 
-use panels::{COMING, Query, Selector, dashboards, panels, queries, read, selectors, text};
+use panels::{Query, Selector, dashboards, panels, queries, read, selectors, text};
 
 /// Metrics that no dashboard shows, each with its reason.
 const LEFT_OUT: [(&str, &str); 9] = [
@@ -61,10 +61,6 @@ fn metric<'a>(declared: &'a BTreeMap<String, Metric>, series: &str) -> Option<(&
     of_histogram.or(plain).map(|(name, metric)| (name.as_str(), metric))
 }
 
-fn is_coming(selector: &Selector<'_>) -> bool {
-    COMING.contains(&selector.name)
-}
-
 /// The labels that an expression's `by (…)` names.
 fn grouped_by(expr: &str) -> BTreeSet<&str> {
     let groups = expr.split("by (").skip(1).map(|rest| rest.split_once(')').expect("parentheses are closed").0);
@@ -82,10 +78,6 @@ fn check_names(place: &str, expr: &str, declared: &BTreeMap<String, Metric>) {
     assert!(!found.is_empty(), "{place}: no metric of weir's in {expr}");
     let mut labels: BTreeSet<&str> = TARGET.into();
     for selector in &found {
-        if is_coming(selector) {
-            labels.extend(["pool", "topic"]);
-            continue;
-        }
         let (_, metric) = metric(declared, selector.name)
             .unwrap_or_else(|| panic!("{place}: src/metrics.rs declares no {}", selector.name));
         labels.extend(metric.labels.iter().map(String::as_str));
@@ -137,17 +129,6 @@ fn every_metric_is_shown_or_left_out_on_purpose() {
             shown.contains(name),
             is_left_out,
             "{name}: show it in scripts/dashboards.py, or list it as left out"
-        );
-    }
-}
-
-#[test]
-fn what_has_come_is_no_longer_awaited() {
-    let declared = declared();
-    for name in COMING {
-        assert!(
-            !declared.contains_key(name),
-            "{name} is declared now: take it out of COMING in tests/common/panels.rs"
         );
     }
 }

@@ -1,4 +1,7 @@
-//! `weir check`: is the configuration right, and what is it once all layers are merged?
+//! `weir check`: is the configuration right, and what is it once all layers are merged? What does it need at a rate?
+
+mod capacity;
+mod costs;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -10,17 +13,20 @@ use crate::config::{Budget, Config, GroupProtocol, Pool, ProcessedSet};
 
 /// Validates the configuration and prints it as it is used
 ///
-/// All layers merged, secrets hidden, and each pool's time budget. No service is asked.
+/// All layers merged, secrets hidden, and each pool's time budget; or, by --at, what its pools need at a rate. No service is asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = super::examples!(
     "weir check --config weir.toml",
     "weir check --json | jq .time_budgets",
     "weir check --set pools.storage.handle_ms=2.5",
+    "weir check --at 50000/s --event-bytes 600",
 ))]
 pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    asked: capacity::Asked,
 }
 
 /// Prints the configuration; what is wrong with it was said when it was loaded.
@@ -32,7 +38,11 @@ pub(super) fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
             return Err(Usage(problem).into());
         }
     }
-    let text = if args.json { json(config)? } else { text(config)? };
+    let text = match capacity::answer(&args.asked, config, args.json)? {
+        Some(needs) => needs,
+        None if args.json => json(config)?,
+        None => text(config)?,
+    };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -235,6 +235,22 @@ const MODERATE: &[Key] = &[
     ),
 ];
 
+/// The key at a path, in lists of tables too; text under names of the user's choice is none.
+pub(super) fn key_at(path: &[&str]) -> Option<Key> {
+    let (mut shape, mut found) = (ROOT, None);
+    for name in path {
+        (shape, found) = match shape {
+            Shape::Table(keys) | Shape::List(keys) => {
+                let key = *keys.iter().find(|key| key.name == *name)?;
+                (key.shape, Some(key))
+            }
+            Shape::Named(keys) => (Shape::Table(keys), None),
+            _ => return None,
+        };
+    }
+    found
+}
+
 /// The shape at a path, where there is one.
 pub(super) fn at<'a>(path: impl IntoIterator<Item = &'a str>) -> Option<Shape> {
     path.into_iter().try_fold(ROOT, |shape, name| shape.below(name))

@@ -4,6 +4,8 @@ mod kafka;
 mod pipeline;
 mod traces;
 
+pub(super) use self::pipeline::handler_of;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -395,6 +395,16 @@ impl TopicMetrics {
             None => drop(families.lag_seconds.remove_label_values(&labels)),
         }
     }
+
+    /// Until Kafka's retention reaches what is not settled. `None`: never, or it is not known; then there is no series.
+    pub fn set_retention_left(&self, seconds: Option<f64>) {
+        let labels = [self.pool.pool.as_str(), self.topic.as_str()];
+        let family = &self.pool.families.retention_left;
+        match seconds {
+            Some(seconds) => family.with_label_values(&labels).set(seconds),
+            None => drop(family.remove_label_values(&labels)),
+        }
+    }
 }
 
 /// A pipeline's series in one pool.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::source::First;
 use crate::store::Held;
 
 /// What a partition's task is doing.
@@ -92,6 +93,14 @@ impl Standings {
     }
 }
 
+/// The first record of a partition that is not settled, as it was looked at in Kafka.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub(super) offset: i64,
+    pub(super) seen_at: Instant,
+    pub(super) record: First,
+}
+
 /// A task's standing.
 #[derive(Debug)]
 pub(super) struct Standing {
@@ -108,12 +117,30 @@ pub(super) struct Standing {
     pub(super) caught_up_to: i64,
     /// The time stamp of the oldest record in hand, in milliseconds since 1970.
     pub(super) oldest_in_hand_ms: Option<i64>,
+    /// What is not settled is about as young as this, or younger: the record settled last, or when there was nothing to do.
+    pub(super) since_ms: Option<i64>,
+    /// The first record that is not settled, where none is in hand.
+    pub(super) front: Option<Front>,
     /// The most events of its next batch.
     pub(super) batch_events_max: usize,
     /// Keys that are held back.
     pub(super) parked_keys: usize,
     /// How often in a row the watchdog has nudged it without effect.
     pub(super) nudges: u32,
+}
+
+impl Standing {
+    /// The first record that is not settled, as it was looked at in Kafka and is still the first.
+    pub(super) fn looked_at(&self) -> Option<First> {
+        let front = self.front.as_ref().filter(|front| Some(front.offset) == self.next_offset)?;
+        (front.record != First::Nothing).then_some(front.record)
+    }
+
+    /// The first record that is not settled, or one that is not younger.
+    pub(super) fn oldest(&self) -> Option<First> {
+        let in_hand = self.oldest_in_hand_ms.filter(|ms| *ms > 0).map(First::At);
+        in_hand.or_else(|| self.looked_at()).or(self.since_ms.filter(|ms| *ms > 0).map(First::At))
+    }
 }
 
 /// Shared between a task and its pool.
@@ -134,6 +161,8 @@ impl Progress {
             next_offset: None,
             caught_up_to: 0,
             oldest_in_hand_ms: None,
+            since_ms: None,
+            front: None,
             batch_events_max: 0,
             parked_keys: 0,
             nudges: 0,
@@ -159,6 +188,7 @@ impl Progress {
         standing.token = Some(held.token);
         standing.next_offset = Some(held.next_offset);
         standing.caught_up_to = 0;
+        standing.since_ms = None;
         standing.moved_at = Instant::now();
     }
 
@@ -184,7 +214,7 @@ impl Progress {
     pub(super) fn settled(&self, next_offset: i64) {
         let mut standing = self.lock();
         standing.next_offset = Some(next_offset);
-        standing.oldest_in_hand_ms = None;
+        standing.since_ms = standing.oldest_in_hand_ms.take().or(standing.since_ms);
         standing.moved_at = Instant::now();
         standing.nudges = 0;
     }

@@ -13,6 +13,7 @@ use super::progress::{Phase, Standing};
 use super::scaling::{Place, Places, Sample};
 use super::tasks::{Running, Tasks};
 use crate::event::Payload;
+use crate::source::First;
 
 /// How often in a row a partition is nudged before the process ends.
 const NUDGES_MAX: u32 = 3;
@@ -143,35 +144,65 @@ impl<T: Payload> Tasks<T> {
 
     /// Sums lag by topic. A topic whose every partition is unknown or gone has no series.
     pub(super) fn note_lag(&self) {
-        let mut by_topic: HashMap<&str, Option<(i64, i64)>> = HashMap::new();
+        let mut by_topic: HashMap<&str, Option<Behind>> = HashMap::new();
         for topic in &self.shared.config.topics {
             by_topic.insert(topic, None);
         }
-        for ((topic, partition), task) in &self.running {
-            let Some(lag) = self.lag(topic, *partition, task) else { continue };
-            let standing = task.progress.lock();
-            let age_ms = match (lag, standing.oldest_in_hand_ms) {
-                (0, _) => 0,
-                (_, Some(oldest_ms)) => (now_ms() - oldest_ms).max(0),
-                // Known to be behind, and nothing in hand to tell the age by: at least as long as it stands.
-                (_, None) => i64::try_from(standing.moved_at.elapsed().as_millis()).unwrap_or(i64::MAX),
-            };
-            let sum = by_topic.entry(topic).or_default().get_or_insert((0, 0));
-            *sum = (sum.0 + lag, sum.1.max(age_ms));
+        let now_ms = now_ms();
+        for (name, task) in &self.running {
+            let Some(lag) = self.lag(&name.0, name.1, task) else { continue };
+            let mut standing = task.progress.lock();
+            if lag == 0 {
+                standing.since_ms = Some(now_ms);
+            }
+            let left_s = self.shared.retention.left_s(name, &standing, lag, now_ms);
+            let behind = Behind { events: lag, age_ms: age_ms(&standing, lag, now_ms), left_s };
+            let topic = by_topic.entry(&name.0).or_default();
+            *topic = Some(topic.map_or(behind, |sum| sum.and(behind)));
         }
         for (topic, sum) in by_topic {
             #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
-            let seconds = sum.map(|(_, age_ms)| age_ms as f64 / 1_000.0);
-            let events = sum.map(|(lag, _)| lag.unsigned_abs());
-            self.shared.metrics.topic(topic).set_lag(events, seconds);
+            let seconds = sum.map(|sum| sum.age_ms as f64 / 1_000.0);
+            let events = sum.map(|sum| sum.events.unsigned_abs());
+            let metrics = self.shared.metrics.topic(topic);
+            metrics.set_lag(events, seconds);
+            metrics.set_retention_left(sum.and_then(|sum| sum.left_s));
         }
+    }
+}
+
+/// How far a partition is behind, or the partitions of a topic.
+#[derive(Debug, Clone, Copy)]
+struct Behind {
+    events: i64,
+    age_ms: i64,
+    /// Until Kafka's retention reaches it, where that is known and ever happens.
+    left_s: Option<f64>,
+}
+
+impl Behind {
+    fn and(self, other: Self) -> Self {
+        let left_s = self.left_s.into_iter().chain(other.left_s).reduce(f64::min);
+        Self { events: self.events + other.events, age_ms: self.age_ms.max(other.age_ms), left_s }
+    }
+}
+
+/// The age of a partition's oldest event that is not settled.
+fn age_ms(standing: &Standing, lag: i64, now_ms: i64) -> i64 {
+    match (lag, standing.oldest_in_hand_ms, standing.looked_at()) {
+        (0, ..) => 0,
+        (_, Some(oldest_ms), _) | (_, None, Some(First::At(oldest_ms))) => (now_ms - oldest_ms).max(0),
+        // Known to be behind, and nothing to tell the age by: at least as long as it stands.
+        (_, None, _) => i64::try_from(standing.moved_at.elapsed().as_millis()).unwrap_or(i64::MAX),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
-    use crate::pool::progress::Progress;
+    use crate::pool::progress::{Front, Progress};
 
     const STALL: Duration = Duration::from_secs(60);
 
@@ -203,5 +234,28 @@ mod tests {
         assert_eq!(judged(Phase::Held("x".to_owned()), long, Some(9), 0), Verdict::Fine);
         assert_eq!(judged(Phase::Queued("x"), long, Some(9), 0), Verdict::Fine);
         assert_eq!(judged(Phase::Paused, long, Some(9), 0), Verdict::Fine);
+    }
+
+    #[test]
+    fn the_age_is_that_of_the_record_in_hand_or_of_the_one_looked_at_for_the_present_place() {
+        let progress = Progress::new();
+        let mut standing = progress.lock();
+        standing.next_offset = Some(7);
+        let front = |offset, record| Some(Front { offset, seen_at: Instant::now(), record });
+        standing.front = front(7, First::At(4_000));
+        assert_eq!(age_ms(&standing, 3, 10_000), 6_000);
+        assert_eq!(age_ms(&standing, 0, 10_000), 0);
+        standing.front = front(6, First::At(4_000));
+        assert!(age_ms(&standing, 3, 10_000) < 6_000, "it has moved since");
+        standing.oldest_in_hand_ms = Some(9_000);
+        assert_eq!(age_ms(&standing, 3, 10_000), 1_000);
+    }
+
+    #[test]
+    fn the_soonest_of_a_topics_partitions_counts_and_those_not_known_do_not() {
+        let of = |left_s| Behind { events: 2, age_ms: 5, left_s };
+        assert_eq!(of(Some(9.0)).and(of(Some(3.0))).left_s, Some(3.0));
+        assert_eq!(of(None).and(of(Some(3.0))).left_s, Some(3.0));
+        assert_eq!(of(None).and(of(None)).left_s, None);
     }
 }

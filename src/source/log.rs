@@ -51,6 +51,12 @@ impl LogReader {
     pub(crate) fn open(kafka: &config::Kafka, topics: &[String], patience: Duration) -> Result<Self, LogError> {
         let failed = |error| LogError::Kafka { action: "create a Kafka client".to_owned(), error };
         Probe::new(kafka).map_err(failed)?.await_partitions(topics, patience)?;
+        Self::connect(kafka)
+    }
+
+    /// The same without waiting: whether a broker answers is seen when it is asked something.
+    pub(crate) fn connect(kafka: &config::Kafka) -> Result<Self, LogError> {
+        let failed = |error| LogError::Kafka { action: "create a Kafka client".to_owned(), error };
         let mut client = kafka.client();
         client
             .set("group.id", "weir-look")
@@ -174,5 +180,46 @@ impl LogReader {
             open.retain(|span| Some(span.partition) != ended);
         }
         self.consumer.unassign().map_err(failed)
+    }
+}
+
+/// The first record at or behind an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum First {
+    /// It has this time stamp, in milliseconds since 1970.
+    At(i64),
+    /// Kafka has deleted what was at the offset.
+    Gone,
+    /// There is none, such as behind the markers of a transaction; or it has no time stamp.
+    Nothing,
+}
+
+impl LogReader {
+    /// Looks at the first record at or behind an offset.
+    pub(crate) fn first(&self, topic: &str, partition: i32, offset: i64) -> Result<First, LogError> {
+        let failed = |error| LogError::Kafka { action: format!("look at {topic}/{partition}"), error };
+        let (low, _) = self.consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT).map_err(failed)?;
+        if low > offset {
+            return Ok(First::Gone);
+        }
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(topic, partition, Offset::Offset(offset)).map_err(failed)?;
+        self.consumer.assign(&assignment).map_err(failed)?;
+        let begun = Instant::now();
+        let first = loop {
+            match self.consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) if message.partition() != partition || message.offset() < offset => {}
+                Some(Ok(message)) => match message.timestamp().to_millis() {
+                    Some(ms) if ms > 0 => break First::At(ms),
+                    _ => break First::Nothing,
+                },
+                Some(Err(KafkaError::PartitionEOF(_))) => break First::Nothing,
+                Some(Err(error)) if begun.elapsed() > REQUEST_TIMEOUT => return Err(failed(error)),
+                None if begun.elapsed() > REQUEST_TIMEOUT => return Err(failed(KafkaError::Canceled)),
+                None | Some(Err(_)) => {}
+            }
+        };
+        self.consumer.unassign().map_err(failed)?;
+        Ok(first)
     }
 }

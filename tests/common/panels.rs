@@ -5,9 +5,6 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// Metrics that panels and alerts have already, and that `src/metrics.rs` does not declare yet.
-pub(crate) const COMING: [&str; 1] = ["weir_retention_left_seconds"];
-
 /// A query of a panel.
 #[derive(Debug)]
 pub(crate) struct Query {

@@ -16,6 +16,7 @@ mod services;
 
 mod audit;
 mod batches;
+mod capacity;
 mod control;
 mod dashboards;
 mod dead;
@@ -40,6 +41,7 @@ mod rate;
 mod rebalances;
 mod repeats;
 mod restore;
+mod retention;
 mod routing;
 mod scaling;
 mod seek;

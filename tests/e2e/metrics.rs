@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use super::PATIENCE;
 use super::dead::json;
 use super::load::{Plan, publish};
 use super::worker::Worker;
 use super::world::World;
+use super::{PATIENCE, until};
 
 /// What a worker serves only where something is tried again, moderated, routed by a condition, read anew or traced.
 const OF_SOME_POOLS: [&str; 9] = [
@@ -44,7 +44,12 @@ async fn every_metric_is_listed_as_it_is_served() {
     worker.owns(2).await;
     publish(&world, Plan::new(90, 2_000)).await;
     world.drained(PATIENCE).await;
-    let answer = worker.get("/metrics");
+    let mut answer = String::new();
+    until("the topic's settings to be told", PATIENCE, async || {
+        answer = worker.get("/metrics");
+        (answer.contains("weir_retention_left_seconds{"), answer.clone())
+    })
+    .await;
     let (_, text) = answer.split_once("\r\n\r\n").unwrap();
 
     let (code, listed) = json(&world, &config, &["metrics"]);

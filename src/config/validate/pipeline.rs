@@ -27,6 +27,11 @@ const SOURCES: [&str; 8] =
 const MESSAGES_COLUMNS: [&str; 7] =
     ["message_id", "conversation", "sender", "recipient", "content", "message_type", "timestamp"];
 
+/// The handler that a key of a pipeline belongs to; those of all belong to none.
+pub(in crate::config) fn handler_of(key: &str) -> Option<&'static str> {
+    KEYS.iter().find(|(_, keys)| keys.contains(&key)).map(|(handler, _)| *handler)
+}
+
 /// The pool's lookup tables.
 pub(super) fn check_lookups(pool_at: &str, pool: &Pool, problems: &mut Vec<String>) {
     for (name, lookup) in &pool.lookups {

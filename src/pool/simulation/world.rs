@@ -100,6 +100,7 @@ impl World {
             ledger_is_large: std::sync::atomic::AtomicBool::default(),
             connections: PARTITIONS as usize,
             assigned: std::sync::atomic::AtomicUsize::default(),
+            retention: crate::pool::retention::Kept::default(),
             metrics,
         })
     }
