@@ -17,12 +17,15 @@ type Answers = Vec<Answer<ErasedWork>>;
 pub(crate) type PrepareTimes = Vec<Duration>;
 
 impl<T: Payload> Pipelines<T> {
-    /// Asks every pipeline about its open events and notes the answers.
+    /// Asks every pipeline about those of its open events that it was not asked about before, and notes the answers.
     ///
     /// # Errors
     /// The first pipeline's fault that is not one event's.
     pub(crate) async fn prepare(&self, batch: &mut Batch<T>) -> Result<PrepareTimes, Error> {
-        let asked: Vec<Vec<usize>> = (0..self.list.len()).map(|pipeline| self.asked(batch, pipeline)).collect();
+        let unasked = |at: &usize| !batch.entries[*at].prepared;
+        let asked: Vec<Vec<usize>> = (0..self.list.len())
+            .map(|pipeline| self.asked(batch, pipeline).into_iter().filter(unasked).collect())
+            .collect();
         let shared: &Batch<T> = batch;
         let answers = join_all(asked.iter().enumerate().map(|(pipeline, asked)| async move {
             let begun = Instant::now();
@@ -37,6 +40,7 @@ impl<T: Payload> Pipelines<T> {
                 self.note(batch, pipeline, at, answer)?;
             }
         }
+        batch.entries.iter_mut().filter(|entry| !entry.known).for_each(|entry| entry.prepared = true);
         Ok(times)
     }
 
