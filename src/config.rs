@@ -34,8 +34,8 @@ mod traces;
 mod validate;
 
 pub use self::redis::Redis;
-pub use bloom::{Bitmap, Bloom};
 pub(crate) use bloom::BLOCK_BITS;
+pub use bloom::{Bitmap, Bloom};
 pub use budget::Budget;
 pub(crate) use conform::nearest;
 pub use error::Error;

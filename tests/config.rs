@@ -158,7 +158,11 @@ fn a_wrong_type_is_refused_with_what_was_found_and_expected() {
 
 #[test]
 fn a_bitmap_is_shown_with_its_memory_and_refused_where_it_cannot_be() {
-    let bloom = |lines: &str| format!("{STORE}[redis]\nurl = \"redis://cache\"\n{POOL}processed_set = \"bloom\"\n{PERSIST}[pools.storage.bloom]\n{lines}\n");
+    let bloom = |lines: &str| {
+        format!(
+            "{STORE}[redis]\nurl = \"redis://cache\"\n{POOL}processed_set = \"bloom\"\n{PERSIST}[pools.storage.bloom]\n{lines}\n"
+        )
+    };
     Place::new(&bloom("rate = \"5000/s\"")).check(&[]).shows(&[
         "processed_set = \"bloom\"",
         "# processed set of pool storage: a bitmap for 4500000 ids in 15m: 29 bits an id",
@@ -170,7 +174,10 @@ fn a_bitmap_is_shown_with_its_memory_and_refused_where_it_cannot_be() {
     refused_as("false_positives = 0.001", "give `rate`, such as \"5000/s\", or `ids`");
     refused_as("ids = 5\nrate = \"5/s\"", "both `ids` and `rate` (5/s) are given");
     refused_as("ids = 5\nfalse_positives = 0.9", "`false_positives` is 0.9, expected 0.000001 to 0.5");
-    refused_as("rate = \"100000/s\"\nexpiry = \"24h\"", "8640000000 ids (100000/s for 1day) of 29 bits are 29869.1 MiB");
+    refused_as(
+        "rate = \"100000/s\"\nexpiry = \"24h\"",
+        "8640000000 ids (100000/s for 1day) of 29 bits are 29869.1 MiB",
+    );
     let unused = bloom("ids = 5").replace("processed_set = \"bloom\"", "");
     refused(&unused, &["`pools.storage.bloom` has no use while `pools.storage.processed_set` is \"set\""]);
     let notify = PERSIST.replace("handler = \"persist\"", "handler = \"notify\"\nurl = \"http://hook\"");

@@ -44,7 +44,10 @@ fn text(config: &Config) -> anyhow::Result<String> {
         write!(text, "\n# delivery of pool {name}: {}", delivery(config, pool))?;
         if let Some(bitmap) = bitmap(config, pool) {
             let (events, batches) = (pool.max_poll_records, rewritten(&bitmap, pool));
-            write!(text, "\n# processed set of pool {name}: {bitmap}; of batches of {events} new events {batches} are written twice")?;
+            write!(
+                text,
+                "\n# processed set of pool {name}: {bitmap}; of batches of {events} new events {batches} are written twice"
+            )?;
         }
         if let Some(rate) = pool.rate {
             let shared_by = if config.redis.is_some() { "by need, in redis" } else { "by their partitions" };

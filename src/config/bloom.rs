@@ -100,9 +100,11 @@ impl Bitmap {
             (Some(ids), _) => (ids, String::new()),
             (None, Some(rate)) => (ids_of(rate, expiry), format!(" ({rate} for {shown})")),
             (None, None) => {
-                return Err("nothing says how many ids it is for: give `rate`, such as \"5000/s\", or `ids`, which are \
+                return Err(
+                    "nothing says how many ids it is for: give `rate`, such as \"5000/s\", or `ids`, which are \
                             those of one `expiry`"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
         };
         if ids == 0 {
@@ -224,7 +226,8 @@ mod tests {
 
     #[test]
     fn the_bits_of_an_id_follow_from_the_wanted_false_positives() {
-        let sizes = [(0.5, (3, 2)), (0.1, (7, 3)), (0.01, (14, 4)), (0.001, (20, 6)), (0.0001, (29, 7)), (1e-6, (49, 10))];
+        let sizes =
+            [(0.5, (3, 2)), (0.1, (7, 3)), (0.01, (14, 4)), (0.001, (20, 6)), (0.0001, (29, 7)), (1e-6, (49, 10))];
         for (wanted, expected) in sizes {
             assert_eq!(bits(wanted), expected, "{wanted}");
             let (per_id, set) = expected;
@@ -285,9 +288,12 @@ mod tests {
     fn more_than_4_gib_is_refused_with_the_arithmetic() {
         let day = Some(Duration::from_secs(86_400));
         let said = refused(Bloom { rate: "100000/s".parse().ok(), expiry: day, ..Bloom::default() });
-        assert!(said.starts_with("8640000000 ids (100000/s for 1day) of 29 bits are 29869.1 MiB, and a generation"), "{said}");
-        assert!(said.contains("4096.0 MiB at most, which is room for 1183667641 ids"), "{said}");
-        let most = Bloom { ids: Some(1_183_667_641), ..Bloom::default() };
+        assert!(
+            said.starts_with("8640000000 ids (100000/s for 1day) of 29 bits are 29869.1 MiB, and a generation"),
+            "{said}"
+        );
+        assert!(said.contains("4096.0 MiB at most, which is room for 1183661515 ids"), "{said}");
+        let most = Bloom { ids: Some(1_183_661_515), ..Bloom::default() };
         assert_eq!(bitmap(most).parts, PARTS_MAX);
         assert!(refused(Bloom { ids: Some(u64::MAX), ..Bloom::default() }).contains("at most"));
     }
