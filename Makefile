@@ -104,6 +104,10 @@ bench-verify: ## what `weir verify` costs, and that its memory stays the same; E
 	@$(services) up
 	set -a; . .services/env; set +a; cargo test --release --locked --test verify -- --ignored --nocapture --exact memory::bench
 
+bench-processed: preflight ## the processed set as sets and as a bitmap: Redis' memory, marks and look-ups a second; IDS, TASKS
+	@scripts/require.sh services
+	cargo bench --locked --bench processed
+
 bench-micro: preflight ## what one event costs outside the services: decoding, ids
 	cargo bench --locked --bench micro
 
