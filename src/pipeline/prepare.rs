@@ -125,3 +125,56 @@ impl<T: Payload> Pipeline<T> {
         Err(Error { fault: Fault::Fatal, message })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::config;
+    use crate::event::{Document, Fields, Origin, Record};
+    use crate::handler::{Applied, Handler, Item};
+    use crate::pipeline::Decoding;
+    use crate::store::{self, Tx, Unstored};
+
+    /// Notes whom it was asked about, each time.
+    #[derive(Clone, Default)]
+    struct Asked(Arc<Mutex<Vec<Vec<i64>>>>);
+
+    #[async_trait]
+    impl Handler<Document> for Asked {
+        type Work = i64;
+
+        async fn prepare(&self, events: &[&Event<Document>]) -> Result<Vec<Answer<i64>>, Error> {
+            let offsets: Vec<i64> = events.iter().map(|event| event.record.offset).collect();
+            self.0.lock().unwrap().push(offsets.clone());
+            Ok(offsets.into_iter().map(Answer::Apply).collect())
+        }
+
+        async fn apply(&self, _: &mut dyn Tx, _: &[Item<'_, Document, i64>]) -> Result<Applied, store::Error> {
+            Ok(Applied::Done)
+        }
+    }
+
+    #[tokio::test]
+    async fn of_events_that_were_taken_for_known_and_are_not_nothing_else_is_prepared_again() {
+        let asked = Asked::default();
+        let pipeline = Pipeline { name: Arc::from("p"), when: None, handler: Box::new(asked.clone()) };
+        let pipelines = Pipelines::new(Arc::from("pool"), Arc::new(Unstored), vec![pipeline]).unwrap();
+        let fields = Fields::new(&config::EventFields::default()).unwrap();
+        let decoding = Decoding::new(Box::new(fields), &config::Pool::default());
+        let origin = Arc::new(Origin { topic: "t".into(), topic_id: uuid::Uuid::nil(), partition: 0 });
+        let records = (0..5).map(|offset| Record::new(offset, "{}")).collect();
+        let mut batch = Batch::decode(&decoding, &pipelines, &origin, records);
+        batch.note_known(&[false, true, true, false, true]);
+        pipelines.prepare(&mut batch).await.unwrap();
+        batch.distrust(&[1, 4]);
+        pipelines.prepare(&mut batch).await.unwrap();
+        assert_eq!(*asked.0.lock().unwrap(), [vec![0, 3], vec![1, 4]]);
+        let prepared: Vec<bool> = batch.work[0].iter().map(Option::is_some).collect();
+        assert_eq!(prepared, [true, true, false, true, true], "the one that is known needs nothing");
+        assert_eq!(batch.plan(false).known, [2]);
+    }
+}
