@@ -40,7 +40,8 @@ async fn main() -> Result<()> {
     );
     for from in (0..ids).step_by(usize::try_from(TURN_IDS)?) {
         for side in &mut sides {
-            side.marks.add(side.turn(Ask::Mark, from..ids.min(from + TURN_IDS), tasks).await?);
+            let pace = side.turn(Ask::Mark, from..ids.min(from + TURN_IDS), tasks).await?;
+            side.marks.add(pace);
         }
     }
     for side in &mut sides {
@@ -49,9 +50,11 @@ async fn main() -> Result<()> {
     for turn in 0..3 {
         for side in &mut sides {
             let known = turn * TURN_IDS % ids;
-            side.hits.add(side.turn(Ask::Known, known..ids.min(known + TURN_IDS), tasks).await?);
+            let pace = side.turn(Ask::Known, known..ids.min(known + TURN_IDS), tasks).await?;
+            side.hits.add(pace);
             let unknown = UNKNOWN_FROM + turn * TURN_IDS;
-            side.misses.add(side.turn(Ask::Unknown, unknown..unknown + TURN_IDS, tasks).await?);
+            let pace = side.turn(Ask::Unknown, unknown..unknown + TURN_IDS, tasks).await?;
+            side.misses.add(pace);
         }
     }
     for side in &sides {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use fastrand::Rng;
-use redis::{Pipeline, Script};
+use redis::Pipeline;
 
 use crate::server::Server;
 
@@ -61,9 +61,6 @@ pub(crate) fn compare() -> Result<()> {
             let bytes: Vec<u8> = (0..PART_BYTES).map(|_| rng.u8(..)).collect();
             redis::cmd("SET").arg(key(generation, part)).arg(bytes).query::<()>(&mut server.connection)?;
         }
-    }
-    for script in [ASK, TELL] {
-        Script::new(script).prepare_invoke().load(&mut server.connection)?;
     }
     let ways: [(&str, Way); 7] = [
         ("ask: a GETBIT a bit", getbit),
@@ -139,8 +136,8 @@ fn bitfield_ro(rng: &mut Rng) -> Asked {
 
 fn ask_by_script(rng: &mut Rng) -> Asked {
     let spots: Vec<_> = spots(rng).collect();
-    let mut command = redis::cmd("EVALSHA");
-    command.arg(Script::new(ASK).get_hash()).arg(2 * IDS);
+    let mut command = redis::cmd("EVAL");
+    command.arg(ASK).arg(2 * IDS);
     spots.iter().for_each(|(part, ..)| _ = command.arg(key(0, *part)).arg(key(1, *part)));
     command.arg(SET);
     spots.iter().flat_map(|(.., bits)| bits).for_each(|bit| _ = command.arg(*bit));
@@ -181,8 +178,8 @@ fn bitfield(rng: &mut Rng) -> Asked {
 
 fn tell_by_script(rng: &mut Rng) -> Asked {
     let spots: Vec<_> = spots(rng).collect();
-    let mut command = redis::cmd("EVALSHA");
-    command.arg(Script::new(TELL).get_hash()).arg(IDS);
+    let mut command = redis::cmd("EVAL");
+    command.arg(TELL).arg(IDS);
     spots.iter().for_each(|(part, ..)| _ = command.arg(key(0, *part)));
     command.arg(SET).arg(ENDS_AT_MS);
     spots.iter().flat_map(|(.., bits)| bits).for_each(|bit| _ = command.arg(*bit));
