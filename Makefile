@@ -117,6 +117,10 @@ bench-bytes: ## what an event takes on disk and in memory, on every database (do
 	@$(services) up
 	set -a; . .services/env; set +a; cargo test --release --locked --features avro,protobuf --test e2e -- --ignored --nocapture --exact capacity::bench_bytes
 
+bench-processed: preflight ## the processed set as sets and as a bitmap: Redis' memory, marks and look-ups a second; IDS, TASKS
+	@scripts/require.sh services
+	cargo bench --locked --bench processed
+
 bench-micro: preflight ## what one event costs outside the services: decoding, ids
 	cargo bench --locked --bench micro
 

@@ -325,7 +325,8 @@ POOL_PANELS = [
     panel(
         "Processed set",
         "cps",
-        "Ids asked of the processed set. unknown: no answer in time. unverified: a hit that the database did not confirm.",
+        "Ids asked of the processed set. unknown: no answer in time. unverified: a hit that the database did not confirm, "
+        "such as a bitmap's false positive.",
         rate("weir_processed_set_lookups_total", "result"),
         (rate("weir_processed_set_unmarked_total")[0], "not remembered"),
     ),

@@ -3,6 +3,7 @@
 //! A later layer wins: defaults, the files in their order, `WEIR__…` variables, `--set`. A key that is not known is
 //! an error in every layer, and everything wrong is said at once.
 
+mod bloom;
 mod budget;
 mod conform;
 mod duration;
@@ -34,6 +35,8 @@ mod traces;
 mod validate;
 
 pub use self::redis::Redis;
+pub(crate) use bloom::BLOCK_BITS;
+pub use bloom::{Bitmap, Bloom};
 pub use budget::Budget;
 pub(crate) use conform::nearest;
 pub use error::Error;
@@ -133,7 +136,7 @@ impl Config {
 
     /// What is wrong with a pool that a program made or changed by itself: a line each, nothing where all is well.
     pub fn pool_problems(&self, name: &str, pool: &Pool) -> Vec<String> {
-        validate::of_pool(&self.kafka, name, pool)
+        validate::of_pool(&self.kafka, self.redis.as_ref(), name, pool)
     }
 }
 

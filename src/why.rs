@@ -77,6 +77,8 @@ pub struct Story {
     pub dead: Vec<KeptDead>,
     /// Whether the processed set knows it; `None`: there is none, or it does not answer.
     pub processed_set: Option<bool>,
+    /// Whether it is a bitmap, which now and then knows what it was never told.
+    pub processed_set_is_bitmap: bool,
     /// All of it in a sentence.
     pub verdict: String,
     /// Whether anything is known of it.
@@ -145,13 +147,24 @@ pub async fn tell(config: &Config, pool: &str, store: &dyn Store, id: &str, boun
     let searching = tokio::task::spawn_blocking(move || request.search()).await;
     let (found, searched) = searching.map_err(|error| Error::Kafka(format!("the search was cut off: {error}")))??;
     let places = places(settings.group_of(pool), store, found, &dead).await?;
-    let processed_set = ask_processed_set(config, settings, pool, &id).await;
+    let processed_set = ask_processed_set(config, settings, pool, &id).await?;
+    let is_bitmap = settings.processed_set == config::ProcessedSet::Bloom;
     let is_known = !places.is_empty()
         || !dead.is_empty()
-        || processed_set == Some(true)
+        || processed_set == Some(true) && !is_bitmap
         || effects.iter().any(|effect| effect.row.is_some());
     let verdict = verdict(&places, &effects, &dead, is_known);
-    Ok(Story { pool: pool.to_owned(), places, searched, effects, dead, processed_set, verdict, is_known })
+    Ok(Story {
+        pool: pool.to_owned(),
+        places,
+        searched,
+        effects,
+        dead,
+        processed_set,
+        processed_set_is_bitmap: is_bitmap,
+        verdict,
+        is_known,
+    })
 }
 
 /// The tables of the pool's `persist` pipelines, and the key of each.
@@ -249,9 +262,15 @@ async fn places(group: &str, store: &dyn Store, found: Vec<Found>, dead: &[KeptD
     Ok(places)
 }
 
-async fn ask_processed_set(config: &Config, settings: &config::Pool, pool: &str, id: &str) -> Option<bool> {
-    let redis = config.redis.as_ref().filter(|_| settings.processed_set == config::ProcessedSet::Set)?;
-    let set = ProcessedSet::connect(redis, pool, Metrics::new().pool(pool));
+async fn ask_processed_set(
+    config: &Config,
+    settings: &config::Pool,
+    pool: &str,
+    id: &str,
+) -> Result<Option<bool>, Error> {
+    let Some(redis) = &config.redis else { return Ok(None) };
+    let set = ProcessedSet::configured(redis, settings, pool, Metrics::new().pool(pool)).map_err(Error::Usage)?;
+    let Some(set) = set else { return Ok(None) };
     let asked = async {
         loop {
             if let Some(hits) = set.lookup(&[id]).await {
@@ -260,7 +279,7 @@ async fn ask_processed_set(config: &Config, settings: &config::Pool, pool: &str,
             tokio::time::sleep(HINT_AGAIN).await;
         }
     };
-    tokio::time::timeout(HINT_PATIENCE, asked).await.ok().flatten()
+    Ok(tokio::time::timeout(HINT_PATIENCE, asked).await.ok().flatten())
 }
 
 fn verdict(places: &[Place], effects: &[Effect], dead: &[KeptDead], is_known: bool) -> String {

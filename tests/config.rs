@@ -147,13 +147,44 @@ fn a_wrong_type_is_refused_with_what_was_found_and_expected() {
         ("max_poll_records = -1", ["found -1", "not negative"]),
         ("drain_deadline = 20", ["found 20", "expected a duration such as \"20s\""]),
         ("batch_bytes = \"4 bananas\"", ["found \"4 bananas\"", "\"4MiB\""]),
-        ("processed_set = true", ["found true", "expected \"set\" or \"off\""]),
+        ("processed_set = true", ["found true", "expected \"set\" or \"bloom\" or \"off\""]),
         ("event = 5", ["found 5", "expected a table"]),
         ("group = [\"a\"]", ["`pools.storage.group` (weir.toml): found a list", "expected text"]),
     ] {
         refused(&format!("{STORE}{POOL}{line}\n"), &parts);
     }
     refused("[store]\nurl = 5\n", &["`store.url` (weir.toml): found something else, expected text"]);
+}
+
+#[test]
+fn a_bitmap_is_shown_with_its_memory_and_refused_where_it_cannot_be() {
+    let bloom = |lines: &str| {
+        format!(
+            "{STORE}[redis]\nurl = \"redis://cache\"\n{POOL}processed_set = \"bloom\"\n{PERSIST}[pools.storage.bloom]\n{lines}\n"
+        )
+    };
+    Place::new(&bloom("rate = \"5000/s\"")).check(&[]).shows(&[
+        "processed_set = \"bloom\"",
+        "# processed set of pool storage: a bitmap for 4500000 ids in 15m: 29 bits an id",
+        "31.3 MiB of redis at most; an id is known for 15m to 30m",
+        "of batches of 500 new events at most 4.9 % are written twice",
+    ]);
+    Place::new(&bloom("ids = 1000")).check(&["--json"]).shows(&["\"memory_bytes_max\": 9", "\"bits_per_id\": 29"]);
+    let refused_as = |lines: &str, part: &str| refused(&bloom(lines), &["`pools.storage.bloom`", part]);
+    refused_as("false_positives = 0.001", "give `rate`, such as \"5000/s\", or `ids`");
+    refused_as("ids = 5\nrate = \"5/s\"", "both `ids` and `rate` (5/s) are given");
+    refused_as("ids = 5\nfalse_positives = 0.9", "`false_positives` is 0.9, expected 0.000001 to 0.5");
+    refused_as(
+        "rate = \"100000/s\"\nexpiry = \"24h\"",
+        "8640000000 ids (100000/s for 1day) of 29 bits are 29869.1 MiB",
+    );
+    let unused = bloom("ids = 5").replace("processed_set = \"bloom\"", "");
+    refused(&unused, &["`pools.storage.bloom` has no use while `pools.storage.processed_set` is \"set\""]);
+    let notify = PERSIST.replace("handler = \"persist\"", "handler = \"notify\"\nurl = \"http://hook\"");
+    refused(
+        &bloom("ids = 5").replace(PERSIST, &notify),
+        &["`pools.storage.processed_set` is \"bloom\", and the pool has no store", "\"set\" or \"off\""],
+    );
 }
 
 #[test]

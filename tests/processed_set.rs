@@ -1,5 +1,8 @@
-//! The processed set against a real Redis, which is stopped, frozen and filled up under it.
+//! The processed set against a real Redis, which is stopped, frozen and filled up under it: the same for sets and bitmaps,
+//! and what only a bitmap promises (bitmap.rs).
 
+#[path = "processed_set/bitmap.rs"]
+mod bitmap;
 #[path = "common/services.rs"]
 mod services;
 
@@ -16,14 +19,19 @@ const DEADLINE: Duration = Duration::from_millis(100);
 /// What scheduling may add on a busy machine.
 const MARGIN: Duration = Duration::from_millis(150);
 
-fn set(url: &str, pool: &str, expiry: Duration, metrics: &Metrics) -> ProcessedSet {
-    let config: config::Redis = serde_json::from_value(serde_json::json!({
-        "url": url,
-        "expiry": format!("{}ms", expiry.as_millis()),
-        "deadline": format!("{}ms", DEADLINE.as_millis()),
-    }))
-    .unwrap();
-    ProcessedSet::connect(&config, pool, metrics.pool(pool))
+/// The ways to keep ids.
+const KINDS: [config::ProcessedSet; 2] = [config::ProcessedSet::Set, config::ProcessedSet::Bloom];
+
+fn redis_config(url: &str, expiry: Duration, deadline: Duration) -> config::Redis {
+    let [expiry, deadline] = [expiry, deadline].map(|time| format!("{}ms", time.as_millis()));
+    serde_json::from_value(serde_json::json!({ "url": url, "expiry": expiry, "deadline": deadline })).unwrap()
+}
+
+fn set(url: &str, kind: config::ProcessedSet, pool: &str, expiry: Duration, metrics: &Metrics) -> ProcessedSet {
+    let bloom = config::Bloom { ids: Some(100_000), false_positives: 1e-6, ..config::Bloom::default() };
+    let settings = config::Pool { processed_set: kind, bloom, ..config::Pool::default() };
+    let config = redis_config(url, expiry, DEADLINE);
+    ProcessedSet::configured(&config, &settings, pool, metrics.pool(pool)).unwrap().unwrap()
 }
 
 /// A pool name that no other test has.
@@ -31,8 +39,8 @@ fn pool() -> String {
     format!("test-{}", uuid::Uuid::new_v4())
 }
 
-fn fresh(url: &str) -> ProcessedSet {
-    set(url, &pool(), Duration::from_secs(900), &Metrics::new())
+fn fresh(url: &str, kind: config::ProcessedSet) -> ProcessedSet {
+    set(url, kind, &pool(), Duration::from_secs(900), &Metrics::new())
 }
 
 /// Polls until the set answers so, for 15 s at most.
@@ -123,107 +131,121 @@ async fn away_costs_one_deadline(set: &ProcessedSet) {
 
 #[tokio::test]
 async fn marked_ids_are_hits_and_others_are_misses_in_the_order_asked() {
-    let (pool, metrics) = (pool(), Metrics::new());
-    let set = set(&services::env("REDIS_URL"), &pool, Duration::from_secs(900), &metrics);
-    let ids: Vec<String> = (0..500).map(|n| format!("id-{n}")).collect();
-    let even: Vec<&str> = ids.iter().step_by(2).map(String::as_str).collect();
-    let all: Vec<&str> = ids.iter().map(String::as_str).collect();
-    set.mark(&even).await;
-    let expected: Vec<bool> = (0..500).map(|n| n % 2 == 0).collect();
-    assert_eq!(set.lookup(&all).await, Some(expected));
-    let text = metrics.render();
-    for result in ["hit", "miss"] {
-        let line = format!("weir_processed_set_lookups_total{{pool=\"{pool}\",result=\"{result}\"}} 250");
-        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    for kind in KINDS {
+        let (pool, metrics) = (pool(), Metrics::new());
+        let set = set(&services::env("REDIS_URL"), kind, &pool, Duration::from_secs(900), &metrics);
+        let ids: Vec<String> = (0..500).map(|n| format!("id-{n}")).collect();
+        let even: Vec<&str> = ids.iter().step_by(2).map(String::as_str).collect();
+        let all: Vec<&str> = ids.iter().map(String::as_str).collect();
+        set.mark(&even).await;
+        let expected: Vec<bool> = (0..500).map(|n| n % 2 == 0).collect();
+        assert_eq!(set.lookup(&all).await, Some(expected));
+        let text = metrics.render();
+        for result in ["hit", "miss"] {
+            let line = format!("weir_processed_set_lookups_total{{pool=\"{pool}\",result=\"{result}\"}} 250");
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
     }
 }
 
 #[tokio::test]
 async fn pools_do_not_see_each_others_ids() {
-    let url = services::env("REDIS_URL");
-    let (one, other) = (fresh(&url), fresh(&url));
-    one.mark(&["a"]).await;
-    assert_eq!(one.lookup(&["a"]).await, Some(vec![true]));
-    assert_eq!(other.lookup(&["a"]).await, Some(vec![false]));
+    for kind in KINDS {
+        let url = services::env("REDIS_URL");
+        let (one, other) = (fresh(&url, kind), fresh(&url, kind));
+        one.mark(&["a"]).await;
+        assert_eq!(one.lookup(&["a"]).await, Some(vec![true]));
+        assert_eq!(other.lookup(&["a"]).await, Some(vec![false]));
+    }
 }
 
 #[tokio::test]
 async fn an_id_is_forgotten_after_one_to_two_expiries_and_its_set_with_it() {
-    let redis = OwnRedis::start(&[]);
-    let expiry = Duration::from_secs(1);
-    let set = set(&redis.url(), &pool(), expiry, &Metrics::new());
-    let marked = Instant::now();
-    set.mark(&["a", "b", "c"]).await;
-    assert_eq!(set.lookup(&["a"]).await, Some(vec![true]));
-    until(&set, &["a", "b", "c"], Some(vec![false; 3])).await;
-    let kept = marked.elapsed();
-    assert!(kept >= expiry && kept < expiry * 2 + MARGIN, "{kept:?}");
-    let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
-    let started = Instant::now();
-    while redis::cmd("DBSIZE").query::<u64>(&mut connection).unwrap() > 0 {
-        assert!(started.elapsed() < Duration::from_secs(5), "a set has no expiry");
-        std::thread::sleep(Duration::from_millis(20));
+    for kind in KINDS {
+        let redis = OwnRedis::start(&[]);
+        let expiry = Duration::from_secs(1);
+        let set = set(&redis.url(), kind, &pool(), expiry, &Metrics::new());
+        let marked = Instant::now();
+        set.mark(&["a", "b", "c"]).await;
+        assert_eq!(set.lookup(&["a"]).await, Some(vec![true]));
+        until(&set, &["a", "b", "c"], Some(vec![false; 3])).await;
+        let kept = marked.elapsed();
+        assert!(kept >= expiry && kept < expiry * 2 + MARGIN, "{kept:?}");
+        let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+        let started = Instant::now();
+        while redis::cmd("DBSIZE").query::<u64>(&mut connection).unwrap() > 0 {
+            assert!(started.elapsed() < Duration::from_secs(5), "a set has no expiry");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
 #[tokio::test]
 async fn a_redis_that_is_not_there_at_start_keeps_nobody_from_starting() {
-    let mut redis = OwnRedis::start(&[]);
-    redis.stop();
-    let started = Instant::now();
-    let set = fresh(&redis.url());
-    assert!(started.elapsed() < DEADLINE);
-    away_costs_one_deadline(&set).await;
-    redis.start_again();
-    until(&set, &["a"], Some(vec![false])).await;
-    set.mark(&["a"]).await;
-    assert_eq!(set.lookup(&["a"]).await, Some(vec![true]));
+    for kind in KINDS {
+        let mut redis = OwnRedis::start(&[]);
+        redis.stop();
+        let started = Instant::now();
+        let set = fresh(&redis.url(), kind);
+        assert!(started.elapsed() < DEADLINE);
+        away_costs_one_deadline(&set).await;
+        redis.start_again();
+        until(&set, &["a"], Some(vec![false])).await;
+        set.mark(&["a"]).await;
+        assert_eq!(set.lookup(&["a"]).await, Some(vec![true]));
+    }
 }
 
 #[tokio::test]
 async fn a_stopped_redis_is_an_unknown_answer_until_it_is_back() {
-    let mut redis = OwnRedis::start(&[]);
-    let set = fresh(&redis.url());
-    set.mark(&["a"]).await;
-    assert_eq!(set.lookup(&["a"]).await, Some(vec![true]));
-    redis.stop();
-    away_costs_one_deadline(&set).await;
-    redis.start_again();
-    until(&set, &["a"], Some(vec![false])).await;
+    for kind in KINDS {
+        let mut redis = OwnRedis::start(&[]);
+        let set = fresh(&redis.url(), kind);
+        set.mark(&["a"]).await;
+        assert_eq!(set.lookup(&["a"]).await, Some(vec![true]));
+        redis.stop();
+        away_costs_one_deadline(&set).await;
+        redis.start_again();
+        until(&set, &["a"], Some(vec![false])).await;
+    }
 }
 
 #[tokio::test]
 async fn a_frozen_redis_costs_one_deadline_and_comes_back() {
-    let redis = OwnRedis::start(&[]);
-    let set = fresh(&redis.url());
-    set.mark(&["a"]).await;
-    assert_eq!(set.lookup(&["a"]).await, Some(vec![true]));
-    redis.signal("-STOP");
-    away_costs_one_deadline(&set).await;
-    redis.signal("-CONT");
-    until(&set, &["a"], Some(vec![true])).await;
+    for kind in KINDS {
+        let redis = OwnRedis::start(&[]);
+        let set = fresh(&redis.url(), kind);
+        set.mark(&["a"]).await;
+        assert_eq!(set.lookup(&["a"]).await, Some(vec![true]));
+        redis.signal("-STOP");
+        away_costs_one_deadline(&set).await;
+        redis.signal("-CONT");
+        until(&set, &["a"], Some(vec![true])).await;
+    }
 }
 
 /// The frozen Redis answers what it was asked once it thaws: into connections that nobody reads any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_reply_is_never_read_as_another_batchs_answer() {
-    let redis = OwnRedis::start(&[]);
-    let set = fresh(&redis.url());
-    set.mark(&["known"]).await;
-    for _ in 0..5 {
-        until(&set, &["known"], Some(vec![true])).await;
-        redis.signal("-STOP");
-        let asked = (0..8).map(|_| {
-            let set = set.clone();
-            tokio::spawn(async move { set.lookup(&["known", "known", "known"]).await })
-        });
-        for answer in futures_util::future::join_all(asked).await {
-            assert_eq!(answer.unwrap(), None);
-        }
-        redis.signal("-CONT");
-        until(&set, &["other"], Some(vec![false])).await;
-        for _ in 0..50 {
-            assert_eq!(set.lookup(&["other", "known"]).await, Some(vec![false, true]));
+    for kind in KINDS {
+        let redis = OwnRedis::start(&[]);
+        let set = fresh(&redis.url(), kind);
+        set.mark(&["known"]).await;
+        for _ in 0..5 {
+            until(&set, &["known"], Some(vec![true])).await;
+            redis.signal("-STOP");
+            let asked = (0..8).map(|_| {
+                let set = set.clone();
+                tokio::spawn(async move { set.lookup(&["known", "known", "known"]).await })
+            });
+            for answer in futures_util::future::join_all(asked).await {
+                assert_eq!(answer.unwrap(), None);
+            }
+            redis.signal("-CONT");
+            until(&set, &["other"], Some(vec![false])).await;
+            for _ in 0..50 {
+                assert_eq!(set.lookup(&["other", "known"]).await, Some(vec![false, true]));
+            }
         }
     }
 }
@@ -231,51 +253,57 @@ async fn a_late_reply_is_never_read_as_another_batchs_answer() {
 /// A caller that goes away in the middle leaves nothing behind either.
 #[tokio::test]
 async fn a_cancelled_lookup_leaves_no_reply_behind() {
-    let redis = OwnRedis::start(&[]);
-    let set = fresh(&redis.url());
-    set.mark(&["known"]).await;
-    for micros in 0..300 {
-        let cut_off = tokio::time::timeout(Duration::from_micros(micros), set.lookup(&["known", "known"]));
-        drop(cut_off.await);
-        assert_eq!(set.lookup(&["other", "known"]).await, Some(vec![false, true]));
+    for kind in KINDS {
+        let redis = OwnRedis::start(&[]);
+        let set = fresh(&redis.url(), kind);
+        set.mark(&["known"]).await;
+        for micros in 0..300 {
+            let cut_off = tokio::time::timeout(Duration::from_micros(micros), set.lookup(&["known", "known"]));
+            drop(cut_off.await);
+            assert_eq!(set.lookup(&["other", "known"]).await, Some(vec![false, true]));
+        }
     }
 }
 
 #[tokio::test]
 async fn a_full_redis_refuses_marks_and_still_answers() {
-    let redis = OwnRedis::start(&[]);
-    let set = fresh(&redis.url());
-    set.mark(&["before"]).await;
-    let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
-    for (option, value) in [("maxmemory-policy", "noeviction"), ("maxmemory", "1mb")] {
-        redis::cmd("CONFIG").arg("SET").arg(option).arg(value).query::<()>(&mut connection).unwrap();
-    }
-    for _ in 0..10 {
-        set.mark(&["after"]).await;
-        assert_eq!(set.lookup(&["before", "after"]).await, Some(vec![true, false]));
-    }
-    redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0").query::<()>(&mut connection).unwrap();
-    let started = Instant::now();
-    while set.lookup(&["after"]).await != Some(vec![true]) {
-        assert!(started.elapsed() < Duration::from_secs(10), "marks are not tried again");
-        set.mark(&["after"]).await;
+    for kind in KINDS {
+        let redis = OwnRedis::start(&[]);
+        let set = fresh(&redis.url(), kind);
+        set.mark(&["before"]).await;
+        let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+        for (option, value) in [("maxmemory-policy", "noeviction"), ("maxmemory", "1mb")] {
+            redis::cmd("CONFIG").arg("SET").arg(option).arg(value).query::<()>(&mut connection).unwrap();
+        }
+        for _ in 0..10 {
+            set.mark(&["after"]).await;
+            assert_eq!(set.lookup(&["before", "after"]).await, Some(vec![true, false]));
+        }
+        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0").query::<()>(&mut connection).unwrap();
+        let started = Instant::now();
+        while set.lookup(&["after"]).await != Some(vec![true]) {
+            assert!(started.elapsed() < Duration::from_secs(10), "marks are not tried again");
+            set.mark(&["after"]).await;
+        }
     }
 }
 
 #[tokio::test]
 async fn a_refused_lookup_is_unknown_and_a_wrong_password_too() {
-    let redis = OwnRedis::start(&["--requirepass", "secret"]);
-    let set = fresh(&redis.url());
-    assert_eq!(set.lookup(&["a"]).await, None);
-    set.mark(&["a"]).await;
-    assert_eq!(set.lookup(&["a"]).await, None);
-    let allowed = fresh(&redis.url().replace("redis://", "redis://:secret@"));
-    assert_eq!(allowed.lookup(&["a"]).await, Some(vec![false]));
+    for kind in KINDS {
+        let redis = OwnRedis::start(&["--requirepass", "secret"]);
+        let set = fresh(&redis.url(), kind);
+        assert_eq!(set.lookup(&["a"]).await, None);
+        set.mark(&["a"]).await;
+        assert_eq!(set.lookup(&["a"]).await, None);
+        let allowed = fresh(&redis.url().replace("redis://", "redis://:secret@"), kind);
+        assert_eq!(allowed.lookup(&["a"]).await, Some(vec![false]));
+    }
 }
 
 #[tokio::test]
 async fn a_url_that_cannot_be_used_is_an_unknown_answer() {
-    let set = fresh("http://nowhere");
+    let set = fresh("http://nowhere", config::ProcessedSet::Set);
     assert_eq!(set.lookup(&["a"]).await, None);
     set.mark(&["a"]).await;
 }
@@ -284,7 +312,7 @@ async fn a_url_that_cannot_be_used_is_an_unknown_answer() {
 #[tokio::test]
 async fn a_rediss_url_speaks_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let set = fresh(&format!("rediss://{}", listener.local_addr().unwrap()));
+    let set = fresh(&format!("rediss://{}", listener.local_addr().unwrap()), config::ProcessedSet::Set);
     let hello = tokio::task::spawn_blocking(move || {
         let mut first = [0; 1];
         listener.accept().unwrap().0.read_exact(&mut first).unwrap();

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::{Usage, print};
-use crate::config::{Budget, Config, GroupProtocol, Pool, ProcessedSet};
+use crate::config::{Bitmap, Budget, Config, GroupProtocol, Pool, ProcessedSet};
 
 /// Validates the configuration and prints it as it is used
 ///
@@ -52,6 +52,13 @@ fn text(config: &Config) -> anyhow::Result<String> {
     for (name, pool) in &config.pools {
         write!(text, "\n# time budget of pool {name}: {}", Budget::of(&config.kafka, pool))?;
         write!(text, "\n# delivery of pool {name}: {}", delivery(config, pool))?;
+        if let Some(bitmap) = bitmap(config, pool) {
+            let (events, batches) = (pool.max_poll_records, rewritten(&bitmap, pool));
+            write!(
+                text,
+                "\n# processed set of pool {name}: {bitmap}; of batches of {events} new events {batches} are written twice"
+            )?;
+        }
         if let Some(rate) = pool.rate {
             let shared_by = if config.redis.is_some() { "by need, in redis" } else { "by their partitions" };
             write!(text, "\n# rate of pool {name}: {rate} for the whole group, shared by its workers {shared_by}")?;
@@ -67,9 +74,19 @@ fn text(config: &Config) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// The bitmap of a pool that uses one. What is wrong with it was said when it was loaded.
+fn bitmap(config: &Config, pool: &Pool) -> Option<Bitmap> {
+    Bitmap::of(pool, Some(config.redis.as_ref()?)).ok().flatten()
+}
+
+/// How many batches have a false positive.
+fn rewritten(bitmap: &Bitmap, pool: &Pool) -> String {
+    format!("at most {:.1} %", bitmap.batches_with_false_positives(pool.max_poll_records) * 100.0)
+}
+
 /// What becomes of each event, once or more than once.
 fn delivery(config: &Config, pool: &Pool) -> &'static str {
-    match (pool.needs_store(), config.redis.is_some() && pool.processed_set == ProcessedSet::Set) {
+    match (pool.needs_store(), config.redis.is_some() && pool.processed_set != ProcessedSet::Off) {
         (true, _) => "one effect of each event, in the database's own transaction",
         (false, true) => "at least once; the processed set in redis leaves out what was done, as far as it remembers",
         (false, false) => "at least once; without a processed set in redis, repeats come after every kill",
@@ -95,6 +112,18 @@ fn json(config: &Config) -> anyhow::Result<String> {
         .collect();
     let deliveries: serde_json::Map<_, _> =
         config.pools.iter().map(|(name, pool)| (name.clone(), delivery(config, pool).into())).collect();
-    let whole = serde_json::json!({ "config": config, "time_budgets": budgets, "deliveries": deliveries });
+    let bitmaps = config.pools.iter().filter_map(|(name, pool)| {
+        let bitmap = bitmap(config, pool)?;
+        let mut value = serde_json::to_value(&bitmap).ok()?;
+        value["memory_bytes_max"] = bitmap.memory_bytes().into();
+        Some((name.clone(), value))
+    });
+    let bitmaps: serde_json::Map<_, _> = bitmaps.collect();
+    let whole = serde_json::json!({
+        "config": config,
+        "time_budgets": budgets,
+        "deliveries": deliveries,
+        "bitmaps": bitmaps,
+    });
     serde_json::to_string_pretty(&whole).context("write the configuration as JSON")
 }

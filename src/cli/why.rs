@@ -91,6 +91,9 @@ fn text(story: &Story) -> String {
         lines.push("  no dead row".to_owned());
     }
     lines.push(match story.processed_set {
+        Some(true) if story.processed_set_is_bitmap => {
+            "  processed set: handled lately, or a false positive".to_owned()
+        }
         Some(true) => "  processed set: handled lately".to_owned(),
         Some(false) => "  processed set: not known".to_owned(),
         None => "  processed set: none, or no answer".to_owned(),

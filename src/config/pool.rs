@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Lookup, Pipeline, Rate, Scaling, Start};
+use super::{Bloom, Lookup, Pipeline, Rate, Scaling, Start};
 
 /// One consumer group with its pipelines.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -49,6 +49,8 @@ pub struct Pool {
     pub scaling: Scaling,
     /// Whether Redis, where there is one, remembers which events are done.
     pub processed_set: ProcessedSet,
+    /// The bitmap, where it is one.
+    pub bloom: Bloom,
     /// What becomes of records without a value.
     pub on_tombstone: OnTombstone,
     /// The types that the pool knows; without any, all.
@@ -99,6 +101,12 @@ impl Pool {
             problems
                 .push(format!("`pools.{name}.transactions_max` has no use in a pool without a store: leave it out"));
         }
+        if self.processed_set == ProcessedSet::Bloom {
+            problems.push(format!(
+                "`pools.{name}.processed_set` is \"bloom\", and the pool has no store that could tell a new event from a false \
+                 positive, which would be lost: set it to \"set\" or \"off\""
+            ));
+        }
         problems
     }
 }
@@ -120,6 +128,7 @@ impl Default for Pool {
             transactions_max: None,
             scaling: Scaling::default(),
             processed_set: ProcessedSet::default(),
+            bloom: Bloom::default(),
             on_tombstone: OnTombstone::default(),
             types: Vec::new(),
             on_unknown_type: OnUnknownType::default(),
@@ -167,9 +176,11 @@ impl Default for EventFields {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessedSet {
-    /// Keys in Redis, one an event.
+    /// Sets in Redis, with a member an event.
     #[default]
     Set,
+    /// A Bloom filter in Redis: a few bits an event, and now and then one that is new is taken for known.
+    Bloom,
     /// None.
     Off,
 }

@@ -155,7 +155,8 @@ const POOL: &[Key] = &[
     key("queue_bytes", Shape::Size),
     key("rate", Shape::Rate),
     key("transactions_max", Shape::Int),
-    key("processed_set", Shape::Choice(&["set", "off"])),
+    key("processed_set", Shape::Choice(&["set", "bloom", "off"])),
+    key("bloom", Shape::Table(BLOOM)),
     key("on_tombstone", Shape::Choice(&["skip", "reject"])),
     key("types", Shape::Texts),
     key("on_unknown_type", Shape::Choice(&["pass", "reject"])),
@@ -167,6 +168,13 @@ const POOL: &[Key] = &[
     key("event", Shape::Table(EVENT)),
     key("lookups", Shape::Named(LOOKUP)),
     key("pipelines", Shape::List(PIPELINE)),
+];
+
+const BLOOM: &[Key] = &[
+    key("ids", Shape::Int),
+    key("rate", Shape::Rate),
+    key("expiry", Shape::Duration),
+    key("false_positives", Shape::Float),
 ];
 
 const SCALING: &[Key] = &[

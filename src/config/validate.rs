@@ -9,7 +9,7 @@ pub(super) use self::pipeline::handler_of;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Budget, Config, Kafka, Pipeline, Pool, Redis, Scaling, Store};
+use super::{Bitmap, Bloom, Budget, Config, Kafka, Pipeline, Pool, ProcessedSet, Redis, Scaling, Store};
 
 /// The most events that a batch may have.
 const RECORDS_MAX: usize = 100_000;
@@ -52,7 +52,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
         problems.push("pools need a database: give `store.url` or `store.url_file`".to_owned());
     }
     for (name, pool) in &config.pools {
-        problems.extend(of_pool(&config.kafka, name, pool));
+        problems.extend(of_pool(&config.kafka, config.redis.as_ref(), name, pool));
         if let (Some(store), Some(max)) = (&config.store, pool.transactions_max) {
             check_transactions(name, max, store.connections, &mut problems);
         }
@@ -62,9 +62,10 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
 }
 
 /// Everything that is wrong with a pool's own settings.
-pub(super) fn of_pool(kafka: &Kafka, name: &str, pool: &Pool) -> Vec<String> {
+pub(super) fn of_pool(kafka: &Kafka, redis: Option<&Redis>, name: &str, pool: &Pool) -> Vec<String> {
     let mut problems = Vec::new();
     check_pool(name, pool, &mut problems);
+    check_bloom(name, pool, redis, &mut problems);
     let budget = Budget::of(kafka, pool);
     if pool.handle_ms.is_none_or(is_handle_ms) && !budget.fits() {
         problems.push(format!("`pools.{name}`: a full batch takes too long: {budget}"));
@@ -200,6 +201,19 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
     check_pointers(&at, pool, problems);
     pipeline::check_lookups(&at, pool, problems);
     pipeline::check_all(&at, pool, problems);
+}
+
+fn check_bloom(name: &str, pool: &Pool, redis: Option<&Redis>, problems: &mut Vec<String>) {
+    let Bloom { ids, rate, expiry, .. } = &pool.bloom;
+    if pool.processed_set == ProcessedSet::Set && (ids.is_some() || rate.is_some() || expiry.is_some()) {
+        problems.push(format!(
+            "`pools.{name}.bloom` has no use while `pools.{name}.processed_set` is \"set\": set that to \"bloom\", or leave \
+             this out"
+        ));
+    }
+    if let Err(problem) = Bitmap::of(pool, redis) {
+        problems.push(format!("`pools.{name}.bloom`: {problem}"));
+    }
 }
 
 fn check_scaling(at: &str, scaling: &Scaling, problems: &mut Vec<String>) {

@@ -1,27 +1,25 @@
-//! The processed set in Redis: sets of ids by time and shard.
+//! The processed set in Redis, as sets or as a bitmap.
 //!
-//! An id is in the set `weir:{POOL}:ids:BUCKET:SHARD`. A bucket is as long as the expiry and its sets end
-//! with the next bucket; look-ups ask the running bucket and the one before, so that an id is known for one
-//! to two expiries. Sets take about half of the memory of a key an id. The shards keep each set small enough
-//! that dropping it does not hold Redis up. The clock is the machine's: a jump, or two machines that differ,
-//! cost hits and nothing else.
+//! Time is divided into generations, each as long as the expiry. Ids are marked in the running generation, whose keys end
+//! with the next one; look-ups ask the running generation and the one before. So an id is known for one expiry at least,
+//! from its mark on, and for two at most. The clock is the machine's: a jump, or two machines that differ, cost hits and
+//! nothing else.
 //!
 //! A batch is one pipeline, whatever its size. Whatever Redis does, a call returns by its deadline; after a
 //! failure Redis is left alone and tried in the background, once a second, until it answers in time.
 
-use std::array;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use redis::{FromRedisValue, Pipeline};
 use tokio::runtime::Handle;
 
+use super::bloom::Bits;
 use super::link::{Away, Link};
+use super::sets::Shards;
 use crate::breaker::{Breaker, Change, Permit};
-use crate::config;
+use crate::config::{self, Bitmap};
 use crate::metrics::PoolMetrics;
-
-const SHARDS: usize = 16;
 
 /// The processed set of one pool. Clones share its connections.
 #[derive(Clone, Debug)]
@@ -33,7 +31,10 @@ struct Inner {
     /// `None` if the URL cannot be used, which has been logged.
     link: Option<Link>,
     deadline: Duration,
+    layout: Layout,
+    /// How long a generation is written.
     expiry_ms: u64,
+    clock: fn() -> SystemTime,
     metrics: PoolMetrics,
     /// Opens when Redis does not answer in time.
     away: Breaker,
@@ -42,26 +43,83 @@ struct Inner {
     marks_refused: Breaker,
 }
 
+/// How ids are kept.
+#[derive(Debug)]
+enum Layout {
+    Sets,
+    Bits(Bits),
+}
+
 impl ProcessedSet {
     /// A handle to the set of a pool. Neither waits for Redis nor needs it: connections are made when ids
     /// are first asked for. A URL that cannot be used is logged, and every answer is then unknown.
     #[must_use]
     pub fn connect(config: &config::Redis, pool: &str, metrics: PoolMetrics) -> Self {
-        Self::over(Link::open(config, pool), config, pool, metrics)
+        Self::new(Link::open(config, pool), config, Layout::Sets, config.expiry, pool, metrics)
+    }
+
+    /// The same as the pool's settings ask for it, which may be none.
+    ///
+    /// # Errors
+    /// Its bitmap cannot be; says why and what to do.
+    pub fn configured(
+        config: &config::Redis,
+        settings: &config::Pool,
+        pool: &str,
+        metrics: PoolMetrics,
+    ) -> Result<Option<Self>, String> {
+        Self::over(Link::open(config, pool), config, settings, pool, metrics)
     }
 
     /// The same over connections that the pool has.
-    pub(crate) fn over(link: Option<Link>, config: &config::Redis, pool: &str, metrics: PoolMetrics) -> Self {
+    pub(crate) fn over(
+        link: Option<Link>,
+        config: &config::Redis,
+        settings: &config::Pool,
+        pool: &str,
+        metrics: PoolMetrics,
+    ) -> Result<Option<Self>, String> {
+        let (layout, expiry) = match (settings.processed_set, Bitmap::of(settings, Some(config))?) {
+            (config::ProcessedSet::Off, _) => return Ok(None),
+            (_, None) => (Layout::Sets, config.expiry),
+            (_, Some(bitmap)) => {
+                let expiry = bitmap.expiry;
+                (Layout::Bits(Bits::new(pool, bitmap)), expiry)
+            }
+        };
+        Ok(Some(Self::new(link, config, layout, expiry, pool, metrics)))
+    }
+
+    fn new(
+        link: Option<Link>,
+        config: &config::Redis,
+        layout: Layout,
+        expiry: Duration,
+        pool: &str,
+        metrics: PoolMetrics,
+    ) -> Self {
         Self(Arc::new(Inner {
             pool: pool.to_owned(),
             link,
             deadline: config.deadline,
-            expiry_ms: u64::try_from(config.expiry.as_millis()).unwrap_or(u64::MAX).max(1),
+            layout,
+            expiry_ms: u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX).max(1),
+            clock: SystemTime::now,
             metrics,
             away: Breaker::default(),
             lookups_refused: Breaker::default(),
             marks_refused: Breaker::default(),
         }))
+    }
+
+    /// Another clock than the machine's, for tests. Clones made before keep theirs.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_clock(mut self, clock: fn() -> SystemTime) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.clock = clock;
+        }
+        self
     }
 
     /// Since when Redis is left alone and its last error, while it is. Looks whether it is back, at most once a second,
@@ -96,28 +154,22 @@ impl ProcessedSet {
         if ids.is_empty() {
             return Some(Vec::new());
         }
-        let shards = by_shard(ids);
-        let bucket = self.bucket();
-        let commands = || {
-            let mut pipeline = Pipeline::new();
-            for (shard, members) in filled(&shards) {
-                for bucket in [bucket, bucket.saturating_sub(1)] {
-                    let command = pipeline.cmd("SMISMEMBER").arg(self.key(bucket, shard));
-                    members.iter().for_each(|index| _ = command.arg(ids[*index]));
-                }
+        let Inner { pool, layout, lookups_refused, .. } = &*self.0;
+        let now = self.generation();
+        let generations = [now, now.saturating_sub(1)];
+        match layout {
+            Layout::Sets => {
+                let shards = Shards::of(ids);
+                let commands = || shards.lookup(pool, generations, ids);
+                let replies: Vec<Vec<bool>> = self.send("lookup", lookups_refused, commands).await?;
+                Some(shards.known(ids.len(), &replies))
             }
-            pipeline
-        };
-        let replies: Vec<Vec<bool>> = self.send("lookup", &self.0.lookups_refused, commands).await?;
-        let mut known = vec![false; ids.len()];
-        for ((_, members), answers) in filled(&shards).zip(replies.chunks(2)) {
-            for answer in answers {
-                for (index, hit) in members.iter().zip(answer) {
-                    known[*index] |= hit;
-                }
+            Layout::Bits(bits) => {
+                let commands = || bits.lookup(generations, ids);
+                let replies: Vec<Vec<u8>> = self.send("lookup", lookups_refused, commands).await?;
+                Some(bits.known(ids, &replies))
             }
         }
-        Some(known)
     }
 
     /// Remembers ids as settled, if it can be done by the deadline.
@@ -125,23 +177,15 @@ impl ProcessedSet {
         if ids.is_empty() {
             return;
         }
-        let bucket = self.bucket();
-        let commands = || {
-            let ends_at_ms = bucket.saturating_add(2).saturating_mul(self.0.expiry_ms);
-            let mut pipeline = Pipeline::new();
-            // All or nothing: a set without its expiry would stay for ever.
-            pipeline.atomic();
-            for (shard, members) in filled(&by_shard(ids)) {
-                let key = self.key(bucket, shard);
-                let command = pipeline.cmd("SADD").arg(&key);
-                members.iter().for_each(|index| _ = command.arg(ids[*index]));
-                command.ignore();
-                pipeline.cmd("PEXPIREAT").arg(&key).arg(ends_at_ms).ignore();
-            }
-            pipeline
+        let Inner { pool, layout, marks_refused, .. } = &*self.0;
+        let generation = self.generation();
+        let ends_at_ms = generation.saturating_add(2).saturating_mul(self.0.expiry_ms);
+        let commands = || match layout {
+            Layout::Sets => Shards::of(ids).mark(pool, generation, ends_at_ms, ids),
+            Layout::Bits(bits) => bits.mark(generation, ends_at_ms, ids),
         };
         // `None` has been logged where it was noticed; a mark that is not made costs a hit.
-        let marked: Option<()> = self.send("mark", &self.0.marks_refused, commands).await;
+        let marked: Option<()> = self.send("mark", marks_refused, commands).await;
         if marked.is_none() {
             self.0.metrics.lookups().unmarked.inc_by(ids.len() as u64);
         }
@@ -185,12 +229,8 @@ impl ProcessedSet {
         }
     }
 
-    fn key(&self, bucket: u64, shard: usize) -> String {
-        format!("weir:{{{}}}:ids:{bucket}:{shard}", self.0.pool)
-    }
-
-    fn bucket(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    fn generation(&self) -> u64 {
+        let now = (self.0.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX) / self.0.expiry_ms
     }
 }
@@ -218,47 +258,5 @@ impl Inner {
                 tracing::debug!(pool = self.pool, %error, "redis still does not answer");
             }
         }
-    }
-}
-
-/// The indexes of the ids in each shard.
-fn by_shard(ids: &[&str]) -> [Vec<usize>; SHARDS] {
-    let mut shards = array::from_fn(|_| Vec::new());
-    for (index, id) in ids.iter().enumerate() {
-        shards[shard_of(id)].push(index);
-    }
-    shards
-}
-
-fn filled(shards: &[Vec<usize>; SHARDS]) -> impl Iterator<Item = (usize, &Vec<usize>)> {
-    shards.iter().enumerate().filter(|(_, members)| !members.is_empty())
-}
-
-/// FNV-1a and a last mix, since its upper bits hardly move for ids that end in a number. Workers of different
-/// builds must find the same shard, which std's hasher does not promise.
-fn shard_of(id: &str) -> usize {
-    let hash = id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    (mixed >> 60) as usize % SHARDS
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_spread_over_the_shards() {
-        let ids: Vec<String> = (0..16_000).map(|n| format!("message-{n}")).collect();
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        for (shard, members) in by_shard(&ids).iter().enumerate() {
-            assert!((700..1_300).contains(&members.len()), "shard {shard}: {}", members.len());
-        }
-    }
-
-    #[test]
-    fn a_shard_is_the_same_in_every_build() {
-        assert_eq!(["a", "message-1", ""].map(shard_of), [14, 9, 14]);
     }
 }

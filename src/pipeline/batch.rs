@@ -24,6 +24,8 @@ pub(super) struct Entry<T> {
     pub(super) wanted: u64,
     /// The processed set says that it is done; the transaction checks.
     pub(super) known: bool,
+    /// Every pipeline that wants it has been asked about it.
+    pub(super) prepared: bool,
     /// The pipeline that turned it down, and why.
     pub(super) rejected: Option<(Arc<str>, Rejection)>,
 }
@@ -199,10 +201,10 @@ impl<T: Payload> Batch<T> {
         }
     }
 
-    /// Nothing is believed of the processed set any more: everything is prepared and applied.
-    pub(crate) fn distrust(&mut self) {
-        for entry in &mut self.entries {
-            entry.known = false;
+    /// What the processed set says of these entries is wrong: they are prepared and applied.
+    pub(crate) fn distrust(&mut self, entries: &[usize]) {
+        for at in entries {
+            self.entries[*at].known = false;
         }
     }
 
@@ -374,7 +376,7 @@ impl<T: Payload> Pipelines<T> {
                 }
             }
         }
-        Entry { event, wanted, known: false, rejected }
+        Entry { event, wanted, known: false, prepared: false, rejected }
     }
 }
 
@@ -397,7 +399,7 @@ mod tests {
             let record = Record::new(offset, "{}");
             let id = EventId::of_record(&origin, &record);
             let event = Event { id, origin: Arc::clone(&origin), record, payload: Nothing };
-            Entry { event, wanted: 1, known: false, rejected: None }
+            Entry { event, wanted: 1, known: false, prepared: false, rejected: None }
         };
         let mut batch = Batch {
             origin: Arc::clone(&origin),

@@ -17,12 +17,15 @@ type Answers = Vec<Answer<ErasedWork>>;
 pub(crate) type PrepareTimes = Vec<Duration>;
 
 impl<T: Payload> Pipelines<T> {
-    /// Asks every pipeline about its open events and notes the answers.
+    /// Asks every pipeline about those of its open events that it was not asked about before, and notes the answers.
     ///
     /// # Errors
     /// The first pipeline's fault that is not one event's.
     pub(crate) async fn prepare(&self, batch: &mut Batch<T>) -> Result<PrepareTimes, Error> {
-        let asked: Vec<Vec<usize>> = (0..self.list.len()).map(|pipeline| self.asked(batch, pipeline)).collect();
+        let unasked = |at: &usize| !batch.entries[*at].prepared;
+        let asked: Vec<Vec<usize>> = (0..self.list.len())
+            .map(|pipeline| self.asked(batch, pipeline).into_iter().filter(unasked).collect())
+            .collect();
         let shared: &Batch<T> = batch;
         let answers = join_all(asked.iter().enumerate().map(|(pipeline, asked)| async move {
             let begun = Instant::now();
@@ -37,6 +40,7 @@ impl<T: Payload> Pipelines<T> {
                 self.note(batch, pipeline, at, answer)?;
             }
         }
+        batch.entries.iter_mut().filter(|entry| !entry.known).for_each(|entry| entry.prepared = true);
         Ok(times)
     }
 
@@ -119,5 +123,58 @@ impl<T: Payload> Pipeline<T> {
             events.len()
         );
         Err(Error { fault: Fault::Fatal, message })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::config;
+    use crate::event::{Document, Fields, Origin, Record};
+    use crate::handler::{Applied, Handler, Item};
+    use crate::pipeline::Decoding;
+    use crate::store::{self, Tx, Unstored};
+
+    /// Notes whom it was asked about, each time.
+    #[derive(Clone, Default)]
+    struct Asked(Arc<Mutex<Vec<Vec<i64>>>>);
+
+    #[async_trait]
+    impl Handler<Document> for Asked {
+        type Work = i64;
+
+        async fn prepare(&self, events: &[&Event<Document>]) -> Result<Vec<Answer<i64>>, Error> {
+            let offsets: Vec<i64> = events.iter().map(|event| event.record.offset).collect();
+            self.0.lock().unwrap().push(offsets.clone());
+            Ok(offsets.into_iter().map(Answer::Apply).collect())
+        }
+
+        async fn apply(&self, _: &mut dyn Tx, _: &[Item<'_, Document, i64>]) -> Result<Applied, store::Error> {
+            Ok(Applied::Done)
+        }
+    }
+
+    #[tokio::test]
+    async fn of_events_that_were_taken_for_known_and_are_not_nothing_else_is_prepared_again() {
+        let asked = Asked::default();
+        let pipeline = Pipeline { name: Arc::from("p"), when: None, handler: Box::new(asked.clone()) };
+        let pipelines = Pipelines::new(Arc::from("pool"), Arc::new(Unstored), vec![pipeline]).unwrap();
+        let fields = Fields::new(&config::EventFields::default()).unwrap();
+        let decoding = Decoding::new(Box::new(fields), &config::Pool::default());
+        let origin = Arc::new(Origin { topic: "t".into(), topic_id: uuid::Uuid::nil(), partition: 0 });
+        let records = (0..5).map(|offset| Record::new(offset, "{}")).collect();
+        let mut batch = Batch::decode(&decoding, &pipelines, &origin, records);
+        batch.note_known(&[false, true, true, false, true]);
+        pipelines.prepare(&mut batch).await.unwrap();
+        batch.distrust(&[1, 4]);
+        pipelines.prepare(&mut batch).await.unwrap();
+        assert_eq!(*asked.0.lock().unwrap(), [vec![0, 3], vec![1, 4]]);
+        let prepared: Vec<bool> = batch.work[0].iter().map(Option::is_some).collect();
+        assert_eq!(prepared, [true, true, false, true, true], "the one that is known needs nothing");
+        assert_eq!(batch.plan(false).known, [2]);
     }
 }

@@ -28,8 +28,8 @@ pub(crate) enum Attempt {
     },
     /// The ledger is not as it was held: somebody else owns the partition, or an earlier attempt was committed.
     Fenced,
-    /// The processed set knows ids that the database does not have.
-    Unverified,
+    /// The processed set knows ids that the database does not have: those of these entries.
+    Unverified(Vec<usize>),
     /// A key has too many events that wait behind a rejected one; says what to do.
     Full(String),
 }
@@ -135,8 +135,9 @@ impl<T: Payload> Pipelines<T> {
             Fence::Fenced if sabotage::has(Bug::NoFence) => true,
             Fence::Fenced => return Ok(Err(Undone::As(Attempt::Fenced))),
         };
-        if !self.all_there(tx, batch, &plan.known).await? {
-            return Ok(Err(Undone::As(Attempt::Unverified)));
+        let missing = self.missing(tx, batch, &plan.known).await?;
+        if !missing.is_empty() {
+            return Ok(Err(Undone::As(Attempt::Unverified(missing))));
         }
         let followers = self.followers(tx, batch, plan).await?;
         if !followers.is_empty() {
@@ -239,13 +240,15 @@ impl<T: Payload> Pipelines<T> {
         }
     }
 
-    async fn all_there(&self, tx: &mut dyn Tx, batch: &Batch<T>, known: &[usize]) -> Result<bool, store::Error> {
+    /// Which of the entries that the processed set knows are not there.
+    async fn missing(&self, tx: &mut dyn Tx, batch: &Batch<T>, known: &[usize]) -> Result<Vec<usize>, store::Error> {
         if known.is_empty() || sabotage::has(Bug::UnverifiedSkip) {
-            return Ok(true);
+            return Ok(Vec::new());
         }
         let ids: Vec<(&str, &str)> = known.iter().map(|at| batch.identity(*at)).collect();
         let there = self.existing(tx, &ids).await?;
-        Ok(ids.iter().all(|(kind, id)| there.contains(&((*kind).to_owned(), (*id).to_owned()))))
+        let is_missing = |(kind, id): (&str, &str)| !there.contains(&(kind.to_owned(), id.to_owned()));
+        Ok(known.iter().copied().filter(|at| is_missing(batch.identity(*at))).collect())
     }
 
     /// Rejected events that are live already: a bad copy of a good event is a duplicate.

@@ -385,13 +385,13 @@ fn assemble<T: Payload>(
         config::OnReject::Park => pipelines.parking(settings.park_limit),
         config::OnReject::Dead => pipelines,
     };
-    let takes_set = settings.processed_set == config::ProcessedSet::Set;
     // Nothing connects before something is asked: a rate may be set while the pool runs.
     let redis = config.redis.clone().map(|redis| (Link::open(&redis, pool), redis));
-    let processed = redis
-        .as_ref()
-        .filter(|_| takes_set)
-        .map(|(link, redis)| ProcessedSet::over(link.clone(), redis, pool, metrics.clone()));
+    let processed = match &redis {
+        Some((link, redis)) => ProcessedSet::over(link.clone(), redis, &settings, pool, metrics.clone())
+            .map_err(|problem| BuildError::Settings { problems: vec![format!("`pools.{pool}.bloom`: {problem}")] })?,
+        None => None,
+    };
     let names = (Arc::clone(pool), Arc::from(group));
     let health = process.health.pool(pool);
     let pacing = Pacing::new(names.clone(), settings.rate, redis, metrics.clone());

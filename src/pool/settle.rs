@@ -70,9 +70,10 @@ impl<T: Payload> Task<T> {
                     shared.metrics.applied_in(apply_begun.elapsed());
                     break;
                 }
-                Ok(Attempt::Unverified) => {
-                    shared.metrics.lookups().unverified.inc();
-                    batch.distrust();
+                // Each time there are fewer that are taken for known.
+                Ok(Attempt::Unverified(missing)) => {
+                    shared.metrics.lookups().unverified.inc_by(missing.len() as u64);
+                    batch.distrust(&missing);
                     prepared = false;
                 }
                 Ok(Attempt::Full(_)) if batch.len() > 1 => {

@@ -16,6 +16,7 @@ mod services;
 
 mod audit;
 mod batches;
+mod bloom;
 mod capacity;
 mod control;
 mod dashboards;

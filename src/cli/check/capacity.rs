@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::costs::{self, Database, Work};
-use crate::config::{Config, Pool, ProcessedSet, Rate};
+use crate::config::{Bitmap, Config, Pool, ProcessedSet, Rate};
 
 const SECONDS_A_DAY: f64 = 86_400.0;
 /// How busy workers and the database are planned to be: a choice, which leaves as much again for what comes after an
@@ -56,7 +56,7 @@ struct Needs {
 }
 
 /// What one pool needs. Nothing: that was not measured, and the notes say so.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct PoolNeeds {
     pool: String,
     database: Option<Database>,
@@ -105,28 +105,15 @@ fn needs(asked: &Asked, events_per_s: f64, config: &Config) -> Needs {
 
 fn of_pool(asked: &Asked, events_per_s: f64, config: &Config, name: &str, pool: &Pool) -> PoolNeeds {
     let database = pool.needs_store().then(|| Database::of(config.store.as_ref())).flatten();
-    let is_remembered = config.redis.is_some() && pool.processed_set == ProcessedSet::Set;
+    let is_remembered = config.redis.is_some() && pool.processed_set != ProcessedSet::Off;
     let mut needs = PoolNeeds {
         pool: name.to_owned(),
         database,
         events_a_day: events_per_s * SECONDS_A_DAY,
-        database_bytes_a_day: None,
-        seen_bytes: None,
-        dead_bytes_a_day: None,
-        events_a_batch: None,
-        transactions_a_day: None,
-        redis_bytes: None,
-        worker_cores: None,
-        workers: None,
-        connections: None,
-        database_cores: None,
-        partitions_min: None,
-        notes: Vec::new(),
+        ..PoolNeeds::default()
     };
     if is_remembered {
-        // An id is known for one to two expiries.
-        let expiry_s = config.redis.as_ref().map_or(0.0, |redis| redis.expiry.as_secs_f64());
-        needs.redis_bytes = Some(events_per_s * 2.0 * expiry_s * costs::REDIS_ID_BYTES);
+        remember(&mut needs, config, events_per_s, pool);
     }
     match database {
         Some(database) => {
@@ -140,6 +127,27 @@ fn of_pool(asked: &Asked, events_per_s: f64, config: &Config, name: &str, pool: 
         ),
     }
     needs
+}
+
+/// What the processed set takes.
+fn remember(needs: &mut PoolNeeds, config: &Config, events_per_s: f64, pool: &Pool) {
+    let Ok(Some(bitmap)) = Bitmap::of(pool, config.redis.as_ref()) else {
+        // An id is known for one to two expiries.
+        let expiry_s = config.redis.as_ref().map_or(0.0, |redis| redis.expiry.as_secs_f64());
+        needs.redis_bytes = Some(events_per_s * 2.0 * expiry_s * costs::REDIS_ID_BYTES);
+        return;
+    };
+    needs.redis_bytes = Some(bitmap.memory_bytes() as f64);
+    let ids = events_per_s * bitmap.expiry.as_secs_f64();
+    if ids > bitmap.ids as f64 {
+        needs.notes.push(format!(
+            "the bitmap is made for {} ids, and {} come in {}: give `bloom.rate` as much, or `bloom.ids`",
+            thousands(bitmap.ids as f64),
+            thousands(ids),
+            humantime::format_duration(bitmap.expiry)
+        ));
+    }
+    needs.notes.push("what a worker handles was measured with a set of ids, not with a bitmap".to_owned());
 }
 
 /// What is kept of the events.
@@ -331,5 +339,22 @@ mod tests {
         assert_eq!((bytes(999.0).as_str(), bytes(123_456_789.0).as_str()), ("999 bytes", "123 MB"));
         assert_eq!((number(4_324_567_890.0).as_str(), number(12.0).as_str()), ("4,320,000,000", "12"));
         assert_eq!((cores(0.01).as_str(), cores(9.95).as_str(), cores(11.2).as_str()), ("0.1", "10.0", "12"));
+    }
+    #[test]
+    fn a_bitmap_takes_what_it_takes_and_is_told_when_it_is_too_small() {
+        let mut pool = Pool { processed_set: ProcessedSet::Bloom, ..Pool::default() };
+        (pool.bloom.ids, pool.bloom.expiry) = (Some(1_000_000), Some(std::time::Duration::from_secs(100)));
+        let config = Config::default();
+        let bytes_at = |events_per_s: f64| {
+            let mut needs = PoolNeeds::default();
+            remember(&mut needs, &config, events_per_s, &pool);
+            (
+                needs.redis_bytes.unwrap(),
+                needs.notes.iter().any(|note| note.contains("1,000,000 ids, and 2,000,000 come")),
+            )
+        };
+        let (bytes, is_told) = bytes_at(10_000.0);
+        assert!((4.0e6..10.0e6).contains(&bytes) && !is_told, "{bytes}");
+        assert_eq!(bytes_at(20_000.0), (bytes, true));
     }
 }

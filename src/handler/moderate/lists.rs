@@ -118,7 +118,8 @@ impl Patterns {
         let has_edge = |(_, pattern): &(usize, &str)| pattern.contains("\\b") || pattern.contains("\\B");
         let (edged, plain): (Vec<_>, Vec<_>) = numbered.into_iter().partition(has_edge);
         let wrong = |error: regex::Error| format!("{file}: {error}");
-        let alone = |(_, pattern): &(usize, &str)| RegexBuilder::new(pattern).case_insensitive(true).build();
+        let alone =
+            |(_, pattern): &(usize, &str)| RegexBuilder::new(pattern).case_insensitive(has_case(pattern)).build();
         Ok(Self {
             verdict: list.verdict.into(),
             file: name_of(&list.file),
@@ -143,7 +144,7 @@ impl Patterns {
 impl Set {
     fn of(numbered: &[(usize, &str)]) -> Result<Self, regex::Error> {
         let set = RegexSetBuilder::new(numbered.iter().map(|(_, pattern)| pattern))
-            .case_insensitive(true)
+            .case_insensitive(numbered.iter().any(|(_, pattern)| has_case(pattern)))
             .size_limit(PATTERN_BYTES_MAX)
             .dfa_size_limit(PATTERN_BYTES_MAX)
             .build()?;
@@ -158,6 +159,26 @@ impl Set {
         }
         self.set.matches(folded).iter().next().and_then(|at| self.lines.get(at)).copied()
     }
+}
+
+/// Whether a pattern could mean another letter than those of folded texts. Of one that cannot, the other case need not be
+/// looked for, which makes some sets ten times as fast: `k` and `s` have other cases far beyond ASCII.
+fn has_case(pattern: &str) -> bool {
+    let mut chars = pattern.chars().peekable();
+    while let Some(char) = chars.next() {
+        let is_plain = match char {
+            '\\' => chars.next().is_some_and(|escaped| "sSdDwWbB".contains(escaped) || escaped.is_ascii_punctuation()),
+            // Flags and names.
+            '(' => chars.peek() != Some(&'?'),
+            // Classes by name, ranges and their ends.
+            '[' => chars.peek() != Some(&':'),
+            char => char.is_ascii() && !char.is_ascii_uppercase(),
+        };
+        if !is_plain {
+            return true;
+        }
+    }
+    false
 }
 
 /// A file's name without its folders, for reasons.
