@@ -75,7 +75,13 @@ fn check_store(store: &Store, problems: &mut Vec<String>) {
         problems.push("`store.connections` must be greater than 0".to_owned());
     }
     at_most("store.connections", store.connections, CONNECTIONS_MAX, problems);
-    check_store_url(store.url.expose(), problems);
+    let url = store.url.expose();
+    check_store_url(url, problems);
+    if store.pooler.is_some() && !url.is_empty() && !url.starts_with("postgres") {
+        problems.push(
+            "`store.pooler` is of PostgreSQL, and `store.url` names another kind of database: leave it out".to_owned(),
+        );
+    }
     for (name, duration) in [
         ("store.statement_timeout", store.statement_timeout),
         ("store.idle_in_transaction_timeout", store.idle_in_transaction_timeout),
