@@ -29,6 +29,7 @@ mod size;
 mod sqlite;
 mod start;
 mod store;
+mod topics;
 mod traces;
 mod validate;
 

@@ -419,6 +419,14 @@ fn numbers_that_a_service_would_refuse_or_take_for_none_are_refused() {
 }
 
 #[test]
+fn patterns_of_topics_are_checked() {
+    let with = |topics: &str| format!("{STORE}{}{PERSIST}", POOL.replace("[\"message-events\"]", topics));
+    refused(&with("['^orders(']"), &["`pools.storage.topics`: \"^orders(\" is no regular expression: unclosed group"]);
+    refused(&with("['orders.*']"), &["`pools.storage.topics`: \"orders.*\" is no name of a topic", "begins with '^'"]);
+    Place::new(&with("['^orders\\..*']")).check(&[]).shows(&["those that match are looked for every 30s"]);
+}
+
+#[test]
 fn a_pooler_is_of_postgresql() {
     let place = Place::working("");
     let set = ["--set", "store.pooler=transaction"];

@@ -253,6 +253,8 @@ fn check_topics(at: &str, topics: &[String], problems: &mut Vec<String>) {
             problems.push(format!("`{at}.topics` has an empty name"));
         } else if !seen.insert(topic) {
             problems.push(format!("`{at}.topics` names {topic:?} twice"));
+        } else if let Some(problem) = super::topics::problem(topic) {
+            problems.push(format!("`{at}.topics`: {problem}"));
         }
     }
 }
@@ -308,6 +310,6 @@ fn is_handle_ms(handle_ms: f64) -> bool {
     handle_ms > 0.0 && handle_ms.is_finite()
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }

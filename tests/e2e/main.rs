@@ -37,6 +37,7 @@ mod metrics;
 mod moderation;
 mod outages;
 mod park;
+mod patterns;
 mod pooled;
 mod promises;
 mod rate;
