@@ -7,6 +7,7 @@ mod control;
 #[path = "store/mysql.rs"]
 mod mysql;
 #[path = "common/pgbouncer.rs"]
+#[expect(clippy::print_stderr, reason = "a pooler's log, shown when its test fails")]
 mod pgbouncer;
 #[path = "store/pgbouncer.rs"]
 mod pooled;

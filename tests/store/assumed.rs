@@ -8,7 +8,7 @@ use uuid::Uuid;
 use weir::config;
 use weir::store::{ColumnData, Fault, IdKey, KeyType, Table, Tx};
 
-use super::{CLAIMANT, World, begin, open, passed, place, rows, taken};
+use super::{CLAIMANT, World, begin, passed, place, rows, taken};
 
 const ROWS: usize = 300;
 
