@@ -18,6 +18,7 @@ has() { command -v "$1"; }
 has_openssl() { [ -n "${OPENSSL_DIR:-}" ] || [ -e /usr/include/openssl/ssl.h ] || pkg-config --exists openssl; }
 has_postgres() { ls /usr/lib/postgresql/*/bin/initdb || has initdb; }
 has_mariadb() { has mariadb-install-db && has mariadb && { has mariadbd || [ -x /usr/sbin/mariadbd ] || [ -x /usr/libexec/mariadbd ]; }; }
+has_pgbouncer() { has pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
 has_java() { [ "$(java -version 2>&1 | sed -nE '1s/.*"([0-9]+).*/\1/p')" -ge 17 ]; }
 has_go() { [ "$(go env GOVERSION | sed -nE 's/^go1\.([0-9]+).*/\1/p')" -ge 24 ]; }
 has_venv() { python3 -c 'import ensurepip, sys, tomllib, venv'; }
@@ -40,6 +41,7 @@ look() {
         need PostgreSQL postgresql postgresql-server has_postgres
         need MariaDB mariadb-server mariadb-server has_mariadb
         need Redis redis-server redis has redis-server
+        need PgBouncer pgbouncer pgbouncer has_pgbouncer
         need "Python 3" python3 python3 has python3
         need setpriv util-linux util-linux has setpriv
         need flock util-linux util-linux-core has flock ;;

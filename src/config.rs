@@ -31,6 +31,7 @@ mod size;
 mod sqlite;
 mod start;
 mod store;
+mod topics;
 mod traces;
 mod validate;
 
@@ -53,7 +54,7 @@ pub use secret::Secret;
 #[cfg(feature = "sqlite")]
 pub(crate) use sqlite::sqlite_options;
 pub use start::Start;
-pub use store::Store;
+pub use store::{Pooler, Store};
 pub use traces::{Headers, Relation, Traces};
 
 use std::collections::BTreeMap;

@@ -15,8 +15,9 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 
-use crate::config::Kafka;
+use crate::config::{self, Kafka};
 
 /// What is kept out of the log, as a filter. A client that cannot go on cannot be closed in order either, which rdkafka
 /// tells apart from the reason.
@@ -144,6 +145,48 @@ impl ClientContext for Listener {
 
 impl ConsumerContext for Listener {}
 
+/// Why it is not known which topics a pool reads.
+#[derive(Debug, thiserror::Error)]
+pub enum Unresolved {
+    /// No broker answers, or the login is refused.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+    /// librdkafka refuses a setting.
+    #[error("create a Kafka client: {0}")]
+    Client(#[from] KafkaError),
+    /// There are none.
+    #[error("no topic matches {patterns}: make one, or correct the pool's topics")]
+    NoMatch {
+        /// What the pool is configured with.
+        patterns: String,
+    },
+}
+
+/// The pool with the topics that its patterns match now, in place of the patterns; waits for a cluster that does not answer
+/// yet.
+pub(crate) async fn resolved(
+    kafka: &Kafka,
+    pool: &config::Pool,
+    patience: Duration,
+) -> Result<config::Pool, Unresolved> {
+    if !pool.has_patterns() {
+        return Ok(pool.clone());
+    }
+    let probe = Probe::new(kafka)?;
+    let asked = tokio::task::spawn_blocking(move || Probe::awaited(patience, || probe.topic_names())).await;
+    // The runtime is going down: as if the client were closed.
+    let topics = pool.topics_among(&asked.map_err(|_| KafkaError::Canceled)??);
+    match topics.is_empty() {
+        true => Err(Unresolved::NoMatch { patterns: pool.patterns() }),
+        false => Ok(config::Pool { topics, ..pool.clone() }),
+    }
+}
+
+/// The names of all topics that a cluster has told of.
+pub(crate) fn names_of(metadata: &Metadata) -> Vec<String> {
+    metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| topic.name().to_owned()).collect()
+}
+
 /// A client that belongs to no group and asks for topics.
 pub(crate) struct Probe {
     client: BaseConsumer<Listener>,
@@ -171,6 +214,15 @@ impl Probe {
         topics.iter().map(|topic| self.partitions_of(topic, ATTEMPT)).collect()
     }
 
+    /// The names of all topics. Blocks.
+    ///
+    /// # Errors
+    /// No broker answers soon.
+    pub(crate) fn topic_names(&self) -> Result<Vec<String>, Unanswered> {
+        let Ok(metadata) = self.client.fetch_metadata(None, ATTEMPT) else { return Err(self.unanswered()) };
+        Ok(names_of(&metadata))
+    }
+
     fn partitions_of(&self, topic: &str, within: Duration) -> Result<usize, Unanswered> {
         let Ok(metadata) = self.client.fetch_metadata(Some(topic), within) else { return Err(self.unanswered()) };
         Ok(metadata.topics().iter().filter(|known| known.name() == topic).map(|known| known.partitions().len()).sum())
@@ -181,10 +233,14 @@ impl Probe {
     /// # Errors
     /// No broker answers in time, or the login is refused.
     pub(crate) fn await_partitions(&self, topics: &[String], patience: Duration) -> Result<Vec<usize>, Unanswered> {
+        Self::awaited(patience, || self.partitions(topics))
+    }
+
+    fn awaited<A>(patience: Duration, ask: impl Fn() -> Result<A, Unanswered>) -> Result<A, Unanswered> {
         let begun = Instant::now();
         let mut told = false;
         loop {
-            match self.partitions(topics) {
+            match ask() {
                 Err(error @ Unanswered::Away { .. }) if begun.elapsed() + PAUSE < patience => {
                     if !told {
                         let limit = humantime::format_duration(patience);

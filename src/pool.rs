@@ -153,6 +153,10 @@ struct Shared<T> {
     /// One task at a time gives the group its first place on a topic.
     begin: tokio::sync::Mutex<()>,
     gate: Arc<Gate>,
+    /// The topics that were there at the start, or are named.
+    first_topics: Arc<[String]>,
+    /// The topics that it reads now.
+    topics: Mutex<Arc<[String]>>,
     /// Topics that were not there at the start and are still waited for.
     missing: Mutex<Vec<String>>,
     /// It was said that the ledger's table is too large.
@@ -198,13 +202,15 @@ impl<T: Payload> Pool<T> {
         let drain_deadline = self.config.drain_deadline;
         let stall_after = Duration::from_millis(kafka.max_poll_interval_ms);
         let (health, standings) = (self.health.clone(), self.standings.clone());
-        let Some(counts) = self.broker_answers(&shutdown).await? else { return Ok(()) };
+        let Some(found) = self.broker_answers(&shutdown).await? else { return Ok(()) };
         let budget = self.budget().await?;
         let beside = std::mem::take(&mut self.beside);
-        let (mut source, shared) = self.start(&counts, budget)?;
+        let (mut source, shared) = self.start(found, budget)?;
         let background = CancellationToken::new();
         let mut tasks = Tasks::new(Arc::clone(&shared), standings, drain_deadline);
         let appearing = tokio::spawn(topics::await_missing(Arc::clone(&shared), background.clone()));
+        let settled = CancellationToken::new();
+        let following = tokio::spawn(topics::follow(Arc::clone(&shared), kafka.clone(), settled.clone()));
         let letters = tokio::spawn(mirror(Arc::clone(&shared), kafka.clone(), tasks.owned(), background.clone()));
         let told = StatusEvents::of(
             &kafka,
@@ -223,6 +229,9 @@ impl<T: Payload> Pool<T> {
         beside.into_iter().for_each(|task| drop(watching.spawn(task(background.clone()))));
         let steering = tokio::spawn(control::watch(Arc::clone(&shared), background.clone()));
         let done = drive(&mut source, &mut tasks, &health, &shutdown, stall_after).await;
+        // What is subscribed to after the group is left would join it again.
+        settled.cancel();
+        following.await.ok();
         shared.source.close();
         let overran = leave(&mut source, &mut tasks).await;
         background.cancel();
@@ -281,22 +290,22 @@ impl<T: Payload> Pool<T> {
         self.steering.look(&*self.pipelines.store).await
     }
 
-    /// Waits for a broker's first answer: how many partitions each topic has. `None`: told to stop before it came.
-    async fn broker_answers(&self, shutdown: &CancellationToken) -> Result<Option<Vec<usize>>, Error> {
+    /// Waits for a broker's first answer: the topics, and how many partitions each has. `None`: told to stop before it came.
+    async fn broker_answers(&self, shutdown: &CancellationToken) -> Result<Option<Vec<(String, usize)>>, Error> {
         let failed = |message| Error::Kafka { pool: Arc::clone(&self.name), message };
         let probe = Arc::new(Probe::new(&self.kafka).map_err(|error| failed(error.to_string()))?);
         let mut told = false;
         loop {
-            let (asking, topics) = (Arc::clone(&probe), self.config.topics.clone());
-            let asked = tokio::task::spawn_blocking(move || asking.partitions(&topics));
+            let (asking, config) = (Arc::clone(&probe), self.config.clone());
+            let asked = tokio::task::spawn_blocking(move || topics::find(&asking, &config));
             let answer = tokio::select! {
                 () = shutdown.cancelled() => return Ok(None),
                 answer = asked => answer,
             };
             match answer {
-                Ok(Ok(counts)) => {
+                Ok(Ok(topics)) => {
                     self.health.waiting_for(None);
-                    return Ok(Some(counts));
+                    return Ok(Some(topics));
                 }
                 Ok(Err(error @ Unanswered::Login { .. })) => return Err(failed(error.to_string())),
                 Ok(Err(error)) => {
@@ -343,25 +352,28 @@ impl<T: Payload> Pool<T> {
         }
     }
 
-    fn start(self, counts: &[usize], budget: config::Budget) -> Result<(Source, Arc<Shared<T>>), Error> {
+    fn start(self, found: Vec<(String, usize)>, budget: config::Budget) -> Result<(Source, Arc<Shared<T>>), Error> {
+        let partitions = found.iter().map(|(_, count)| count).sum::<usize>();
+        let is_missing = |(topic, count): &&(String, usize)| *count == 0 && !self.config.finds(topic);
+        let missing = found.iter().filter(is_missing).map(|(topic, _)| topic.clone()).collect();
+        let topics: Arc<[String]> = found.into_iter().map(|(topic, _)| topic).collect();
         let health = self.health.clone();
         let subscription = Subscription {
             pool: &self.name,
             group: &self.group,
             kafka: &self.kafka,
             config: &self.config,
+            topics: &topics,
             metrics: self.metrics.clone(),
             on_poll: Box::new(move || health.polled_now()),
         };
-        let source = Source::start(subscription, counts.iter().sum::<usize>().max(PARTITIONS_MIN))
+        let source = Source::start(subscription, partitions.max(PARTITIONS_MIN))
             .map_err(|error| Error::Kafka { pool: Arc::clone(&self.name), message: error.to_string() })?;
         tracing::info!(pool = &*self.name, "{budget}");
-        self.steering.pacing.set_partitions_of_topics(counts.iter().sum());
+        self.steering.pacing.set_partitions_of_topics(partitions);
         self.steering.pacing.tell();
         let gate = Arc::new(Gate::new(Arc::clone(&self.name), Arc::clone(&self.pipelines.store)));
         let pipeline_metrics = self.pipelines.names().map(|name| self.metrics.pipeline(name)).collect();
-        let missing = self.config.topics.iter().zip(counts).filter(|(_, count)| **count == 0);
-        let missing = Mutex::new(missing.map(|(topic, _)| topic.clone()).collect());
         let shared = Shared {
             name: self.name,
             group: self.group,
@@ -377,7 +389,9 @@ impl<T: Payload> Pool<T> {
             source: source.handle.clone(),
             begin: tokio::sync::Mutex::new(()),
             gate,
-            missing,
+            first_topics: Arc::clone(&topics),
+            topics: Mutex::new(topics),
+            missing: Mutex::new(missing),
             ledger_is_large: AtomicBool::new(false),
             connections: self.connections,
             assigned: AtomicUsize::new(0),
@@ -390,16 +404,17 @@ impl<T: Payload> Pool<T> {
 
 /// Mirrors dead rows until it is told to stop. A pool without a store has none; its letters only need their topics.
 async fn mirror<T: Payload>(shared: Arc<Shared<T>>, kafka: config::Kafka, owned: Owned, stop: CancellationToken) {
+    let topics = shared.topics();
     if let Some(letters) = &shared.letters {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = letters.make_topics(&shared.config.topics) => {}
+            () = letters.make_topics(&topics) => {}
         }
         return;
     }
     let mirror = Mirror::new(&kafka, &shared.name, Arc::clone(&shared.pipelines.store), shared.metrics.clone())
         .tracing(shared.pipelines.tracer().clone());
-    mirror.run(shared.pipelines.id_key().cloned(), shared.config.topics.clone(), owned, stop).await;
+    mirror.run(shared.pipelines.id_key().cloned(), topics.to_vec(), owned, stop).await;
 }
 
 /// Handles what happens to the consumer until the pool is told to stop or cannot go on.

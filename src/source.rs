@@ -86,6 +86,8 @@ pub(crate) struct Subscription<'a> {
     pub(crate) group: &'a str,
     pub(crate) kafka: &'a config::Kafka,
     pub(crate) config: &'a config::Pool,
+    /// What it reads at first; none is there yet where a pattern matches nothing.
+    pub(crate) topics: &'a [String],
     pub(crate) metrics: PoolMetrics,
     /// Called whenever the poll loop has moved.
     pub(crate) on_poll: Box<dyn Fn() + Send>,
@@ -148,8 +150,10 @@ impl Source {
         let context = Context::new(member, sender.clone(), Arc::clone(&watermarks), subscription.metrics.clone());
         let consumer: Arc<BaseConsumer<Context>> = Arc::new(client.create_with_context(context)?);
         consumer.context().attach(&consumer);
-        let topics: Vec<&str> = subscription.config.topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics)?;
+        let topics: Vec<&str> = subscription.topics.iter().map(String::as_str).collect();
+        if !topics.is_empty() {
+            consumer.subscribe(&topics)?;
+        }
         let closing = Arc::new(AtomicBool::new(false));
         let client = client::Kafka {
             consumer: Arc::clone(&consumer),

@@ -281,7 +281,21 @@ pub(crate) fn url_of_any(store: &config::Store) -> Result<String> {
     match store.url.expose() {
         #[cfg(feature = "sqlite")]
         url if url.starts_with("sqlite:") => sqlite::address::plain_url(store),
+        // A name is for one use; see `forget_names`.
+        url if store.pooler == Some(config::Pooler::Transaction) => {
+            let separator = if url.contains('?') { '&' } else { '?' };
+            Ok(format!("{url}{separator}statement-cache-capacity=0"))
+        }
         url => Ok(url.to_owned()),
+    }
+}
+
+/// What a transaction does first behind a pooler, in the same exchange that begins it. The driver names the statements that
+/// it prepares, and behind a pooler in transaction mode its names meet those of others in the database's session.
+pub(crate) fn forget_names(pooler: Option<config::Pooler>) -> &'static str {
+    match pooler {
+        Some(config::Pooler::Transaction) => "DEALLOCATE ALL; ",
+        None | Some(config::Pooler::Session) => "",
     }
 }
 

@@ -40,7 +40,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::config::Config;
-use crate::kafka::Unanswered;
+use crate::kafka::{Unanswered, Unresolved};
 use crate::source::TopicIdError;
 use crate::store;
 use audit::Audit;
@@ -119,6 +119,9 @@ pub enum Error {
     /// No broker answers, or the login is refused.
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
+    /// It is not known which topics a pool reads.
+    #[error(transparent)]
+    Unresolved(#[from] Unresolved),
     /// The cluster has no such topic.
     #[error(
         "topic {topic} does not exist on {brokers}; create it with `kafka-topics.sh --create --topic {topic} --bootstrap-server {brokers}`, or correct the pool's topics"

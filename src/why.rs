@@ -16,6 +16,7 @@ use search::{Found, Request};
 
 use crate::config::{self, Config};
 use crate::event::FieldsError;
+use crate::kafka::resolved;
 use crate::metrics::Metrics;
 use crate::once::ProcessedSet;
 use crate::source::LogError;
@@ -143,7 +144,8 @@ pub async fn tell(config: &Config, pool: &str, store: &dyn Store, id: &str, boun
         ..DeadFilter::default()
     };
     let dead = store.dead_rows(&filter).await?;
-    let request = Request::new(config, settings, &id, keys.first().map(|(_, key)| key.kind), bounds)?;
+    let with_topics = resolved(&config.kafka, settings, config.startup_timeout).await.map_err(LogError::from)?;
+    let request = Request::new(config, &with_topics, &id, keys.first().map(|(_, key)| key.kind), bounds)?;
     let searching = tokio::task::spawn_blocking(move || request.search()).await;
     let (found, searched) = searching.map_err(|error| Error::Kafka(format!("the search was cut off: {error}")))??;
     let places = places(settings.group_of(pool), store, found, &dead).await?;

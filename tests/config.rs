@@ -432,6 +432,7 @@ fn numbers_that_a_service_would_refuse_or_take_for_none_are_refused() {
     for (set, part) in [
         ("store.lock_timeout=500us", "`store.lock_timeout` is 500us, expected 1ms to 1h"),
         ("store.statement_timeout=1000days", "`store.statement_timeout` is"),
+        ("store.pooler=statement", "found \"statement\", expected \"session\" or \"transaction\""),
         ("store.connections=1001", "`store.connections` is 1001, at most 1000 can be"),
         ("store.url=oracle://weir:hunter2@db/weir", "`store.url` must be an address such as postgres://"),
         ("store.url=sqlite::memory:", "`store.url`: a database in memory is of one connection alone"),
@@ -446,6 +447,24 @@ fn numbers_that_a_service_would_refuse_or_take_for_none_are_refused() {
     ] {
         Place::working("").check(&["--set", set]).fails_with(2, &[part]);
     }
+}
+
+#[test]
+fn patterns_of_topics_are_checked() {
+    let with = |topics: &str| format!("{STORE}{}{PERSIST}", POOL.replace("[\"message-events\"]", topics));
+    refused(&with("['^orders(']"), &["`pools.storage.topics`: \"^orders(\" is no regular expression: unclosed group"]);
+    refused(&with("['orders.*']"), &["`pools.storage.topics`: \"orders.*\" is no name of a topic", "begins with '^'"]);
+    Place::new(&with("['^orders\\..*']")).check(&[]).shows(&["those that match are looked for every 30s"]);
+}
+
+#[test]
+fn a_pooler_is_of_postgresql() {
+    let place = Place::working("");
+    let set = ["--set", "store.pooler=transaction"];
+    place.check(&set).shows(&["pooler = \"transaction\""]);
+    place
+        .check(&[&set[..], &["--set", "store.url=sqlite:///tmp/weir.db"]].concat())
+        .fails_with(2, &["`store.pooler` is of PostgreSQL", "leave it out"]);
 }
 
 #[test]

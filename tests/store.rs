@@ -6,6 +6,11 @@ mod assumed;
 mod control;
 #[path = "store/mysql.rs"]
 mod mysql;
+#[path = "common/pgbouncer.rs"]
+#[expect(clippy::print_stderr, reason = "a pooler's log, shown when its test fails")]
+mod pgbouncer;
+#[path = "store/pgbouncer.rs"]
+mod pooled;
 #[path = "store/replays.rs"]
 mod replays;
 #[path = "common/services.rs"]
@@ -16,6 +21,7 @@ mod verdicts;
 use assumed::*;
 use control::*;
 use mysql::*;
+use pgbouncer::Bouncer;
 use replays::*;
 use verdicts::*;
 
@@ -38,16 +44,31 @@ struct World {
     kind: &'static str,
     url: String,
     database: String,
+    /// What stands before it.
+    bouncer: Option<Bouncer>,
 }
 
 impl World {
     async fn postgres() -> Self {
-        let database = format!("store_{}", Uuid::new_v4().simple());
+        let database = Self::postgres_database().await;
         let server = services::env("POSTGRES_URL");
-        let mut admin = PgConnection::connect(&server).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut admin).await.unwrap();
         let url = format!("{}/{database}", server.rsplit_once('/').unwrap().0);
-        Self::of("postgres", url, database).await
+        Self::of("postgres", url, database, None).await
+    }
+
+    /// Through a PgBouncer in transaction mode, with lines of its own.
+    async fn pooled(lines: &str) -> Self {
+        let database = Self::postgres_database().await;
+        let bouncer =
+            Bouncer::start("transaction", &format!("ignore_startup_parameters = extra_float_digits\n{lines}"));
+        Self::of("postgres", bouncer.url(&database), database, Some(bouncer)).await
+    }
+
+    async fn postgres_database() -> String {
+        let database = format!("store_{}", Uuid::new_v4().simple());
+        let mut admin = PgConnection::connect(&services::env("POSTGRES_URL")).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut admin).await.unwrap();
+        database
     }
 
     async fn mysql() -> Self {
@@ -57,24 +78,32 @@ impl World {
         let create = format!("CREATE DATABASE {database} CHARACTER SET utf8mb4");
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await.unwrap();
         let url = format!("{}/{database}", server.rsplit_once('/').unwrap().0);
-        Self::of("mysql", url, database).await
+        Self::of("mysql", url, database, None).await
     }
 
     async fn sqlite() -> Self {
         let path = std::env::temp_dir().join(format!("weir-store-{}.db", Uuid::new_v4().simple()));
         let database = path.to_str().unwrap().to_owned();
-        Self::of("sqlite", format!("sqlite://{database}"), database).await
+        Self::of("sqlite", format!("sqlite://{database}"), database, None).await
     }
 
-    async fn of(kind: &'static str, url: String, database: String) -> Self {
-        let store = open(&url, config::Store { lock_timeout: Duration::from_secs(1), ..config::Store::default() });
+    async fn of(kind: &'static str, url: String, database: String, bouncer: Option<Bouncer>) -> Self {
+        let pooler = bouncer.as_ref().map(|_| config::Pooler::Transaction);
+        let lock_timeout = Duration::from_secs(1);
+        let store = open(&url, config::Store { lock_timeout, pooler, ..config::Store::default() });
         let unmade = store.check().await.unwrap_err();
         assert_eq!(unmade.fault, Fault::Hold);
         assert!(unmade.to_string().contains("weir migrate"), "{unmade}");
         store.migrate().await.unwrap();
         store.migrate().await.unwrap();
         store.check().await.unwrap();
-        Self { store, kind, url, database }
+        Self { store, kind, url, database, bouncer }
+    }
+
+    /// Its database again, with other settings.
+    fn open(&self, settings: config::Store) -> Arc<dyn Store> {
+        let pooler = self.bouncer.as_ref().map(|_| config::Pooler::Transaction);
+        open(&self.url, config::Store { pooler, ..settings })
     }
 
     /// A table of the user's own, made in a transaction of the store.
@@ -166,6 +195,9 @@ fn open(url: &str, settings: config::Store) -> Arc<dyn Store> {
 macro_rules! promises {
     ($($promise:ident)*) => {
         mod on_postgres { $(#[tokio::test] async fn $promise() { super::$promise(super::World::postgres().await).await; })* }
+        mod behind_pgbouncer {
+            $(#[tokio::test] async fn $promise() { super::$promise(super::World::pooled("").await).await; })*
+        }
         mod on_mysql { $(#[tokio::test] async fn $promise() { super::$promise(super::World::mysql().await).await; })* }
         mod on_sqlite { $(#[tokio::test] async fn $promise() { super::$promise(super::World::sqlite().await).await; })* }
     };
@@ -607,8 +639,7 @@ async fn columns_are_described(world: World) {
 
 async fn writers_wait_for_each_other_and_none_is_lost(world: World) {
     // Two pools of one process, with no patience for a lock that another one holds.
-    let hasty =
-        || open(&world.url, config::Store { lock_timeout: Duration::from_millis(1), ..config::Store::default() });
+    let hasty = || world.open(config::Store { lock_timeout: Duration::from_millis(1), ..config::Store::default() });
     let stores = [hasty(), hasty()];
     let mut writers = tokio::task::JoinSet::new();
     for partition in 0..8 {
@@ -653,8 +684,7 @@ async fn a_statement_that_takes_too_long_asks_for_less(world: World) {
     slow_rows(&world).await;
     let table = world.messages().await;
     let brief = Duration::from_millis(400);
-    let store =
-        open(&world.url, config::Store { statement_timeout: brief, lock_timeout: brief, ..config::Store::default() });
+    let store = world.open(config::Store { statement_timeout: brief, lock_timeout: brief, ..config::Store::default() });
     let ids: Vec<String> = (0..500).map(|n| format!("m{n:03}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let mut tx = store.begin().await.unwrap();
@@ -670,7 +700,7 @@ async fn a_statement_that_takes_too_long_asks_for_less(world: World) {
 async fn who_waits_too_long_for_its_turn_is_told_to_try_again(world: World) {
     let settings =
         config::Store { connections: 1, statement_timeout: Duration::from_millis(500), ..config::Store::default() };
-    let store = open(&world.url, settings);
+    let store = world.open(settings);
     let holder = store.begin().await.unwrap();
     let Err(error) = store.begin().await else { panic!("there is one connection, and it is taken") };
     assert_eq!(error.fault, Fault::Busy, "not an outage, nothing is away: {error}");

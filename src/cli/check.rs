@@ -59,6 +59,10 @@ fn text(config: &Config) -> anyhow::Result<String> {
                 "\n# processed set of pool {name}: {bitmap}; of batches of {events} new events {batches} are written twice"
             )?;
         }
+        if pool.has_patterns() {
+            let every = humantime::format_duration(std::time::Duration::from_millis(config.kafka.metadata_refresh_ms));
+            write!(text, "\n# topics of pool {name}: those that match are looked for every {every}")?;
+        }
         if let Some(rate) = pool.rate {
             let shared_by = if config.redis.is_some() { "by need, in redis" } else { "by their partitions" };
             write!(text, "\n# rate of pool {name}: {rate} for the whole group, shared by its workers {shared_by}")?;

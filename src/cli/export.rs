@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Usage, pool_names, print, shown, stop_signal};
 use crate::config::Config;
 use crate::export::{self, Plan, Progress, Summary};
+use crate::kafka::resolved;
 
 const BAR: &str = "{wide_bar} {human_pos}/{human_len} records, {per_sec}, {eta} left";
 
@@ -48,7 +49,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
-    let plan = plan(&args, &config)?;
+    let plan = plan(&args, &config).await?;
     let stop = stop_signal(|| {})?;
     let bar = ProgressBar::new(0)
         .with_style(ProgressStyle::with_template(BAR).expect("the template is a constant, tried by a test"));
@@ -66,11 +67,12 @@ pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> 
     Ok(if summary.is_complete && summary.missing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn plan(args: &Args, config: &Config) -> anyhow::Result<Plan> {
+async fn plan(args: &Args, config: &Config) -> anyhow::Result<Plan> {
     let mut topics = args.topics.clone();
     if !args.pools.is_empty() {
         for pool in pool_names(&args.pools, config)? {
-            topics.extend(config.pools[&pool].topics.iter().cloned());
+            let pool = resolved(&config.kafka, &config.pools[&pool], config.startup_timeout).await?;
+            topics.extend(pool.topics);
         }
     }
     topics.sort();

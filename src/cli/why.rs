@@ -43,7 +43,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let pools = stored_pool_names(&args.pools, &config)?;
     if let Some(topic) = &args.topic
-        && !pools.iter().any(|pool| config.pools[pool].topics.contains(topic))
+        && !pools.iter().any(|pool| config.pools[pool].reads(topic))
     {
         return Err(super::Usage(format!("no pool reads topic {topic:?}")).into());
     }

@@ -14,7 +14,7 @@ pub struct Pool {
     /// The consumer group; without one, the pool's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// The topics consumed.
+    /// The topics consumed: names, and patterns for names, which begin with `^`.
     pub topics: Vec<String>,
     /// Where the group begins on a partition on which it has no place yet. A configured pool must say.
     pub start: Start,
@@ -105,6 +105,12 @@ impl Pool {
             problems.push(format!(
                 "`pools.{name}.processed_set` is \"bloom\", and the pool has no store that could tell a new event from a false \
                  positive, which would be lost: set it to \"set\" or \"off\""
+            ));
+        }
+        if self.has_patterns() && self.start != Start::Beginning {
+            problems.push(format!(
+                "`pools.{name}.topics` has patterns, and the pool has no store to tell new topics from old ones: set \
+                 `pools.{name}.start` to \"beginning\", or name the topics"
             ));
         }
         problems

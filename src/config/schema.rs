@@ -121,6 +121,7 @@ const KAFKA: &[Key] = &[
 const STORE: &[Key] = &[
     key("url", Shape::Secret),
     key("url_file", Shape::Text),
+    key("pooler", Shape::Choice(&["session", "transaction"])),
     key("connections", Shape::Int),
     key("statement_timeout", Shape::Duration),
     key("idle_in_transaction_timeout", Shape::Duration),

@@ -16,6 +16,9 @@ pub struct Store {
     /// A file that holds the address, in place of `url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url_file: Option<PathBuf>,
+    /// The pooler that stands before the database, where one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pooler: Option<Pooler>,
     /// Connections of the whole process, shared by its pools.
     pub connections: u32,
     /// How long a statement may take before the database ends it.
@@ -29,11 +32,22 @@ pub struct Store {
     pub lock_timeout: Duration,
 }
 
+/// For how long a pooler such as PgBouncer gives a client a connection of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooler {
+    /// As long as the client stays.
+    Session,
+    /// For each transaction anew.
+    Transaction,
+}
+
 impl Default for Store {
     fn default() -> Self {
         Self {
             url: Secret::default(),
             url_file: None,
+            pooler: None,
             connections: 8,
             statement_timeout: Duration::from_secs(7),
             idle_in_transaction_timeout: Duration::from_secs(5),

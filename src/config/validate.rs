@@ -78,7 +78,13 @@ fn check_store(store: &Store, problems: &mut Vec<String>) {
         problems.push("`store.connections` must be greater than 0".to_owned());
     }
     at_most("store.connections", store.connections, CONNECTIONS_MAX, problems);
-    check_store_url(store.url.expose(), problems);
+    let url = store.url.expose();
+    check_store_url(url, problems);
+    if store.pooler.is_some() && !url.is_empty() && !url.starts_with("postgres") {
+        problems.push(
+            "`store.pooler` is of PostgreSQL, and `store.url` names another kind of database: leave it out".to_owned(),
+        );
+    }
     for (name, duration) in [
         ("store.statement_timeout", store.statement_timeout),
         ("store.idle_in_transaction_timeout", store.idle_in_transaction_timeout),
@@ -263,6 +269,8 @@ fn check_topics(at: &str, topics: &[String], problems: &mut Vec<String>) {
             problems.push(format!("`{at}.topics` has an empty name"));
         } else if !seen.insert(topic) {
             problems.push(format!("`{at}.topics` names {topic:?} twice"));
+        } else if let Some(problem) = super::topics::problem(topic) {
+            problems.push(format!("`{at}.topics`: {problem}"));
         }
     }
 }
@@ -318,6 +326,6 @@ fn is_handle_ms(handle_ms: f64) -> bool {
     handle_ms > 0.0 && handle_ms.is_finite()
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }

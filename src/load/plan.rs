@@ -267,11 +267,14 @@ impl Plan {
     /// They are not there, or there are several and none is named.
     pub(super) fn resolve(&mut self, path: &Path, config: &Config) -> Result<(String, String), PlanError> {
         let found = choose("pool", self.pool.as_deref(), config.pools.keys().map(String::as_str)).and_then(|pool| {
-            let topics = config.pools.get(&pool).map(|pool| pool.topics.as_slice()).unwrap_or_default();
+            let settings = config.pools.get(&pool).cloned().unwrap_or_default();
             if config.store.is_none() {
                 return Err(format!("`pool`: the configuration has no store.url that {pool:?} writes to"));
             }
-            let topic = choose("topic", self.topic.as_deref(), topics.iter().map(String::as_str))?;
+            // One that a pattern finds must be named: there is no saying which is meant.
+            let found = self.topic.as_deref().filter(|topic| settings.finds(topic));
+            let known = settings.named_topics().map(String::as_str).chain(found);
+            let topic = choose("topic", self.topic.as_deref(), known)?;
             Ok((pool, topic))
         });
         let invalid = |problem| PlanError::Invalid { path: path.to_owned(), problems: vec![problem] };

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::partition::now_ms;
 use crate::config::{self, Config};
+use crate::kafka::resolved;
 use crate::source::{LogError, LogReader, PartitionLog, Span, committed};
 use crate::store::{self, DeadFilter, Store};
 
@@ -64,6 +65,7 @@ pub struct PartitionLag {
 /// A service does not answer, or a topic is not there.
 pub async fn of_pool(config: &Config, pool: &str, store: &dyn Store) -> Result<PoolLag, LagError> {
     let settings = config.pools.get(pool).cloned().unwrap_or_default();
+    let settings = resolved(&config.kafka, &settings, config.startup_timeout).await.map_err(LogError::from)?;
     let group = settings.group_of(pool).to_owned();
     let ledger = store.ledger_of_group(&group).await?;
     let filter = |reason: Option<&str>| DeadFilter {

@@ -264,7 +264,7 @@ impl<T: Payload> Tasks<T> {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let mut sum = 0;
-            for topic in &shared.config.topics {
+            for topic in shared.topics().iter() {
                 // Brokers that do not answer are told by the tasks; what was counted before stays.
                 let Ok(partitions) = shared.source.client.partitions(topic).await else { return };
                 sum += partitions;

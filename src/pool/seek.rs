@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::partition::backoff;
 use crate::config::{self, Config};
 use crate::event::Origin;
+use crate::kafka::resolved;
 use crate::source::{LogError, LogReader, PartitionLog};
 use crate::store::{self, Fault, Move, Place, Store};
 
@@ -105,6 +106,7 @@ pub async fn plan(
     to: To,
 ) -> Result<Vec<Step>, SeekError> {
     let settings = config.pools.get(pool).ok_or_else(|| SeekError::Usage(format!("there is no pool {pool:?}")))?;
+    let settings = &resolved(&config.kafka, settings, config.startup_timeout).await.map_err(LogError::from)?;
     let topics = topics_of(pool, settings, topic, partitions, to)?;
     let (kafka, patience, partitions) = (config.kafka.clone(), config.startup_timeout, partitions.to_vec());
     let found = tokio::task::spawn_blocking(move || look(&kafka, &topics, &partitions, to, patience)).await;

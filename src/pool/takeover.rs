@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::Shared;
 use super::partition::{Halt, Task};
 use crate::config::Start;
 use crate::event::{Origin, Payload};
@@ -145,6 +146,9 @@ impl<T: Payload> Task<T> {
         }
         let known = self.shared.pipelines.store.knows_topic(&place.group, &self.topic).await;
         let Some(known) = self.unless_failed(known).await? else { return Ok(()) };
+        if self.shared.config.has_patterns() && !known {
+            return self.begin_with_patterns(place).await;
+        }
         let start = if known { Start::Beginning } else { self.shared.config.start.clone() };
         let only = known.then_some(self.partition);
         let asked = self.shared.source.client.start_offsets(&self.topic, &start, only);
@@ -161,17 +165,80 @@ impl<T: Payload> Task<T> {
             }
             Err(error) => return self.wait_for(&format!("the broker to tell the start offsets: {error}")).await,
         };
-        let rows: Vec<(Place, i64)> = offsets
-            .into_iter()
-            .map(|(partition, offset)| {
-                let origin = Origin { partition, ..(*place.origin).clone() };
-                (Place { group: Arc::clone(&place.group), origin: Arc::new(origin) }, offset)
-            })
-            .collect();
+        let rows = rows_at(&place.group, &self.topic, (place.origin.topic_id, offsets));
+        self.write_ledger(rows, known).await
+    }
+
+    async fn write_ledger(&mut self, rows: Vec<(Place, i64)>, added: bool) -> Result<(), Halt> {
         let begun = self.shared.pipelines.store.begin_ledger(&rows).await;
         if self.unless_failed(begun).await?.is_some() {
-            tracing::info!(topic = &*self.topic, partitions = rows.len(), added = known, "the group begins on a topic");
+            tracing::info!(topic = &*self.topic, partitions = rows.len(), added, "the group begins on a topic");
         }
         Ok(())
     }
+
+    /// A group that reads by patterns begins once, by the pool's `start` and everywhere at once: a topic that a pattern finds
+    /// later is newer than the group's place elsewhere, or than this worker, and is read from its beginning, so that nothing
+    /// is missed that came before it was found.
+    async fn begin_with_patterns(&mut self, place: &Place) -> Result<(), Halt> {
+        let shared = Arc::clone(&self.shared);
+        let ledger = shared.pipelines.store.ledger_of_group(&place.group).await;
+        let Some(ledger) = self.unless_failed(ledger).await? else { return Ok(()) };
+        let topics = if ledger.is_empty() { shared.topics().to_vec() } else { vec![self.topic.to_string()] };
+        let (mut rows, mut uncommitted) = (Vec::new(), Vec::new());
+        for topic in topics {
+            let is_newer = !ledger.is_empty() || !shared.first_topics.contains(&topic);
+            let start = match is_newer && shared.config.finds(&topic) {
+                true => &Start::Beginning,
+                false => &shared.config.start,
+            };
+            match self.unless_stopped(shared.begins_at(&topic, start)).await? {
+                Ok(Some(found)) => rows.extend(rows_at(&place.group, &topic, found)),
+                Ok(None) => uncommitted.push(topic),
+                Err(why) => return self.wait_for(&format!("the broker to tell the start offsets: {why}")).await,
+            }
+        }
+        if rows.is_empty() && !uncommitted.is_empty() {
+            return self
+                .hold(&format!(
+                    "start is \"committed\" and group {} has committed nothing on {}: set start to \"beginning\", \"end\" or a time",
+                    place.group,
+                    uncommitted.join(", ")
+                ))
+                .await;
+        }
+        // Of a group that is adopted, what it had not come to.
+        for topic in uncommitted {
+            match self.unless_stopped(shared.begins_at(&topic, &Start::Beginning)).await? {
+                Ok(found) => rows.extend(found.map(|found| rows_at(&place.group, &topic, found)).unwrap_or_default()),
+                Err(why) => return self.wait_for(&format!("the broker to tell the start offsets: {why}")).await,
+            }
+        }
+        self.write_ledger(rows, !ledger.is_empty()).await
+    }
+}
+
+impl<T: Payload> Shared<T> {
+    /// A topic's id, and the offsets at which the group begins on it; of a topic that is named and not there, none. `None`:
+    /// nothing was committed to adopt.
+    async fn begins_at(&self, topic: &str, start: &Start) -> Result<Option<(Uuid, Vec<(i32, i64)>)>, String> {
+        let client = &self.source.client;
+        let topic_id = match client.topic_id(topic).await {
+            Ok(topic_id) => topic_id,
+            Err(TopicIdError::Missing(_)) => return Ok(Some((Uuid::nil(), Vec::new()))),
+            Err(error) => return Err(error.to_string()),
+        };
+        let offsets = client.start_offsets(topic, start, None).await.map_err(|error| error.to_string())?;
+        Ok(offsets.map(|offsets| (topic_id, offsets)))
+    }
+}
+
+/// The group's rows of a topic, by the topic's id.
+fn rows_at(group: &Arc<str>, topic: &str, (topic_id, offsets): (Uuid, Vec<(i32, i64)>)) -> Vec<(Place, i64)> {
+    let topic: Arc<str> = Arc::from(topic);
+    let row = |(partition, offset)| {
+        let origin = Origin { topic: Arc::clone(&topic), topic_id, partition };
+        (Place { group: Arc::clone(group), origin: Arc::new(origin) }, offset)
+    };
+    offsets.into_iter().map(row).collect()
 }

@@ -217,7 +217,7 @@ impl<T: Payload> Tasks<T> {
         if waiting.is_none() && database.is_some() {
             waiting = Some("the database".to_owned());
         }
-        let missing = || Some(format!("the topic {:?}, which does not exist", self.shared.missing_topic()?));
+        let missing = || self.shared.waits_for();
         let waiting = waiting.or_else(|| self.shared.source.client.refused()).or_else(missing);
         self.shared.metrics.set_holds(held.len());
         health.partitions(self.running.len());

@@ -145,7 +145,8 @@ impl<T: Payload> Tasks<T> {
     /// Sums lag by topic. A topic whose every partition is unknown or gone has no series.
     pub(super) fn note_lag(&self) {
         let mut by_topic: HashMap<&str, Option<Behind>> = HashMap::new();
-        for topic in &self.shared.config.topics {
+        let topics = self.shared.topics();
+        for topic in topics.iter() {
             by_topic.insert(topic, None);
         }
         let now_ms = now_ms();

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::native::{self, TopicIdError, cached_watermarks};
 use super::{Context, REQUEST_TIMEOUT, Watermarks};
 use crate::config::Start;
+use crate::kafka::names_of;
 
 /// A member of the group, as its tasks see it.
 #[async_trait]
@@ -40,6 +41,12 @@ pub(crate) trait Client: Send + Sync {
 
     /// How many partitions a topic has; 0: there is no such topic.
     async fn partitions(&self, topic: &str) -> Result<usize, KafkaError>;
+
+    /// Asks a broker for the names of all topics.
+    async fn topic_names(&self) -> Result<Vec<String>, KafkaError>;
+
+    /// Reads these topics from now on, and no others. What stays is not interrupted.
+    async fn subscribe(&self, topics: &[String]) -> Result<(), KafkaError>;
 
     /// The offsets at which a group begins, of all partitions or of one. `None`: nothing was committed to adopt.
     async fn start_offsets(
@@ -116,6 +123,15 @@ impl Client for Kafka {
     async fn partitions(&self, topic: &str) -> Result<usize, KafkaError> {
         let topic = topic.to_owned();
         self.ask(move |consumer| Ok(partitions(consumer, &topic, REQUEST_TIMEOUT)?.len())).await
+    }
+
+    async fn topic_names(&self) -> Result<Vec<String>, KafkaError> {
+        self.ask(|consumer| Ok(names_of(&consumer.fetch_metadata(None, REQUEST_TIMEOUT)?))).await
+    }
+
+    async fn subscribe(&self, topics: &[String]) -> Result<(), KafkaError> {
+        let topics = topics.to_vec();
+        self.ask(move |consumer| consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())).await
     }
 
     async fn start_offsets(

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{REQUEST_TIMEOUT, TopicIdError, topic_id};
 use crate::config;
 use crate::event::{Record, RecordBuffer};
-use crate::kafka::{Listener, Probe, Unanswered};
+use crate::kafka::{Listener, Probe, Unanswered, Unresolved};
 
 /// Why a topic cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub(crate) enum LogError {
     /// No broker answers, or the login is refused.
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
+    /// It is not known which topics a pool reads.
+    #[error(transparent)]
+    Unresolved(#[from] Unresolved),
     /// The topic is not there, or its id is not told.
     #[error(transparent)]
     TopicId(#[from] TopicIdError),

@@ -30,9 +30,9 @@ fn of_database(error: &dyn sqlx::error::DatabaseError) -> (Fault, String) {
     #[cfg(feature = "postgres")]
     {
         use super::postgres::codes;
-        let fault = codes::classify(&code);
-        let message = public_message(error.message(), fault);
-        (fault, format!("{message} (SQLSTATE {code}){}", codes::advice(&code)))
+        let told = error.message();
+        let fault = codes::classify(&code, told);
+        (fault, format!("{} (SQLSTATE {code}){}", public_message(told, fault), codes::advice(&code, told)))
     }
     #[cfg(not(feature = "postgres"))]
     (Fault::Hold, error.message().to_owned())

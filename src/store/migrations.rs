@@ -43,21 +43,32 @@ pub(super) const SQLITE: &[Step] = &[
     ("0007_control", include_str!("../../migrations/sqlite/0007_control.sql")),
 ];
 
-/// Applies the steps that a database lacks. Those of a newer release are left alone.
+/// Applies the steps that a database lacks. Those of a newer release are left alone. The caller's transaction keeps others
+/// out: sqlx's own lock is of the session, or does nothing.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(super) async fn run<C: Migrate>(steps: &[Step], connection: &mut C) -> Result<()> {
-    run_with(steps, connection, str::to_owned).await
+pub(super) async fn run_locked<C: Migrate>(steps: &[Step], connection: &mut C) -> Result<()> {
+    apply(steps, connection, str::to_owned, false).await
 }
 
-/// The same with what each step's text is made into first.
+/// The same under sqlx's lock, with what each step's text is made into first.
+#[cfg(feature = "mysql")]
 pub(super) async fn run_with<C: Migrate>(
     steps: &[Step],
     connection: &mut C,
     made: impl Fn(&str) -> String,
 ) -> Result<()> {
+    apply(steps, connection, made, true).await
+}
+
+async fn apply<C: Migrate>(
+    steps: &[Step],
+    connection: &mut C,
+    made: impl Fn(&str) -> String,
+    locking: bool,
+) -> Result<()> {
     let steps = steps.iter().map(|(name, sql)| migration(name, made(sql))).collect();
     let mut migrator = Migrator::with_migrations(steps);
-    migrator.set_ignore_missing(true);
+    migrator.set_ignore_missing(true).set_locking(locking);
     // `Migrator::run` would do, but its bounds do not let this future be sent between threads.
     migrator.run_direct(None, connection, false).await.map_err(failed)
 }
@@ -116,12 +127,12 @@ mod tests {
     async fn dead_rows_of_the_previous_release_are_kept_and_it_can_write_on() {
         use sqlx::{Connection as _, Row as _};
         let mut db = sqlx::SqliteConnection::connect("sqlite::memory:").await.unwrap();
-        run(&SQLITE[..2], &mut db).await.unwrap();
+        run_locked(&SQLITE[..2], &mut db).await.unwrap();
         let insert = "INSERT INTO weir_dead (pool, type, event_id, pipeline, reason, message, topic, topic_id, partition,
             \"offset\", key, value, headers, attempts, created_at) VALUES ('p', '', $1, 'x', 'refused', 'm', 't', 'i', 1, 2,
             x'00ff', x'7b', NULL, 3, 99)";
         sqlx::query(insert).bind("before").execute(&mut db).await.unwrap();
-        run(SQLITE, &mut db).await.unwrap();
+        run_locked(SQLITE, &mut db).await.unwrap();
         sqlx::query(insert).bind("after").execute(&mut db).await.unwrap();
         let rows = sqlx::query("SELECT * FROM weir_dead ORDER BY event_id DESC").fetch_all(&mut db).await.unwrap();
         for (row, id) in rows.iter().zip(["before", "after"]) {

@@ -8,10 +8,12 @@ mod dead;
 mod describe;
 mod find;
 mod ledger;
+mod migrate;
 mod pipelines;
 mod reach;
 mod replay;
 mod seek;
+mod session;
 mod tx;
 mod verdict;
 
@@ -21,15 +23,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgPoolOptions;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::claim;
 use super::connection::{Connections, OpenTx, bounded};
 use super::{
     Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter,
 };
-use super::{claim, migrations};
 use crate::config;
 
 /// How much longer than the server's statement time-out the client waits before it gives a connection up.
@@ -55,6 +57,7 @@ const RELATIONS: [&str; 11] = [
 pub struct Postgres {
     pool: PgPool,
     connections: Arc<Connections<sqlx::Postgres>>,
+    pooler: Option<config::Pooler>,
     begin: String,
     deadline: Duration,
     idle_in_transaction_timeout: Duration,
@@ -66,29 +69,19 @@ impl Postgres {
     /// # Errors
     /// The URL is not one of PostgreSQL.
     pub fn new(store: &config::Store) -> Result<Self> {
-        let options: PgConnectOptions = store.url.expose().parse().map_err(|error: sqlx::Error| Error {
-            fault: Fault::Fatal,
-            action: "read store.url",
-            message: format!("{error}; expected postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
-        })?;
-        let options = options.application_name(&format!("weir/{}", std::process::id()));
+        let options = session::options(store)?;
         let deadline = store.statement_timeout + CLIENT_GRACE;
         let pool = PgPoolOptions::new()
             .max_connections(store.connections)
             .acquire_timeout(deadline)
             .test_before_acquire(false)
             .connect_lazy_with(options);
-        let begin = format!(
-            "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}; \
-             SET LOCAL lock_timeout = {}; SET LOCAL tcp_user_timeout = 10000",
-            store.statement_timeout.as_millis(),
-            store.idle_in_transaction_timeout.as_millis(),
-            store.lock_timeout.as_millis(),
-        );
+        let begin = session::begin(store.pooler, &session::time_outs(store));
         let turns = Arc::new(Semaphore::new(store.connections as usize));
         let connections = Connections::new(pool.clone(), turns, deadline);
         let idle_in_transaction_timeout = store.idle_in_transaction_timeout;
-        Ok(Self { pool, connections, begin, deadline, idle_in_transaction_timeout })
+        let pooler = store.pooler;
+        Ok(Self { pool, connections, pooler, begin, deadline, idle_in_transaction_timeout })
     }
 
     /// Opens a transaction with its time-outs. Reads use one too: a connection that is cut off in the middle of an
@@ -103,16 +96,12 @@ impl Postgres {
 #[async_trait]
 impl Store for Postgres {
     async fn migrate(&self) -> Result<()> {
-        const ACTION: &str = "migrate the schema";
-        let mut connection = bounded(self.deadline, ACTION, Box::pin(self.pool.acquire())).await?;
-        // That a table is there already is no news.
-        let quiet = sqlx::raw_sql("SET client_min_messages = warning").execute(&mut *connection);
-        bounded(self.deadline, ACTION, quiet).await?;
-        migrations::run(migrations::POSTGRES, &mut *connection).await
+        let mut connection = bounded(self.deadline, migrate::ACTION, Box::pin(self.pool.acquire())).await?;
+        migrate::run(&mut connection, self.pooler, self.deadline).await
     }
 
     async fn reach(&self) -> Result<()> {
-        reach::reach(&self.pool.connect_options()).await
+        reach::reach(self.pooler, &self.pool.connect_options()).await
     }
 
     async fn check(&self) -> Result<()> {

@@ -18,6 +18,7 @@ use super::story::{self, Counted, Story, Told};
 use super::wants::Wants;
 use super::{Error, PoolReport, Progress, Scope, Stage, Step, Wanted};
 use crate::config::{Config, Pool, Start};
+use crate::kafka::resolved;
 
 pub(super) struct Audit<'a> {
     name: &'a str,
@@ -61,7 +62,8 @@ impl<'a> Audit<'a> {
         let store = config.store.as_ref().ok_or(Error::NoStore)?;
         let mut database = runtime.block_on(Database::connect(store, config.startup_timeout))?;
         let tables = runtime.block_on(database.tables(pool))?;
-        let log = Log::open(&config.kafka, &pool.topics, scope.since_ms, config.startup_timeout)?;
+        let topics = runtime.block_on(resolved(&config.kafka, pool, config.startup_timeout))?.topics;
+        let log = Log::open(&config.kafka, &topics, scope.since_ms, config.startup_timeout)?;
         let counting = config.pools.values().filter(|pool| counts(pool)).count();
         Ok(Self {
             name,

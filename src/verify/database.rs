@@ -17,6 +17,8 @@ use crate::store;
 
 /// What databases say each in its own way.
 struct Dialect {
+    /// A transaction of any kind.
+    begin: &'static str,
     /// From here on everything is seen as it is now, however long reading takes.
     hold_still: &'static str,
     /// The type of column $2 of table $1.
@@ -36,7 +38,8 @@ struct Dialect {
 }
 
 const POSTGRES: Dialect = Dialect {
-    hold_still: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; \
+    begin: "BEGIN; {forget}",
+    hold_still: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {forget}SET LOCAL statement_timeout = 0; \
                  SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL application_name = 'weir verify'",
     column_type: "SELECT format_type(atttypid, NULL) FROM pg_attribute \
                   WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped",
@@ -50,6 +53,7 @@ const POSTGRES: Dialect = Dialect {
 };
 
 const SQLITE: Dialect = Dialect {
+    begin: "BEGIN",
     hold_still: "BEGIN; SELECT count(*) FROM weir_ledger",
     column_type: "SELECT lower(type) FROM pragma_table_info(trim($1, '\"')) WHERE name = $2",
     stats: "SELECT CAST(strftime('%s', minute) AS INTEGER) / 60, dimension, member, count FROM message_stats",
@@ -62,6 +66,7 @@ const SQLITE: Dialect = Dialect {
 };
 
 const MYSQL: Dialect = Dialect {
+    begin: "START TRANSACTION",
     hold_still: "SET SESSION sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES'), net_write_timeout = 3600; \
                  SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
                  START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
@@ -131,6 +136,7 @@ pub(super) type Moves = HashMap<(Uuid, i32), Moved>;
 pub(crate) struct Database {
     connection: AnyConnection,
     dialect: Dialect,
+    forget_names: &'static str,
 }
 
 impl Database {
@@ -147,20 +153,24 @@ impl Database {
         let failed = |source| Error::database("connect to the database (store.url)", source);
         // Reading whole tables takes long, which is nothing to be warned of.
         let options = url.parse::<AnyConnectOptions>().map_err(failed)?.disable_statement_logging();
-        Ok(Self { connection: options.connect().await.map_err(failed)?, dialect })
+        let forget_names = store::forget_names(settings.pooler);
+        Ok(Self { connection: options.connect().await.map_err(failed)?, dialect, forget_names })
     }
 
     /// Its name, and its version as it says.
     #[cfg(feature = "load")]
     pub(super) async fn version(&mut self) -> Result<(&'static str, String), Error> {
         let (name, select) = self.dialect.version;
+        self.begin().await?;
         let version = sqlx::query_scalar(select).fetch_one(&mut self.connection).await;
+        self.release().await?;
         Ok((name, version.map_err(|source| Error::database("ask the database for its version", source))?))
     }
 
     /// The tables that `persist` pipelines write; none for a pool that has no such pipeline.
     pub(crate) async fn tables(&mut self, pool: &config::Pool) -> Result<Vec<Table>, Error> {
         let mut tables = Vec::new();
+        self.begin().await?;
         for pipeline in pool.pipelines.iter().filter(|pipeline| pipeline.handler == "persist") {
             let name = pipeline.persist_table();
             let key = pipeline.persist_key();
@@ -168,6 +178,7 @@ impl Database {
             let says_when = is_own && pipeline.on_duplicate != Some(config::OnDuplicate::Update);
             tables.push(self.table(&pipeline.name, name, key, says_when).await?);
         }
+        self.release().await?;
         match tables.len() {
             count if count > TABLES_MAX => Err(Error::TooManyTables(count)),
             _ => Ok(tables),
@@ -201,11 +212,17 @@ impl Database {
         self.execute(self.dialect.hold_still, "begin the audit's transaction").await
     }
 
+    /// From here to [`Database::release`] a pooler leaves the connection its session.
+    async fn begin(&mut self) -> Result<(), Error> {
+        self.execute(self.dialect.begin, "begin to look at tables").await
+    }
+
     pub(crate) async fn release(&mut self) -> Result<(), Error> {
         self.execute("ROLLBACK", "end the audit's transaction").await
     }
 
     async fn execute(&mut self, sql: &'static str, what: &str) -> Result<(), Error> {
+        let sql = AssertSqlSafe(sql.replace("{forget}", self.forget_names));
         let done = sqlx::raw_sql(sql).execute(&mut self.connection).await;
         done.map(drop).map_err(|source| Error::database(what, source))
     }

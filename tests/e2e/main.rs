@@ -8,6 +8,8 @@
 mod database;
 #[path = "../common/panels.rs"]
 mod panels;
+#[path = "../common/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "../faults/proxy.rs"]
 #[expect(dead_code, reason = "the fault matrix has more weather")]
 mod proxy;
@@ -37,6 +39,8 @@ mod metrics;
 mod moderation;
 mod outages;
 mod park;
+mod patterns;
+mod pooled;
 mod promises;
 mod rate;
 mod rebalances;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use weir::config;
 use weir::store::{ColumnData, Fault, IdKey, KeyType, Table, Tx};
 
-use super::{CLAIMANT, World, begin, open, passed, place, rows, taken};
+use super::{CLAIMANT, World, begin, passed, place, rows, taken};
 
 const ROWS: usize = 300;
 
@@ -212,7 +212,7 @@ async fn on_postgres_a_worker_that_sends_no_rows_keeps_its_partition_no_longer_t
     let second = Duration::from_secs(1);
     let settings =
         config::Store { lock_timeout: second, idle_in_transaction_timeout: 3 * second, ..config::Store::default() };
-    let heir = open(&world.url, settings);
+    let heir = world.open(settings);
     assert_eq!(heir.end_silent().await.unwrap(), 0, "it may still be sending");
     for _ in 0..2 {
         let blocked = heir.claim(&place(0), row, CLAIMANT, Uuid::new_v4()).await.unwrap_err();

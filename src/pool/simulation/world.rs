@@ -96,6 +96,8 @@ impl World {
             transactions: Some(Transactions::new(PARTITIONS as usize, metrics.clone())),
             source: SourceHandle::simulated(Arc::new(client)),
             begin: tokio::sync::Mutex::new(()),
+            first_topics: vec![TOPIC.to_owned()].into(),
+            topics: std::sync::Mutex::new(vec![TOPIC.to_owned()].into()),
             missing: std::sync::Mutex::default(),
             ledger_is_large: std::sync::atomic::AtomicBool::default(),
             connections: PARTITIONS as usize,

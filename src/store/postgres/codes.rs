@@ -4,18 +4,29 @@
 use crate::store::Fault;
 
 /// What an operator can do about what no retry mends.
-pub(in crate::store) fn advice(code: &str) -> &'static str {
+pub(in crate::store) fn advice(code: &str, message: &str) -> &'static str {
     match code {
+        "08P01" if classify(code, message) == Fault::Hold => {
+            ": check the user, the password and the database in store.url, and the pooler's own list of them"
+        }
         "42P01" | "42703" => ": run `weir migrate`, or make the table as the pool's mapping expects it",
         "42501" => ": grant weir's role what it needs on its tables",
         "3D000" => ": create the database, or name another in store.url",
+        // No statement of that name, or one already: another connection's, in a session that several share.
+        "26000" | "42P05" => {
+            ": a pooler in transaction mode stands before the database: set store.pooler = \"transaction\""
+        }
         _ if code.starts_with("28") => ": check the user and the password in store.url",
         _ => "",
     }
 }
 
-pub(in crate::store) fn classify(code: &str) -> Fault {
+/// What PgBouncer says of logins that no retry mends. It gives most of what it says itself one code, that of the protocol.
+const POOLER_REFUSES: [&str; 4] = ["authentication failed", "no such user", "no such database", "does not exist"];
+
+pub(in crate::store) fn classify(code: &str, message: &str) -> Fault {
     match code {
+        "08P01" if POOLER_REFUSES.iter().any(|told| message.contains(told)) => Fault::Hold,
         // A statement, a pause between two of them, or a transaction that took too long.
         "57014" | "25P03" | "25P04" => Fault::TooSlow,
         // Lock time-out, serialization failure, deadlock.
@@ -62,7 +73,9 @@ mod tests {
             ("", Fault::Hold),
         ];
         for (code, fault) in cases {
-            assert_eq!(classify(code), fault, "{code}");
+            assert_eq!(classify(code, ""), fault, "{code}");
         }
+        assert_eq!(classify("08P01", "SASL authentication failed"), Fault::Hold);
+        assert_eq!(classify("08P01", "server conn crashed?"), Fault::Outage);
     }
 }

@@ -6,25 +6,34 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::store::connection::bounded;
+use super::session;
+use crate::config::Pooler;
 use crate::store::fault;
 use crate::store::{Error, Fault, Result};
 
-const ACTION: &str = "connect to the database (store.url)";
+pub(super) const ACTION: &str = "connect to the database (store.url)";
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
-/// Connects once.
-pub(super) async fn reach(options: &PgConnectOptions) -> Result<()> {
-    let connected = Box::pin(options.connect());
-    let connection = match tokio::time::timeout(ATTEMPT, connected).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(sqlx::Error::Io(error))) => return Err(away(options, &error.to_string())),
-        Ok(Err(error)) => return Err(fault::error(ACTION, &error)),
-        Err(_) => return Err(away(options, &format!("no answer within {} s", ATTEMPT.as_secs()))),
+/// Connects once, and asks once.
+pub(super) async fn reach(pooler: Option<Pooler>, options: &PgConnectOptions) -> Result<()> {
+    match tokio::time::timeout(ATTEMPT, attempt(pooler, options)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(away(options, &format!("no answer within {} s", ATTEMPT.as_secs()))),
+    }
+}
+
+async fn attempt(pooler: Option<Pooler>, options: &PgConnectOptions) -> Result<()> {
+    let mut connection = match Box::pin(options.connect()).await {
+        Ok(connection) => connection,
+        Err(sqlx::Error::Io(error)) => return Err(away(options, &error.to_string())),
+        Err(error) => {
+            return Err(session::refusal(pooler, &error).unwrap_or_else(|| fault::error(ACTION, &error)));
+        }
     };
+    session::look(pooler, options, &mut connection).await?;
     // It has answered; how it takes the goodbye changes nothing.
-    bounded(ATTEMPT, ACTION, connection.close()).await.ok();
+    connection.close().await.ok();
     Ok(())
 }
 

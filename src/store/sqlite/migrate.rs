@@ -28,7 +28,7 @@ pub(super) async fn run(options: &SqliteConnectOptions, deadline: Duration) -> R
 async fn attempt(options: &SqliteConnectOptions, deadline: Duration) -> Result<()> {
     let mut connection = bounded(deadline, "open the database", options.connect()).await?;
     let mut steps = bounded(deadline, "migrate the schema", connection.begin_with("BEGIN IMMEDIATE")).await?;
-    migrations::run(migrations::SQLITE, &mut *steps).await?;
+    migrations::run_locked(migrations::SQLITE, &mut *steps).await?;
     bounded(deadline, "migrate the schema", steps.commit()).await?;
     bounded(deadline, "close the database", connection.close()).await
 }
