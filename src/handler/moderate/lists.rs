@@ -330,6 +330,39 @@ mod tests {
     }
 
     #[test]
+    fn only_patterns_that_could_mean_an_upper_case_are_asked_in_both() {
+        for pattern in
+            ["bad", r"\bbad\s+word\b", r"https?://\S*x\.(com|net)", r"(\d{4}[ -]?){3}0007", "a+[!1i]+b", r"\[x\]"]
+        {
+            assert!(!has_case(pattern), "{pattern}");
+        }
+        for pattern in [
+            "Bad",
+            "[A-Z]x",
+            "(?i)bad",
+            "(?P<x>a)",
+            r"\x41",
+            r"\p{Lu}",
+            "блин",
+            "[[:upper:]]",
+            r"\Qx\E",
+            r"\u{41}",
+            r"x\",
+        ] {
+            assert!(has_case(pattern), "{pattern}");
+        }
+        let folder = Folder::new();
+        let config = config(&folder);
+        for (pattern, text) in
+            [("bad", "BAD"), ("BAD", "bad"), ("[A-C]AD", "a BAD"), (r"\bkelvin\b", "\u{212a}elvin"), ("ſo", "SO")]
+        {
+            folder.write("patterns.txt", pattern);
+            let lists = Lists::open(&config::Moderate { words: Vec::new(), ..config.clone() }).unwrap();
+            assert!(judge(&lists, text).is_some(), "{pattern} does not match {text}");
+        }
+    }
+
+    #[test]
     fn the_edges_of_words_are_the_same_in_any_script() {
         let folder = Folder::new();
         let config = config(&folder);
