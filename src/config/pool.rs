@@ -113,6 +113,14 @@ impl Pool {
                  `pools.{name}.start` to \"beginning\", or name the topics"
             ));
         }
+        if self.has_patterns()
+            && let Some(template) = self.open_template()
+        {
+            problems.push(format!(
+                "`pools.{name}.topics` has patterns, and a pipeline's `topic` is {template:?}, of which neither begin nor end is \
+                 fixed: what is forwarded could be read again; name the topics, or begin or end `topic` with something fixed"
+            ));
+        }
         problems
     }
 }

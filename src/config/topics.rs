@@ -42,7 +42,20 @@ fn is_of_letters(topic: &str) -> bool {
     parts.is_some_and(|(topic, pool)| !topic.is_empty() && super::validate::is_name(pool))
 }
 
+/// Whether a template could give this name: its places stand for anything.
+fn may_make(template: &str, topic: &str) -> bool {
+    let Some((begin, rest)) = template.split_once('{') else { return template == topic };
+    let end = rest.rsplit_once('}').map_or("", |(_, end)| end);
+    topic.len() >= begin.len() + end.len() && topic.starts_with(begin) && topic.ends_with(end)
+}
+
 impl Pool {
+    /// A template without a fixed begin or end, of which no name can be told apart.
+    pub(super) fn open_template(&self) -> Option<&str> {
+        let templates = self.pipelines.iter().filter_map(|pipeline| pipeline.topic.as_deref());
+        templates.into_iter().find(|template| may_make(template, ""))
+    }
+
     /// Whether it reads topics that are found by a pattern.
     pub(crate) fn has_patterns(&self) -> bool {
         self.topics.iter().any(|topic| is_pattern(topic))
@@ -93,7 +106,7 @@ impl Pool {
     /// Neither Kafka's own, nor what a pool writes itself, which would never end.
     fn is_findable(&self, topic: &str) -> bool {
         let is_written = self.pipelines.iter().any(|pipeline| {
-            pipeline.topic.as_deref() == Some(topic)
+            pipeline.topic.as_deref().is_some_and(|template| may_make(template, topic))
                 || pipeline.moderate.as_ref().is_some_and(|moderate| moderate.status_topic == topic)
         });
         !topic.starts_with("__") && !is_of_letters(topic) && !is_written
@@ -121,6 +134,19 @@ mod tests {
         assert_eq!(among(&["orders.a"], &existing), ["orders.a"]);
         let pool = pool(&["^orders\\.", "orders.b"]);
         assert!(pool.finds("orders.a") && !pool.finds("orders.b") && pool.reads("orders.b") && !pool.reads("payments"));
+    }
+
+    #[test]
+    fn what_a_template_could_make_is_never_found() {
+        for (template, makes, leaves) in [
+            ("orders.{/country}", "orders.de", "others.de"),
+            ("{/country}.orders", "de.orders", "de.others"),
+            ("a.{type}.{/x}.z", "a.b.z", "a.b.y"),
+            ("orders", "orders", "orders.de"),
+        ] {
+            assert!(may_make(template, makes) && !may_make(template, leaves), "{template}");
+        }
+        assert!(!may_make("aa{x}aa", "aaa") && may_make("{/topic}", "anything"));
     }
 
     #[test]

@@ -223,23 +223,24 @@ impl<T: Payload> Watch<T> {
                 let record = reader.first(&topic, partition, offset)?;
                 Ok::<_, LogError>(((topic, partition), Front { offset, seen_at: Instant::now(), record }))
             };
-            fronts.into_iter().map(look).collect::<Result<Vec<_>, _>>()
+            // One that cannot be looked at, such as of a topic that is gone, keeps none of the others.
+            Ok::<_, LogError>(fronts.into_iter().map(look).collect::<Vec<_>>())
         });
-        match looked.await {
-            Ok(Ok(seen)) => {
-                let standings = self.standings.lock();
-                for (name, front) in seen {
+        // The process is ending, or there is no client: the next turn tells.
+        let Ok(Ok(seen)) = looked.await else { return };
+        let standings = self.standings.lock();
+        for seen in seen {
+            match seen {
+                Ok((name, front)) => {
                     if let Some(progress) = standings.get(&name) {
                         progress.lock().front = Some(front);
                     }
                 }
+                Err(error) => {
+                    let pool = &*self.shared.name;
+                    tracing::debug!(pool, %error, "the first record of a waiting partition cannot be looked at yet");
+                }
             }
-            Ok(Err(error)) => {
-                let pool = &*self.shared.name;
-                tracing::debug!(pool, %error, "the first records of waiting partitions cannot be looked at yet");
-            }
-            // The process is ending.
-            Err(_) => {}
         }
     }
 
@@ -259,12 +260,15 @@ impl<T: Payload> Watch<T> {
                 .as_ref()
                 .is_some_and(|front| front.offset == next && front.seen_at.elapsed() < FRONTS_EVERY);
             if is_behind && stood && standing.oldest_in_hand_ms.is_none() && !is_known {
-                fronts.push((name.clone(), next));
+                let seen_at = standing.front.as_ref().map(|front| front.seen_at);
+                fronts.push((seen_at, name.clone(), next));
             }
         }
         self.stood = stands;
+        // Those that were never looked at, and then those that were longest ago.
+        fronts.sort_by_key(|(seen_at, ..)| *seen_at);
         fronts.truncate(FRONTS_MAX);
-        fronts
+        fronts.into_iter().map(|(_, name, next)| (name, next)).collect()
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) async fn follow<T: Payload>(shared: Arc<Shared<T>>, kafka: config::Ka
     }
     // A broker that has just come back may not know all of them yet: who is missing once is waited for.
     let mut absent = HashSet::new();
+    // The topics of dead letters that are still to be made.
+    let mut letters: HashSet<String> = HashSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -70,6 +72,9 @@ pub(super) async fn follow<T: Payload>(shared: Arc<Shared<T>>, kafka: config::Ka
         absent = missing;
         let added: Vec<String> = after.iter().filter(|topic| !before.contains(topic)).cloned().collect();
         let gone: Vec<&String> = before.iter().filter(|topic| !after.contains(topic)).collect();
+        if !letters.is_empty() && make_letters(&kafka, &letters, &stop).await.is_ok() {
+            letters.clear();
+        }
         // A subscription to nothing would leave the group.
         if (added.is_empty() && gone.is_empty()) || after.is_empty() {
             continue;
@@ -81,20 +86,28 @@ pub(super) async fn follow<T: Payload>(shared: Arc<Shared<T>>, kafka: config::Ka
         *shared.topics.lock().unwrap_or_else(PoisonError::into_inner) = after.clone().into();
         for topic in gone {
             tracing::info!(pool = &*pool, topic, "a topic that matched is gone");
-            shared.metrics.topic(topic).set_lag(None, None);
         }
         for topic in &added {
             tracing::info!(pool = &*pool, topic, "a topic that matches is read from now on");
         }
-        let (client, letters) =
-            (producer_settings(&kafka), added.iter().map(|topic| mirror_topic(topic, &pool)).collect());
-        let made = tokio::select! {
-            () = stop.cancelled() => return,
-            made = make_topics(&client, letters) => made,
-        };
-        if let Err(why) = made {
-            tracing::warn!(pool = &*pool, why, "the topics of dead letters could not be made");
+        letters.extend(added.iter().map(|topic| mirror_topic(topic, &pool)));
+        match make_letters(&kafka, &letters, &stop).await {
+            Ok(()) => letters.clear(),
+            // It is tried again, and not said again.
+            Err(why) => tracing::warn!(pool = &*pool, why, "the topics of dead letters could not be made"),
         }
+    }
+}
+
+async fn make_letters(
+    kafka: &config::Kafka,
+    letters: &HashSet<String>,
+    stop: &CancellationToken,
+) -> Result<(), String> {
+    let client = producer_settings(kafka);
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        made = make_topics(&client, letters.clone()) => made,
     }
 }
 

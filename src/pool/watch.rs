@@ -3,7 +3,7 @@
 //! process ends, so that its supervisor starts it anew.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::Error;
@@ -149,8 +149,14 @@ impl<T: Payload> Tasks<T> {
         for topic in topics.iter() {
             by_topic.insert(topic, None);
         }
+        // Tasks of a topic that is read no more end at the rebalance.
+        let read = topics.iter().cloned().collect();
+        let before = std::mem::replace(&mut *self.with_lag.lock().unwrap_or_else(PoisonError::into_inner), read);
+        for topic in before.iter().filter(|topic| !topics.contains(topic)) {
+            by_topic.insert(topic, None);
+        }
         let now_ms = now_ms();
-        for (name, task) in &self.running {
+        for (name, task) in self.running.iter().filter(|((topic, _), _)| topics.contains(topic)) {
             let Some(lag) = self.lag(&name.0, name.1, task) else { continue };
             let mut standing = task.progress.lock();
             if lag == 0 {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::{Message as _, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use uuid::Uuid;
 
 use super::{REQUEST_TIMEOUT, TopicIdError, topic_id};
@@ -46,6 +46,7 @@ pub(crate) struct PartitionLog {
 
 /// A client that is of no group and commits nothing. All its calls block.
 pub(crate) struct LogReader {
+    client: ClientConfig,
     pub(crate) consumer: BaseConsumer<Listener>,
 }
 
@@ -68,7 +69,8 @@ impl LogReader {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
             .set("queued.max.messages.kbytes", "16384");
-        Ok(Self { consumer: client.create_with_context(Listener::default()).map_err(failed)? })
+        let consumer = client.create_with_context(Listener::default()).map_err(failed)?;
+        Ok(Self { client, consumer })
     }
 
     /// The topic's present id.
@@ -141,7 +143,8 @@ pub(crate) struct Span {
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 impl LogReader {
-    /// Shows the records of one topic's spans, one span a partition at most, until one is answered with `false`.
+    /// Shows the records of one topic's spans, one span a partition at most, until one is answered with `false`. By a
+    /// consumer of its own: one that is assigned anew may still report the end that it reached before.
     pub(crate) fn read(
         &self,
         topic: &str,
@@ -154,10 +157,11 @@ impl LogReader {
         for span in &open {
             assignment.add_partition_offset(topic, span.partition, Offset::Offset(span.from)).map_err(failed)?;
         }
-        self.consumer.assign(&assignment).map_err(failed)?;
+        let consumer: BaseConsumer<Listener> = self.client.create_with_context(Listener::default()).map_err(failed)?;
+        consumer.assign(&assignment).map_err(failed)?;
         let mut heard = Instant::now();
         while !open.is_empty() {
-            let ended = match self.consumer.poll(Duration::from_millis(200)) {
+            let ended = match consumer.poll(Duration::from_millis(200)) {
                 None if heard.elapsed() > SILENCE_MAX => return Err(failed(KafkaError::Canceled)),
                 // librdkafka tries its brokers for ever; silence has its own limit.
                 None | Some(Err(KafkaError::Global(_))) => continue,
@@ -182,7 +186,7 @@ impl LogReader {
             heard = Instant::now();
             open.retain(|span| Some(span.partition) != ended);
         }
-        self.consumer.unassign().map_err(failed)
+        Ok(())
     }
 }
 
@@ -216,7 +220,7 @@ impl LogReader {
                     Some(ms) if ms > 0 => break First::At(ms),
                     _ => break First::Nothing,
                 },
-                Some(Err(KafkaError::PartitionEOF(_))) => break First::Nothing,
+                Some(Err(KafkaError::PartitionEOF(ended))) if ended == partition => break First::Nothing,
                 Some(Err(error)) if begun.elapsed() > REQUEST_TIMEOUT => return Err(failed(error)),
                 None if begun.elapsed() > REQUEST_TIMEOUT => return Err(failed(KafkaError::Canceled)),
                 None | Some(Err(_)) => {}

@@ -55,7 +55,8 @@ async fn false_positives_lose_nothing_and_repeat_nothing_where_a_table_claims_id
         let world = World::on(service, 4).await;
         let published = publish(&world, Plan { poison_per_mille: 5, ..Plan::new(71, 20_000) }).await;
         fill(&world).await;
-        let mut killed = Worker::start_configured(&world, &config(&world, "")).await;
+        // So slow that there is something left to kill it at.
+        let mut killed = Worker::start_configured(&world, &config(&world, "rate = \"8000/s\"\n")).await;
         is_half_done(&world, 20_000).await;
         killed.kill();
         let worker = Worker::start_configured(&world, &config(&world, "")).await;

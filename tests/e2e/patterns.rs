@@ -122,6 +122,15 @@ async fn appear_and_go(protocol: &str) {
     found.world.drained(PATIENCE).await;
     for worker in &workers {
         found.told(worker, "a topic that matched is gone").await;
+        // It would stay far behind for ever.
+        until("its series to go", PATIENCE, async || {
+            let metrics = worker.get("/metrics");
+            let of_topic = |line: &&str| line.contains(&format!("topic=\"{topic}\""));
+            let left: Vec<&str> =
+                metrics.lines().filter(of_topic).filter(|line| line.starts_with("weir_lag_")).collect();
+            (left.is_empty(), left.join("\n"))
+        })
+        .await;
     }
     found.of("b").make_topic().await;
     found.publish("b").await;

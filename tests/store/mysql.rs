@@ -110,6 +110,28 @@ fn owned(column: ColumnData<'_>) -> ColumnData<'static> {
     }
 }
 
+#[tokio::test]
+async fn on_mysql_those_who_update_the_same_rows_wait_and_meet_in_no_deadlock() {
+    let world = World::mysql().await;
+    world.sql("CREATE TABLE people (id VARCHAR(20) NOT NULL UNIQUE, version BIGINT)").await;
+    let mut table = world.table(key("people"), &["id", "version"]).await;
+    table.on_duplicate = OnDuplicate::Update { newer_by: "version".to_owned() };
+    let ids: Vec<String> = (0..200).map(|n| format!("p{n:03}")).collect();
+    let update = async |version: i64| {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let columns = [texts(&ids), ColumnData::Int(vec![Some(version); ids.len()])];
+        let mut tx = world.store.begin().await?;
+        tx.insert(&table, &ids, &columns).await?;
+        tx.commit().await
+    };
+    update(0).await.unwrap();
+    for round in 0..40 {
+        let (first, second) = tokio::join!(update(2 * round + 1), update(2 * round + 2));
+        assert!(first.is_ok() && second.is_ok(), "{first:?}, {second:?}");
+    }
+    assert_eq!(world.number("SELECT count(*) FROM people WHERE version = 80").await, 200);
+}
+
 /// The server has no answer to the end of a statement, and what is sent next waits 40 ms for its acknowledgement.
 #[tokio::test]
 async fn on_mysql_batches_of_any_size_close_no_statement() {

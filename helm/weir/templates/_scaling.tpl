@@ -50,6 +50,9 @@ spec:
 {{- $config := .root.Values.config }}
 {{- $of := get $config.pools .pool }}
 {{- range $of.topics }}
+{{- if hasPrefix "^" . }}
+{{- fail (printf "pool %s finds its topics by a pattern, and mode \"keda-lag\" needs their names: use mode \"keda\", or name the topics" $.pool) }}
+{{- end }}
 - type: kafka
   metadata:
     bootstrapServers: {{ join "," $config.kafka.brokers | quote }}

@@ -165,12 +165,18 @@ impl Set {
 /// looked for, which makes some sets ten times as fast: `k` and `s` have other cases far beyond ASCII.
 fn has_case(pattern: &str) -> bool {
     let mut chars = pattern.chars().peekable();
+    let mut before = None;
     while let Some(char) = chars.next() {
+        let first = before.replace(char);
         let is_plain = match char {
+            // A range, perhaps, from below the capital letters to behind them.
+            '-' => {
+                !first.is_some_and(|first| first < 'A' && chars.peek().is_some_and(|last| *last > 'Z' && *last != ']'))
+            }
             '\\' => chars.next().is_some_and(|escaped| "sSdDwWbB".contains(escaped) || escaped.is_ascii_punctuation()),
             // Flags and names.
             '(' => chars.peek() != Some(&'?'),
-            // Classes by name, ranges and their ends.
+            // Classes by name.
             '[' => chars.peek() != Some(&':'),
             char => char.is_ascii() && !char.is_ascii_uppercase(),
         };
@@ -353,9 +359,15 @@ mod tests {
         }
         let folder = Folder::new();
         let config = config(&folder);
-        for (pattern, text) in
-            [("bad", "BAD"), ("BAD", "bad"), ("[A-C]AD", "a BAD"), (r"\bkelvin\b", "\u{212a}elvin"), ("ſo", "SO")]
-        {
+        for (pattern, text) in [
+            ("bad", "BAD"),
+            ("BAD", "bad"),
+            ("[A-C]AD", "a BAD"),
+            ("[0-z]x", "AX"),
+            ("[+-_]x", "ax"),
+            (r"\bkelvin\b", "\u{212a}elvin"),
+            ("ſo", "SO"),
+        ] {
             folder.write("patterns.txt", pattern);
             let lists = Lists::open(&config::Moderate { words: Vec::new(), ..config.clone() }).unwrap();
             assert!(judge(&lists, text).is_some(), "{pattern} does not match {text}");

@@ -1,5 +1,7 @@
 //! One automaton over the words of all lists: a text is read once, however many words there are.
 
+use std::collections::HashSet;
+
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::fold::fold;
@@ -9,9 +11,8 @@ use crate::config::Match;
 
 /// The longest word or phrase, in bytes.
 const WORD_BYTES_MAX: usize = 256;
-/// Up to so many bytes of words the automaton has a table of all its steps: three to four times as fast as one that
-/// looks for them, and about 100 bytes for each byte of a word, more with more alphabets.
-const TABLE_WORDS_BYTES_MAX: usize = 512 << 10;
+/// Up to so many bytes the automaton has a table of all its steps, which is three to four times as fast as looking for them.
+const TABLE_BYTES_MAX: usize = 64 << 20;
 
 /// A word with where it comes from.
 #[derive(Debug)]
@@ -65,8 +66,11 @@ impl Gathered {
             return Ok(None);
         }
         // Every match is looked at: one inside of a word must not hide one that stands by itself.
-        let bytes: usize = self.folded.iter().map(String::len).sum();
-        let kind = (bytes <= TABLE_WORDS_BYTES_MAX).then_some(AhoCorasickKind::DFA);
+        // At most a state for each byte of a word, and in each a step of four bytes for each byte that there is.
+        let states: usize = self.folded.iter().map(String::len).sum();
+        let steps = self.folded.iter().flat_map(|word| word.bytes()).collect::<HashSet<u8>>().len() + 1;
+        let bytes = states.saturating_mul(steps.next_power_of_two() * 4);
+        let kind = (bytes <= TABLE_BYTES_MAX).then_some(AhoCorasickKind::DFA);
         let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).kind(kind).build(&self.folded);
         let automaton = automaton.map_err(|error| format!("the words make no automaton: {error}"))?;
         Ok(Some(Words { automaton, words: self.words }))

@@ -5,7 +5,7 @@
 //! there is none, or one that no id explains: that is another unique key, and an error. A refusal undoes the one statement,
 //! never the transaction.
 //!
-//! The look takes a shared lock of each row that it finds, so that it waits for all rows that others are writing, in one
+//! The look locks each row that it finds, so that it waits for all rows that others are writing, in one
 //! statement. Inserts alone would find out one row a round, and each undone round leaves gaps locked in which nobody can
 //! insert: with repeats that arrive while their originals are being written the partitions queued behind each other.
 
@@ -138,7 +138,9 @@ impl BatchTx {
         match rows {
             Rows::Table { table, ids, .. } => {
                 let asked: Vec<&str> = chosen.iter().map(|at| ids[*at]).collect();
-                let found = self.ids_in(&table.key, &asked, SHARED).await?;
+                // Rows that are updated next: two that both shared them would wait for each other.
+                let lock = if matches!(table.on_duplicate, OnDuplicate::Ignore) { SHARED } else { "FOR UPDATE" };
+                let found = self.ids_in(&table.key, &asked, lock).await?;
                 Ok(chosen.iter().copied().filter(|at| found.contains(ids[*at])).collect())
             }
             Rows::Seen { pool, ids } => {

@@ -14,7 +14,8 @@ pub(in crate::store) fn advice(code: &str, message: &str) -> &'static str {
         "3D000" => ": create the database, or name another in store.url",
         // No statement of that name, or one already: another connection's, in a session that several share.
         "26000" | "42P05" => {
-            ": a pooler in transaction mode stands before the database: set store.pooler = \"transaction\""
+            ": a pooler in transaction mode stands before the database: set store.pooler = \"transaction\", and \
+             max_prepared_statements = 0 in a PgBouncer older than 1.22.1"
         }
         _ if code.starts_with("28") => ": check the user and the password in store.url",
         _ => "",
