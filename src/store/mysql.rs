@@ -166,6 +166,7 @@ impl Store for Mysql {
             );
             return Err(Error { fault: Fault::Hold, action: ACTION, message });
         }
+        self.session.note(table, &columns);
         Ok(columns)
     }
 
@@ -242,8 +243,10 @@ impl Store for Mysql {
     }
 
     async fn begin(&self) -> Result<Box<dyn Tx>> {
-        let tx = self.open("begin a batch").await?;
-        Ok(Box::new(BatchTx::new(tx, self.session.packet_bytes())))
+        const ACTION: &str = "begin a batch";
+        let mut tx = self.connections.take(ACTION).await?;
+        tx.run(ACTION, "START TRANSACTION; SET @weir_begun = NOW(3)").await?;
+        Ok(Box::new(BatchTx::new(tx, Arc::clone(&self.session))))
     }
 
     async fn unpublished(
@@ -257,7 +260,7 @@ impl Store for Mysql {
             return Ok(Vec::new());
         }
         const ACTION: &str = "read dead rows";
-        let mut tx = BatchTx::new(self.open(ACTION).await?, self.session.packet_bytes());
+        let mut tx = BatchTx::new(self.open(ACTION).await?, Arc::clone(&self.session));
         let letters = dead::unpublished(tx.connection(), pool, partitions, limit);
         let letters = bounded(self.deadline, ACTION, letters).await?;
         let letters = tx.drop_live(pool, key, letters).await?;

@@ -110,6 +110,25 @@ fn owned(column: ColumnData<'_>) -> ColumnData<'static> {
     }
 }
 
+/// By it `weir verify` tells the order of effects, and a batch is several statements, in the order of ids.
+#[tokio::test]
+async fn on_mysql_all_rows_of_a_transaction_are_received_at_one_time() {
+    let world = World::mysql().await;
+    let table = world.messages().await;
+    let ids: Vec<String> = (0..266).map(|n| format!("m{n:03}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut tx = begin(&world).await;
+    tx.insert(&table, &ids[..133], &rows(&ids[..133])).await.unwrap();
+    // The clock goes on between two statements.
+    sqlx::raw_sql("SELECT SLEEP(0.01)").execute(tx.mysql().unwrap()).await.unwrap();
+    tx.insert(&table, &ids[133..], &rows(&ids[133..])).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(world.number("SELECT count(*) FROM messages").await, 266);
+    assert_eq!(world.number("SELECT count(DISTINCT received_at) FROM messages").await, 1);
+    let ago_ms = "SELECT CAST(TIMESTAMPDIFF(MICROSECOND, min(received_at), NOW(3)) / 1000 AS SIGNED) FROM messages";
+    assert!((0..60_000).contains(&world.number(ago_ms).await));
+}
+
 #[tokio::test]
 async fn on_mysql_those_who_update_the_same_rows_wait_and_meet_in_no_deadlock() {
     let world = World::mysql().await;

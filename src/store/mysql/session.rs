@@ -1,11 +1,14 @@
 //! What a connection is told when it is made, and what it tells of its server.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, MySqlConnection, Row as _};
 
 use crate::config;
+use crate::store::{Column, ColumnType, Table};
 
 /// Strict in every table: a value that does not fit is an error, never changed. Names and text are quoted as in standard SQL.
 const SQL_MODE: &str = "STRICT_ALL_TABLES,STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,ANSI_QUOTES,NO_BACKSLASH_ESCAPES";
@@ -21,7 +24,12 @@ pub(super) struct Session {
     lock_timeout: Duration,
     packet_bytes: AtomicUsize,
     is_mariadb: AtomicBool,
+    /// Tables that note when a row was received.
+    noting: Mutex<HashSet<String>>,
 }
+
+/// The column by which `weir verify` tells the order of effects.
+const RECEIVED_AT: &str = "received_at";
 
 impl Session {
     pub(super) fn new(store: &config::Store) -> Self {
@@ -31,7 +39,25 @@ impl Session {
             lock_timeout: store.lock_timeout,
             packet_bytes: AtomicUsize::new(PACKET_BYTES),
             is_mariadb: AtomicBool::new(true),
+            noting: Mutex::default(),
         }
+    }
+
+    /// Notes a described table.
+    pub(super) fn note(&self, table: &str, columns: &[Column]) {
+        let is_noting =
+            |column: &Column| column.name == RECEIVED_AT && column.has_default && column.kind == ColumnType::Timestamp;
+        if columns.iter().any(is_noting) {
+            self.noting.lock().unwrap_or_else(PoisonError::into_inner).insert(table.to_owned());
+        }
+    }
+
+    /// The column that takes the time at which a transaction began, of a table in which nothing else is mapped to it. Its
+    /// default would be the time of each statement, of which a batch has several, in the order of ids.
+    pub(super) fn noted_by(&self, table: &Table) -> Option<&'static str> {
+        let is_mapped = table.columns.iter().any(|column| column.name == RECEIVED_AT);
+        let noting = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
+        (!is_mapped && noting.contains(&table.key.table)).then_some(RECEIVED_AT)
     }
 
     /// One exchange: a connection is made anew when the database is slow to answer, too.

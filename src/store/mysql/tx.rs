@@ -5,6 +5,7 @@
 //! id under a lock, which waits for whoever has written it ([`BatchTx::drop_live`]): one of the two meets the other.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::NOW_MS;
 use super::rows::{AT_ONCE, filled, pieces, size_for, tuples};
+use super::session::Session;
 use super::write::Rows;
 use crate::store::connection::{OpenTx, bounded};
 use crate::store::{
@@ -26,14 +28,16 @@ const STATEMENT_BYTES: usize = 64 << 10;
 /// A transaction, and what its server takes at once.
 pub(super) struct BatchTx {
     tx: OpenTx<sqlx::MySql>,
+    pub(super) session: Arc<Session>,
     pub(super) packet_bytes: usize,
     /// No id that is claimed is expected to be there.
     pub(super) expects_new: bool,
 }
 
 impl BatchTx {
-    pub(super) fn new(tx: OpenTx<sqlx::MySql>, packet_bytes: usize) -> Self {
-        Self { tx, packet_bytes, expects_new: false }
+    pub(super) fn new(tx: OpenTx<sqlx::MySql>, session: Arc<Session>) -> Self {
+        let packet_bytes = session.packet_bytes();
+        Self { tx, session, packet_bytes, expects_new: false }
     }
 
     pub(super) fn connection(&mut self) -> &mut MySqlConnection {

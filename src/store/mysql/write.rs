@@ -51,11 +51,15 @@ impl Rows<'_> {
         }
     }
 
-    fn insert_sql(self, count: usize) -> String {
+    /// `noted_by` is a column that takes the time at which the transaction began.
+    fn insert_sql(self, count: usize, noted_by: Option<&str>) -> String {
         match self {
             Self::Table { table, .. } => {
-                let names: Vec<String> = table.columns.iter().map(|column| format!("\"{}\"", column.name)).collect();
-                let values: Vec<String> = table.columns.iter().map(|column| value(&column.kind, "?")).collect();
+                let mut names: Vec<String> =
+                    table.columns.iter().map(|column| format!("\"{}\"", column.name)).collect();
+                let mut values: Vec<String> = table.columns.iter().map(|column| value(&column.kind, "?")).collect();
+                names.extend(noted_by.map(|name| format!("\"{name}\"")));
+                values.extend(noted_by.map(|_| "@weir_begun".to_owned()));
                 let row = format!("({})", values.join(", "));
                 let table = &table.key.table;
                 format!("INSERT INTO \"{table}\" ({}) VALUES {}", names.join(", "), tuples(&row, count))
@@ -112,7 +116,11 @@ impl BatchTx {
     /// `Some`: a unique key refused them all.
     async fn insert_plainly(&mut self, rows: Rows<'_>, chosen: &[usize]) -> Result<Option<Error>> {
         let action = rows.action();
-        let mut insert = sqlx::query(AssertSqlSafe(rows.insert_sql(chosen.len())));
+        let noted_by = match rows {
+            Rows::Table { table, .. } => self.session.noted_by(table),
+            Rows::Seen { .. } => None,
+        };
+        let mut insert = sqlx::query(AssertSqlSafe(rows.insert_sql(chosen.len(), noted_by)));
         for at in chosen {
             insert = match rows {
                 Rows::Table { columns, .. } => bind_row(insert, columns, *at),
