@@ -184,6 +184,8 @@ class Chart(unittest.TestCase):
         self.refused(MINIMAL, {"pools": {"storge": {}}}, told=["there is no config.pools.storge"])
         self.refused(MINIMAL, of_workload(scaling={"min": 3, "max": 2, "mode": "hpa"}), told=["min is 3 and max 2"])
         self.refused(MINIMAL, of_workload(scaling={"mode": "keda"}), told=["scaling.prometheus.serverAddress"])
+        found = (with_pool(topics=["^orders\\."]), of_workload(scaling={"mode": "keda-lag"}))
+        self.refused(*found, told=["pool storage finds its topics by a pattern", 'use mode "keda"'])
         self.refused({**MINIMAL, "secrets": {}}, told=["secrets.store.name"])
         self.refused({}, told=["brokers"])
 
