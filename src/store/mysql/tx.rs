@@ -75,11 +75,23 @@ impl BatchTx {
 
     /// The types and ids of a pool that weir's own table holds, of these ids. `lock` is added to each statement.
     pub(super) async fn seen_in(&mut self, pool: &str, ids: &[&str], lock: &str) -> Result<HashSet<(String, String)>> {
+        self.identities_in("weir_seen", "look for ids", pool, ids, lock).await
+    }
+
+    /// The types and ids of a pool that one of weir's tables holds, of these ids.
+    async fn identities_in(
+        &mut self,
+        table: &str,
+        action: &'static str,
+        pool: &str,
+        ids: &[&str],
+        lock: &str,
+    ) -> Result<HashSet<(String, String)>> {
         let mut found = HashSet::new();
         for asked in ids.chunks(AT_ONCE) {
             let size = size_for(asked.len());
             let sql = format!(
-                "SELECT CONVERT(type USING utf8mb4), CONVERT(event_id USING utf8mb4) FROM weir_seen
+                "SELECT CONVERT(type USING utf8mb4), CONVERT(event_id USING utf8mb4) FROM {table}
                   WHERE pool = ? AND event_id IN ({}) {lock}",
                 tuples("?", size)
             );
@@ -88,7 +100,7 @@ impl BatchTx {
                 select = select.bind(id.as_bytes());
             }
             let deadline = self.deadline();
-            found.extend(bounded(deadline, "look for ids", select.fetch_all(self.connection())).await?);
+            found.extend(bounded(deadline, action, select.fetch_all(self.connection())).await?);
         }
         Ok(found)
     }
@@ -310,21 +322,13 @@ impl Tx for BatchTx {
             return Ok(());
         }
         let live: HashSet<(&str, &str)> = ids.iter().copied().collect();
-        for asked in ids.chunks(AT_ONCE) {
-            let size = size_for(asked.len());
-            let sql = format!(
-                "SELECT CONVERT(type USING utf8mb4), CONVERT(event_id USING utf8mb4) FROM weir_dead
-                  WHERE pool = ? AND event_id IN ({})",
-                tuples("?", size)
-            );
-            let mut select = sqlx::query_as::<_, (String, String)>(AssertSqlSafe(sql)).bind(pool.as_bytes());
-            for (_, id) in filled(asked, size) {
-                select = select.bind(id.as_bytes());
-            }
-            for (kind, id) in bounded(deadline, ACTION, select.fetch_all(self.connection())).await? {
-                if kind.is_empty() || live.contains(&(kind.as_str(), id.as_str())) {
-                    self.remove_dead(pool, &kind, &id).await?;
-                }
+        let event_ids: Vec<&str> = ids.iter().map(|(_, id)| *id).collect();
+        let mut found = Vec::from_iter(self.identities_in("weir_dead", ACTION, pool, &event_ids, "").await?);
+        // In the key's order, as others remove them.
+        found.sort_unstable_by(|(kind, id), (other_kind, other_id)| (id, kind).cmp(&(other_id, other_kind)));
+        for (kind, id) in found {
+            if kind.is_empty() || live.contains(&(kind.as_str(), id.as_str())) {
+                self.remove_dead(pool, &kind, &id).await?;
             }
         }
         Ok(())
