@@ -44,6 +44,7 @@ pub use error::Error;
 pub use kafka::{GroupProtocol, Kafka};
 pub use lookup::Lookup;
 pub use moderate::{Classifier, Match, Moderate, OnUnavailable, PatternList, Verdict, VerdictRule, WordList};
+pub(crate) use pipeline::MESSAGES;
 pub use pipeline::{OnDuplicate, Pipeline};
 pub use pool::{EventFields, OnReject, OnTombstone, OnUnknownType, Pool, ProcessedSet};
 pub use process::{Health, Log, LogFormat};

@@ -147,6 +147,8 @@ struct Families {
     classifier_requests: IntCounterVec,
     classifier_duration: HistogramVec,
     status_unpublished: IntGaugeVec,
+    message_days_ahead: IntGaugeVec,
+    message_days_overdue: IntGaugeVec,
     spans: IntCounterVec,
     unknown_types: IntCounterVec,
     #[cfg(feature = "load")]
@@ -383,6 +385,18 @@ impl Families {
                 "Verdicts of which no status event was sent yet.",
                 &["pool"],
             ),
+            message_days_ahead: gauges(
+                r,
+                "weir_message_days_ahead",
+                "Days from tomorrow on that a partitioned messages has a partition for; 7 when all is well.",
+                &["pool"],
+            ),
+            message_days_overdue: gauges(
+                r,
+                "weir_message_days_overdue",
+                "Partitions of messages that are older than store.messages_retention and could not be dropped.",
+                &["pool"],
+            ),
             spans: counters(
                 r,
                 "weir_spans_total",
@@ -553,6 +567,8 @@ mod tests {
             "weir_classifier_requests_total",
             "weir_classifier_duration_seconds",
             "weir_status_unpublished",
+            "weir_message_days_ahead",
+            "weir_message_days_overdue",
             "weir_spans_total",
             "weir_unknown_types_total",
         ]);

@@ -8,6 +8,7 @@
 mod claim;
 mod connection;
 mod control;
+mod days;
 mod dead;
 mod fault;
 mod find;
@@ -27,6 +28,8 @@ mod wait;
 
 pub use claim::{Claim, Claimant};
 pub use control::{Change, Control, Controls, Pause, RateSet};
+pub(crate) use days::made_ms;
+pub use days::{Converted, Day, Partitioned, Upkeep};
 pub use dead::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, Release, ReplayTx, RequestStanding};
 pub(crate) use fault::message as message_of;
 pub use find::{Finds, FoundVerdict};
@@ -304,6 +307,31 @@ pub(crate) fn forget_names(pooler: Option<config::Pooler>) -> &'static str {
 pub trait Store: DeadRows + Seeks + Controls + Finds + Verdicts + 'static {
     /// Brings the schema up to this release, all or nothing by step. Steps of a newer release are left alone.
     async fn migrate(&self) -> Result<()>;
+
+    /// Makes `messages` partitioned by day (see [`Upkeep`]), rows kept, workers running; where it is already, brings its days up to
+    /// date.
+    async fn partition_messages(&self) -> Result<Partitioned> {
+        let message = "SQLite has no partitions; delete old rows by a statement of your own, or keep the messages in PostgreSQL or \
+                       MariaDB"
+            .to_owned();
+        Err(Error { fault: Fault::Fatal, action: "partition messages", message })
+    }
+
+    /// Makes the days of `messages` that are due, and drops those that are older than the retention; one worker at a time, and
+    /// never in the writers' way for long. `None`: it is not partitioned.
+    async fn keep_days(&self) -> Result<Option<Upkeep>> {
+        Ok(None)
+    }
+
+    /// How they stand, without a change. `None`: it is not partitioned.
+    async fn days(&self) -> Result<Option<Upkeep>> {
+        Ok(None)
+    }
+
+    /// How long the days of `messages` are kept, by configuration.
+    fn messages_retention(&self) -> Option<std::time::Duration> {
+        None
+    }
 
     /// Whether the database can be reached at all. Asks by a connection of its own, so that the answer comes soon and
     /// says why not. A database that can be made, but is not there yet, is reached.

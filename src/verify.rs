@@ -291,7 +291,7 @@ pub struct PoolReport {
     pub before_start: u64,
     /// Ids that `weir seek` passed over on purpose.
     pub skipped: u64,
-    /// Ids older than the pool remembers (`seen_horizon`), of which nothing can be said.
+    /// Ids older than the pool remembers (`seen_horizon`, `store.messages_retention`), of which nothing can be said.
     pub forgotten: u64,
     /// Ids whose records disagree in what they add to counters.
     pub ambiguous: u64,

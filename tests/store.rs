@@ -4,6 +4,8 @@
 mod assumed;
 #[path = "store/control.rs"]
 mod control;
+#[path = "store/days.rs"]
+mod days;
 #[path = "store/mysql.rs"]
 mod mysql;
 #[path = "common/pgbouncer.rs"]
@@ -20,6 +22,7 @@ mod verdicts;
 
 use assumed::*;
 use control::*;
+use days::*;
 use mysql::*;
 use pgbouncer::Bouncer;
 use replays::*;
@@ -198,9 +201,38 @@ macro_rules! promises {
         mod behind_pgbouncer {
             $(#[tokio::test] async fn $promise() { super::$promise(super::World::pooled("").await).await; })*
         }
+        mod on_postgres_by_day {
+            $(#[tokio::test] async fn $promise() { super::$promise(super::World::postgres().await.by_day().await).await; })*
+        }
+        mod on_mysql_by_day {
+            $(#[tokio::test] async fn $promise() { super::$promise(super::World::mysql().await.by_day().await).await; })*
+        }
         mod on_mysql { $(#[tokio::test] async fn $promise() { super::$promise(super::World::mysql().await).await; })* }
         mod on_sqlite { $(#[tokio::test] async fn $promise() { super::$promise(super::World::sqlite().await).await; })* }
     };
+}
+
+/// One promise of `messages` by days.
+macro_rules! of_days {
+    ($($promise:ident)*) => {
+        mod days_on_postgres { $(#[tokio::test] async fn $promise() { super::$promise(super::World::postgres().await).await; })* }
+        mod days_behind_pgbouncer {
+            $(#[tokio::test] async fn $promise() { super::$promise(super::World::pooled("").await).await; })*
+        }
+        mod days_on_mysql { $(#[tokio::test] async fn $promise() { super::$promise(super::World::mysql().await).await; })* }
+    };
+}
+
+of_days! {
+    an_id_is_new_once_in_whatever_part_it_lies
+    newer_events_update_rows_of_any_part
+    rows_of_any_id_are_kept_and_it_is_done_once
+    workers_write_on_while_it_is_converted
+    days_go_while_others_write_and_what_is_of_no_day_stays
+    a_day_with_too_many_strays_is_kept_and_said_so
+    a_drop_that_would_wait_is_put_off_and_holds_nobody_up
+    a_day_that_is_made_late_takes_its_rows
+    a_table_that_is_not_like_messages_is_left_as_it_is
 }
 
 promises! {

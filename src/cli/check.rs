@@ -68,6 +68,14 @@ fn text(config: &Config) -> anyhow::Result<String> {
             write!(text, "\n# rate of pool {name}: {rate} for the whole group, shared by its workers {shared_by}")?;
         }
     }
+    if let Some(retention) = config.store.as_ref().and_then(|store| store.messages_retention) {
+        let retention = humantime::format_duration(retention);
+        write!(
+            text,
+            "\n# messages, where it is partitioned: a day is dropped {retention} and a day after its end; an event whose id is \
+             older than {retention} is set aside as a dead row, so let Kafka keep topics for less"
+        )?;
+    }
     if config.kafka.group_protocol == GroupProtocol::Consumer {
         let assumed_ms = config.kafka.session_timeout().0.as_millis();
         write!(

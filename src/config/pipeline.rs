@@ -81,7 +81,7 @@ impl Pipeline {
 }
 
 /// The table that `persist` writes where none is named: that of `weir migrate --messages`.
-pub(super) const MESSAGES: &str = "messages";
+pub(crate) const MESSAGES: &str = "messages";
 
 impl Pipeline {
     /// The table that `persist` writes.

@@ -126,6 +126,7 @@ const STORE: &[Key] = &[
     key("statement_timeout", Shape::Duration),
     key("idle_in_transaction_timeout", Shape::Duration),
     key("lock_timeout", Shape::Duration),
+    key("messages_retention", Shape::Duration),
 ];
 
 const REDIS: &[Key] = &[

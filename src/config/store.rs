@@ -30,6 +30,9 @@ pub struct Store {
     /// How long a statement may wait for another's lock.
     #[serde(with = "super::duration")]
     pub lock_timeout: Duration,
+    /// How long `messages` keeps a day of ids, where it is partitioned; without it, for ever.
+    #[serde(with = "super::duration::optional", skip_serializing_if = "Option::is_none")]
+    pub messages_retention: Option<Duration>,
 }
 
 /// For how long a pooler such as PgBouncer gives a client a connection of the database.
@@ -52,6 +55,7 @@ impl Default for Store {
             statement_timeout: Duration::from_secs(7),
             idle_in_transaction_timeout: Duration::from_secs(5),
             lock_timeout: Duration::from_secs(2),
+            messages_retention: None,
         }
     }
 }

@@ -30,6 +30,10 @@ const REDIS_SCHEMES: [&str; 7] = ["redis", "rediss", "redis+unix", "unix", "valk
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// The shortest time that a number of workers can be asked for by.
 const SCALING_TIME_MIN: Duration = Duration::from_secs(1);
+/// What is dropped is dropped by days.
+const RETENTION_MIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// Fifty years.
+const RETENTION_MAX: Duration = Duration::from_secs(50 * 365 * 24 * 60 * 60);
 /// The longest that anything is waited for while a batch is in hand.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 
@@ -91,6 +95,20 @@ fn check_store(store: &Store, problems: &mut Vec<String>) {
         ("store.lock_timeout", store.lock_timeout),
     ] {
         timeout(name, duration, problems);
+    }
+    if let Some(retention) = store.messages_retention {
+        check_retention(retention, url, problems);
+    }
+}
+
+fn check_retention(retention: Duration, url: &str, problems: &mut Vec<String>) {
+    let at = "store.messages_retention";
+    if !(RETENTION_MIN..=RETENTION_MAX).contains(&retention) {
+        let [found, least, most] = [retention, RETENTION_MIN, RETENTION_MAX].map(humantime::format_duration);
+        problems.push(format!("`{at}` is {found}, expected {least} to {most}: days are dropped whole"));
+    }
+    if url.starts_with("sqlite:") {
+        problems.push(format!("`{at}` is of PostgreSQL and MariaDB: SQLite has no partitions to drop; leave it out"));
     }
 }
 

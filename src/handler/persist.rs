@@ -5,13 +5,16 @@
 //! hold is found in `prepare`, so that no sender can make the database refuse a batch.
 
 mod cell;
+mod days;
 mod json;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use self::cell::{Cell, Source};
+use self::days::{Keeper, KnownFrom};
 use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup};
 use crate::config;
 use crate::event::{Document, Event};
@@ -53,6 +56,8 @@ pub struct Persist {
     sources: Vec<Source>,
     /// Where the column stands that says which of two events is newer.
     newer_by: Option<usize>,
+    /// Ids from before are refused.
+    known_from: KnownFrom,
 }
 
 impl Persist {
@@ -102,7 +107,14 @@ impl Persist {
             .ok_or_else(|| problem(key, "a key of events is text, a UUID or a whole number"))?;
         let (on_duplicate, newer_by) = on_duplicate(setup.pipeline, &columns);
         let key = IdKey { table: table.to_owned(), column: key.to_owned(), kind };
-        Ok(Self { table: Table { key, columns, on_duplicate }, sources, newer_by })
+        let known_from = KnownFrom::always();
+        if table == config::MESSAGES {
+            let (store, pool) = (Arc::clone(setup.store), Arc::clone(setup.pool_name));
+            let keeper = Keeper { store, pool, metrics: setup.metrics.clone(), known_from: known_from.clone() };
+            keeper.look().await?;
+            setup.beside.push(Box::new(|stop| Box::pin(keeper.run(stop))));
+        }
+        Ok(Self { table: Table { key, columns, on_duplicate }, sources, newer_by, known_from })
     }
 
     fn cells<'a>(&'a self, event: &'a Event<Document>) -> impl Iterator<Item = (&'a Column, Cell<'a>)> {
@@ -110,6 +122,9 @@ impl Persist {
     }
 
     fn answer(&self, event: &Event<Document>) -> Answer<()> {
+        if let Some(refusal) = self.known_from.refusal(event.id.as_str(), self.table.key.kind) {
+            return Answer::Reject(Rejection::refused(refusal));
+        }
         let unfit = self.cells(event).find_map(|(column, cell)| cell.check(column).err().map(|why| (column, why)));
         match unfit {
             None => Answer::Apply(()),

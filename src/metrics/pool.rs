@@ -353,6 +353,13 @@ impl PoolMetrics {
         }
     }
 
+    /// How the days of a partitioned `messages` stand.
+    pub fn set_message_days(&self, ahead: i64, overdue: usize) {
+        let labels = [self.name()];
+        self.families().message_days_ahead.with_label_values(&labels).set(ahead);
+        self.families().message_days_overdue.with_label_values(&labels).set(count(overdue));
+    }
+
     /// The size of the ledger's table.
     pub fn set_ledger_bytes(&self, bytes: i64) {
         self.0.ledger_bytes.set(bytes);

@@ -46,6 +46,8 @@ struct State {
     lows: HashMap<Name, Lows>,
     /// Topics of which it was said that their settings are not told.
     untold: HashSet<String>,
+    /// Topics of which it was said that `messages` is kept for less.
+    longer: HashSet<String>,
 }
 
 /// The first offset of a partition's log at several times.
@@ -112,6 +114,19 @@ impl Kept {
         state.topics = told;
         let untold: Vec<String> = asked.iter().filter(|topic| !state.topics.contains_key(*topic)).cloned().collect();
         untold.into_iter().filter(|topic| state.untold.insert(topic.clone())).collect()
+    }
+
+    /// Topics that are kept for longer than this, each once.
+    fn longer_than(&self, kept: Duration) -> Vec<String> {
+        let mut state = self.lock();
+        let is_longer = |limits: &Retention| {
+            limits.ms.is_none_or(|ms| ms.unsigned_abs() > u64::try_from(kept.as_millis()).unwrap_or(u64::MAX))
+        };
+        let longer = state.topics.iter().filter(|(_, limits)| is_longer(limits)).map(|(topic, _)| topic.clone());
+        let mut longer: Vec<String> = longer.collect();
+        longer.retain(|topic| state.longer.insert(topic.clone()));
+        longer.sort_unstable();
+        longer
     }
 
     /// Keeps nothing of partitions that are not owned any more; gives those that are limited by size.
@@ -196,6 +211,7 @@ impl<T: Payload> Watch<T> {
             Ok(told) => {
                 tracing::debug!(pool, retention = ?told, "the topics' retention was asked for");
                 let untold = self.shared.retention.note(&self.asked.0, told);
+                self.compare();
                 if !untold.is_empty() {
                     tracing::warn!(
                         pool,
@@ -207,6 +223,22 @@ impl<T: Payload> Watch<T> {
             }
             // A broker that is away is told by the consumer; what was told before stays.
             Err(error) => tracing::debug!(pool, %error, "the topics' retention is not told yet"),
+        }
+    }
+
+    /// What Kafka keeps for longer than `messages` could come again when its day is dropped; then it is set aside.
+    fn compare(&self) {
+        let pipelines = &self.shared.pipelines;
+        let is_ours = pipelines.id_key().is_some_and(|key| key.table == config::MESSAGES);
+        let Some(kept) = pipelines.store.messages_retention().filter(|_| is_ours) else { return };
+        let longer = self.shared.retention.longer_than(kept);
+        if !longer.is_empty() {
+            tracing::warn!(
+                pool = &*self.shared.name,
+                topics = longer.join(" "),
+                "Kafka keeps topics for longer than store.messages_retention: what is read again from before it is set aside as \
+                 dead rows; raise that, or lower the topics' retention.ms"
+            );
         }
     }
 
@@ -340,6 +372,17 @@ mod tests {
         assert!(kept.note(&asked, told(&["a"])).is_empty());
         assert!(kept.note(&asked, told(&["a", "b"])).is_empty());
         assert_eq!(kept.note(&asked, told(&[])), ["a", "b"]);
+    }
+
+    #[test]
+    fn topics_that_are_kept_for_longer_than_messages_are_named_once() {
+        let kept = Kept::default();
+        let of = |ms| Retention { ms, bytes: None };
+        let told =
+            [("a".to_owned(), of(Some(HOUR_MS))), ("b".to_owned(), of(Some(HOUR_MS + 1))), ("c".to_owned(), of(None))];
+        kept.note(&[], HashMap::from(told));
+        assert_eq!(kept.longer_than(Duration::from_secs(3_600)), ["b", "c"]);
+        assert!(kept.longer_than(Duration::from_secs(3_600)).is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub(super) mod codes;
 mod control;
+mod days;
 mod dead;
 mod describe;
 mod find;
@@ -38,8 +39,10 @@ use uuid::Uuid;
 use self::session::Session;
 use self::tx::BatchTx;
 use super::connection::{Connections, OpenTx, bounded};
+use super::days::{Effort, ROWS_MAX};
 use super::{
-    Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter, claim,
+    Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Partitioned, Place, Result, Store, Tx,
+    UnpublishedLetter, Upkeep, claim,
 };
 use crate::config;
 
@@ -74,6 +77,7 @@ pub struct Mysql {
     connections: Arc<Connections<sqlx::MySql>>,
     session: Arc<Session>,
     deadline: Duration,
+    messages_retention: Option<Duration>,
 }
 
 impl Mysql {
@@ -112,7 +116,7 @@ impl Mysql {
             .connect_lazy_with(options);
         let turns = Arc::new(Semaphore::new(store.connections as usize));
         let connections = Connections::new(pool.clone(), turns, deadline);
-        Ok(Self { pool, connections, session, deadline })
+        Ok(Self { pool, connections, session, deadline, messages_retention: store.messages_retention })
     }
 
     /// Opens a transaction. Reads use one too: a connection that is cut off in the middle of an exchange is closed, where
@@ -130,6 +134,24 @@ impl Store for Mysql {
         const ACTION: &str = "migrate the schema";
         let mut connection = bounded(self.deadline, ACTION, Box::pin(self.pool.acquire())).await?;
         migrate::run(&mut connection, self.session.is_mariadb(), self.deadline).await
+    }
+
+    async fn partition_messages(&self) -> Result<Partitioned> {
+        let converted = self.convert_messages().await?;
+        let upkeep = self.keep_messages(Effort::ASKED).await?.unwrap_or_default();
+        Ok(Partitioned { converted, upkeep })
+    }
+
+    async fn keep_days(&self) -> Result<Option<Upkeep>> {
+        self.keep_messages(Effort { rows_max: ROWS_MAX, deadline: self.deadline }).await
+    }
+
+    async fn days(&self) -> Result<Option<Upkeep>> {
+        self.look_at_messages().await
+    }
+
+    fn messages_retention(&self) -> Option<Duration> {
+        self.messages_retention
     }
 
     async fn reach(&self) -> Result<()> {

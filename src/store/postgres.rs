@@ -4,11 +4,13 @@
 pub(super) mod codes;
 mod control;
 mod copy;
+mod days;
 mod dead;
 mod describe;
 mod find;
 mod ledger;
 mod migrate;
+mod partition;
 mod pipelines;
 mod reach;
 mod replay;
@@ -29,8 +31,10 @@ use uuid::Uuid;
 
 use super::claim;
 use super::connection::{Connections, OpenTx, bounded};
+use super::days::{Effort, ROWS_MAX};
 use super::{
-    Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter,
+    Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Partitioned, Place, Result, Store, Tx,
+    UnpublishedLetter, Upkeep,
 };
 use crate::config;
 
@@ -61,6 +65,8 @@ pub struct Postgres {
     begin: String,
     deadline: Duration,
     idle_in_transaction_timeout: Duration,
+    lock_timeout: Duration,
+    messages_retention: Option<Duration>,
 }
 
 impl Postgres {
@@ -79,9 +85,16 @@ impl Postgres {
         let begin = session::begin(store.pooler, &session::time_outs(store));
         let turns = Arc::new(Semaphore::new(store.connections as usize));
         let connections = Connections::new(pool.clone(), turns, deadline);
-        let idle_in_transaction_timeout = store.idle_in_transaction_timeout;
-        let pooler = store.pooler;
-        Ok(Self { pool, connections, pooler, begin, deadline, idle_in_transaction_timeout })
+        Ok(Self {
+            pool,
+            connections,
+            pooler: store.pooler,
+            begin,
+            deadline,
+            idle_in_transaction_timeout: store.idle_in_transaction_timeout,
+            lock_timeout: store.lock_timeout,
+            messages_retention: store.messages_retention,
+        })
     }
 
     /// Opens a transaction with its time-outs. Reads use one too: a connection that is cut off in the middle of an
@@ -98,6 +111,24 @@ impl Store for Postgres {
     async fn migrate(&self) -> Result<()> {
         let mut connection = bounded(self.deadline, migrate::ACTION, Box::pin(self.pool.acquire())).await?;
         migrate::run(&mut connection, self.pooler, self.deadline).await
+    }
+
+    async fn partition_messages(&self) -> Result<Partitioned> {
+        let converted = self.convert_messages().await?;
+        let upkeep = self.keep_messages(Effort::ASKED).await?.unwrap_or_default();
+        Ok(Partitioned { converted, upkeep })
+    }
+
+    async fn keep_days(&self) -> Result<Option<Upkeep>> {
+        self.keep_messages(Effort { rows_max: ROWS_MAX, deadline: self.deadline }).await
+    }
+
+    async fn days(&self) -> Result<Option<Upkeep>> {
+        self.look_at_messages().await
+    }
+
+    fn messages_retention(&self) -> Option<Duration> {
+        self.messages_retention
     }
 
     async fn reach(&self) -> Result<()> {

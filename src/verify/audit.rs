@@ -17,8 +17,9 @@ use super::spill::{Disk, Sorter};
 use super::story::{self, Counted, Story, Told};
 use super::wants::Wants;
 use super::{Error, PoolReport, Progress, Scope, Stage, Step, Wanted};
-use crate::config::{Config, Pool, Start};
+use crate::config::{self, Config, Pool, Start};
 use crate::kafka::resolved;
+use crate::store::{self, KeyType, made_ms};
 
 pub(super) struct Audit<'a> {
     name: &'a str,
@@ -70,7 +71,7 @@ impl<'a> Audit<'a> {
             pool,
             since_ms: scope.since_ms,
             wanted: scope.wanted.clone(),
-            horizon_ms: horizon_ms(pool, &tables),
+            horizon_ms: runtime.block_on(horizon_ms(pool, &tables, store))?,
             rules: Rules::new(pool, runtime.block_on(Wants::of(pool, store))?),
             runtime,
             progress,
@@ -115,6 +116,11 @@ impl<'a> Audit<'a> {
         self.tables.first().map_or(KeyKind::Text, |table| table.key)
     }
 
+    /// The horizon of a pool whose `messages` drops days: there it is the time of the id that says what may be forgotten.
+    fn by_days(&self) -> Option<i64> {
+        Some(self.horizon_ms).filter(|horizon_ms| !self.tables.is_empty() && *horizon_ms > i64::MIN)
+    }
+
     /// Whether the pool's counters can be recounted.
     fn recounts(&self) -> bool {
         counts(self.pool) && self.counts_alone
@@ -122,7 +128,7 @@ impl<'a> Audit<'a> {
 
     /// Reads ranges and notes what their events are.
     fn read(&mut self, ranges: &[Range], read: &mut Read) -> Result<(), Error> {
-        let (key, recounts) = (self.key(), self.recounts());
+        let (key, recounts, by_days) = (self.key(), self.recounts(), self.by_days());
         let mut records = 0;
         self.each(ranges, |place, event| {
             records += 1;
@@ -137,7 +143,8 @@ impl<'a> Audit<'a> {
                 let minutes_end_ms = counter.minute.saturating_add(1).saturating_mul(MINUTE_MS);
                 read.ahead_ms_max = read.ahead_ms_max.max(minutes_end_ms.saturating_sub(event.record_ms));
             }
-            let record = Occurrence { place, facts, record_ms: event.record_ms, key: event.key };
+            let record_ms = told_apart_ms(&event, by_days, key);
+            let record = Occurrence { place, facts, record_ms, key: event.key };
             read.ids.note(id, Entry::Record(record))?;
             match &event.alias {
                 Some(alias) => read.ids.note(key.digest(alias), Entry::Alias(place)),
@@ -272,7 +279,7 @@ impl<'a> Audit<'a> {
     }
 
     fn judge_one(&mut self, story: &Story, moment: &Moment, findings: &mut Findings) -> Result<(), Error> {
-        let horizon_ms = self.horizon_ms;
+        let (horizon_ms, by_days) = (self.horizon_ms, self.by_days().is_some());
         let (report, found) = (&mut self.report, story.found);
         report.unique_ids += 1;
         report.ambiguous += u64::from(story.is_ambiguous);
@@ -290,7 +297,7 @@ impl<'a> Audit<'a> {
             return Ok(());
         }
         match story.handled {
-            Some(record) if record.record_ms < horizon_ms && !found.has_effect() => report.forgotten += 1,
+            Some(record) if record.record_ms < horizon_ms && (by_days || !found.has_effect()) => report.forgotten += 1,
             Some(record) => findings.suspects.push(record.place.packed().to_be_bytes())?,
             None if story.is_begun => report.skipped += 1,
             None if story.is_passed => report.before_start += 1,
@@ -300,9 +307,12 @@ impl<'a> Audit<'a> {
     }
 
     fn counted(&self, story: &Story, moment: &Moment) -> Counted {
-        let forgets = self.tables.is_empty();
-        let is_forgotten = forgets && story.first.record_ms < self.horizon_ms && !story.found.is_dead();
+        let by_days = self.by_days().is_some();
+        let is_old = (by_days || self.tables.is_empty()) && story.first.record_ms < self.horizon_ms;
+        let is_forgotten = is_old && !story.found.is_dead();
         match story.is_counted() {
+            // It came again after its day was dropped, or for the first time.
+            _ if by_days && is_old && story.found.is_dead() => Counted::Unknown,
             _ if !story.is_whole(moment) && !is_forgotten => Counted::No,
             Counted::Yes if story.is_ambiguous => Counted::Unknown,
             counted => counted,
@@ -405,14 +415,29 @@ impl<'a> Audit<'a> {
     }
 }
 
-/// Records from before this time may have been forgotten by a pool that keeps its ids in `weir_seen`.
-fn horizon_ms(pool: &Pool, tables: &[Table]) -> i64 {
+/// Records from before this time may have been forgotten: by a pool that keeps its ids in `weir_seen`, or with a day of
+/// `messages` that was dropped.
+async fn horizon_ms(pool: &Pool, tables: &[Table], store: &config::Store) -> Result<i64, Error> {
+    if tables.iter().any(|table| table.name == config::MESSAGES) {
+        let days = store::open(store)?.days().await?;
+        return Ok(days.map_or(i64::MIN, |days| days.known_from_ms));
+    }
     if !tables.is_empty() {
-        return i64::MIN;
+        return Ok(i64::MIN);
     }
     let horizon = SystemTime::now().checked_sub(pool.seen_horizon).unwrap_or(UNIX_EPOCH);
     let since_1970 = horizon.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+    Ok(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A record's time, on that side of the horizon of days on which the id's own time is.
+fn told_apart_ms(event: &Event, by_days: Option<i64>, key: KeyKind) -> i64 {
+    let Some(horizon_ms) = by_days else { return event.record_ms };
+    let kind = if key == KeyKind::Uuid { KeyType::Uuid } else { KeyType::Text };
+    match made_ms(&event.id, kind) {
+        Some(made_ms) if made_ms < horizon_ms => event.record_ms.min(made_ms),
+        _ => event.record_ms.max(horizon_ms),
+    }
 }
 
 fn counts(pool: &Pool) -> bool {

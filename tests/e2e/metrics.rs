@@ -11,10 +11,12 @@ use super::world::World;
 use super::{PATIENCE, until};
 
 /// What a worker serves only where something is tried again, moderated, routed by a condition, read anew or traced.
-const OF_SOME_POOLS: [&str; 9] = [
+const OF_SOME_POOLS: [&str; 11] = [
     "weir_retries_total",
     "weir_classifier_duration_seconds",
     "weir_classifier_requests_total",
+    "weir_message_days_ahead",
+    "weir_message_days_overdue",
     "weir_reloads_total",
     "weir_spans_total",
     "weir_status_unpublished",

@@ -86,6 +86,11 @@ impl Session {
         )
     }
 
+    /// How long a lock is waited for, in the server's whole seconds.
+    pub(super) fn lock_s(&self) -> u128 {
+        self.lock_timeout.as_millis().div_ceil(1000)
+    }
+
     /// The most bytes that the server takes at once.
     pub(super) fn packet_bytes(&self) -> usize {
         self.packet_bytes.load(Ordering::Relaxed)

@@ -30,6 +30,8 @@ pub(in crate::store) fn classify(code: &str, message: &str) -> Fault {
         "08P01" if POOLER_REFUSES.iter().any(|told| message.contains(told)) => Fault::Hold,
         // A statement, a pause between two of them, or a transaction that took too long.
         "57014" | "25P03" | "25P04" => Fault::TooSlow,
+        // A table was changed under a statement that was prepared; on another connection it is prepared anew.
+        "0A000" if message.contains("cached plan") => Fault::Busy,
         // Lock time-out, serialization failure, deadlock.
         "55P03" | "40001" | "40P01" => Fault::Busy,
         // A standby that is not promoted yet, or a primary just demoted.
@@ -76,6 +78,8 @@ mod tests {
         for (code, fault) in cases {
             assert_eq!(classify(code, ""), fault, "{code}");
         }
+        assert_eq!(classify("0A000", "cached plan must not change result type"), Fault::Busy);
+        assert_eq!(classify("0A000", "not supported"), Fault::Hold);
         assert_eq!(classify("08P01", "SASL authentication failed"), Fault::Hold);
         assert_eq!(classify("08P01", "server conn crashed?"), Fault::Outage);
     }

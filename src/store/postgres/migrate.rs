@@ -13,7 +13,7 @@ use crate::store::{Result, fault, migrations};
 pub(super) const ACTION: &str = "migrate the schema";
 
 /// Whoever comes second waits, and then finds the steps recorded. The number is of no meaning but that it is the same.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(8245648573092)";
+pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(8245648573092)";
 
 /// That a table is there already is no news.
 const QUIETLY: &str = "SET LOCAL client_min_messages = warning";

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt::Write as _;
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, Postgres};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres, Row as _};
 
 use super::copy::{self, Copy};
 use crate::store::connection::{OpenTx, bounded};
@@ -93,22 +94,19 @@ impl Tx for OpenTx<Postgres> {
     }
 
     async fn insert(&mut self, table: &Table, ids: &[&str], columns: &[ColumnData<'_>]) -> Result<Vec<bool>> {
+        let deadline = self.deadline;
         if self.assumes_new && table.on_duplicate == OnDuplicate::Ignore {
             return self.copy("insert rows", Copy::of(table, columns, ids.len())).await;
         }
-        let mut insert = sqlx::query_scalar::<_, Option<Vec<String>>>(sqlx::AssertSqlSafe(insert_sql(table)));
-        for column in columns {
-            insert = match column {
-                ColumnData::Bool(values) => insert.bind(values),
-                ColumnData::Int(values) | ColumnData::TimestampMs(values) => insert.bind(values),
-                ColumnData::Float(values) => insert.bind(values),
-                ColumnData::Text(values) => insert.bind(values),
-                ColumnData::Uuid(values) => insert.bind(values),
-            };
-        }
+        let insert = bind_all(sqlx::query(sqlx::AssertSqlSafe(insert_sql(table))), columns);
         let insert = insert.bind(i64::try_from(ids.len()).unwrap_or(i64::MAX));
-        let new = bounded(self.deadline, "insert rows", insert.fetch_one(self.connection())).await?;
+        let answer = async { insert.fetch_one(self.connection()).await?.try_get::<Option<Vec<String>>, _>(0) };
+        let new = bounded(deadline, "insert rows", answer).await?;
         let Some(new) = new else { return Ok(vec![true; ids.len()]) };
+        if let OnDuplicate::Update { newer_by } = &table.on_duplicate {
+            let update = bind_all(sqlx::query(sqlx::AssertSqlSafe(update_sql(table, newer_by))), columns);
+            bounded(deadline, "update rows", update.execute(self.connection())).await?;
+        }
         let new: HashSet<&str> = new.iter().map(String::as_str).collect();
         let kind = table.key.kind;
         Ok(ids.iter().map(|id| kind.spelt(id).is_some_and(|id| new.contains(&*id))).collect())
@@ -217,14 +215,26 @@ impl OpenTx<Postgres> {
     }
 }
 
-/// One statement for any number of rows: an array a column, then the number of rows. The names were checked to be plain
-/// when they were configured, and the key is named: a bare ON CONFLICT would swallow other unique keys too. Its answer
-/// is one value, the ids that were new, or NULL if all were: a row an id would cost more than the rest of the answer.
-fn insert_sql(table: &Table) -> String {
-    let key = &table.key.column;
-    let names: Vec<String> = table.columns.iter().map(|column| format!("\"{}\"", column.name)).collect();
+fn bind_all<'q>(
+    mut query: Query<'q, Postgres, PgArguments>,
+    columns: &'q [ColumnData<'_>],
+) -> Query<'q, Postgres, PgArguments> {
+    for column in columns {
+        query = match column {
+            ColumnData::Bool(values) => query.bind(values),
+            ColumnData::Int(values) | ColumnData::TimestampMs(values) => query.bind(values),
+            ColumnData::Float(values) => query.bind(values),
+            ColumnData::Text(values) => query.bind(values),
+            ColumnData::Uuid(values) => query.bind(values),
+        };
+    }
+    query
+}
+
+/// The rows of a batch as a query: an array a column, whatever their number. Their names are the columns'.
+fn rows_sql(table: &Table, names: &[String]) -> String {
     let (mut arrays, mut values) = (Vec::new(), Vec::new());
-    for (column, name) in table.columns.iter().zip(&names) {
+    for (column, name) in table.columns.iter().zip(names) {
         let (array, value) = match column.kind {
             ColumnType::Bool => ("bool[]", format!("u.{name}")),
             ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 => ("int8[]", format!("u.{name}")),
@@ -242,35 +252,41 @@ fn insert_sql(table: &Table) -> String {
             ColumnType::Text { .. } | ColumnType::Other(_) => ("text[]", format!("u.{name}")),
         };
         arrays.push(format!("${}::{array}", arrays.len() + 1));
-        values.push(value);
+        values.push(format!("{value} AS {name}"));
     }
-    let mut sql = format!(
-        "WITH written AS (INSERT INTO \"{}\" AS t ({}) SELECT {} FROM unnest({}) AS u({}) ON CONFLICT (\"{key}\") ",
+    format!("SELECT {} FROM unnest({}) AS u({})", values.join(", "), arrays.join(", "), names.join(", "))
+}
+
+fn names(table: &Table) -> Vec<String> {
+    table.columns.iter().map(|column| format!("\"{}\"", column.name)).collect()
+}
+
+/// After the rows the statement takes their number. The names were checked to be plain when they were configured, and the
+/// key is named: a bare ON CONFLICT would swallow other unique keys too. Its answer is one value, the ids that were new, or
+/// NULL if all were: a row an id would cost more than the rest of the answer. What is there already is updated by a
+/// statement of its own: one that does both tells new rows from others by `xmax` only, which partitioned tables do not have.
+fn insert_sql(table: &Table) -> String {
+    let (key, names) = (&table.key.column, names(table));
+    format!(
+        "WITH written AS (INSERT INTO \"{}\" AS t ({}) {} ON CONFLICT (\"{key}\") DO NOTHING RETURNING t.\"{key}\"::text AS id)
+         SELECT CASE WHEN count(*) < ${} THEN coalesce(array_agg(id), '{{}}') END FROM written",
         table.key.table,
         names.join(", "),
-        values.join(", "),
-        arrays.join(", "),
-        names.join(", "),
-    );
-    match &table.on_duplicate {
-        OnDuplicate::Ignore => sql.push_str("DO NOTHING"),
-        OnDuplicate::Update { newer_by } => {
-            let set: Vec<String> = names
-                .iter()
-                .filter(|name| name.trim_matches('"') != key)
-                .map(|name| format!("{name} = excluded.{name}"))
-                .collect();
-            let newer = format!("t.\"{newer_by}\" IS NULL OR excluded.\"{newer_by}\" > t.\"{newer_by}\"");
-            write!(sql, "DO UPDATE SET {} WHERE {newer}", set.join(", ")).expect("writing to a String cannot fail");
-        }
-    }
-    // xmax is 0 only in a row that this statement made new.
-    write!(
-        sql,
-        " RETURNING t.\"{key}\"::text AS id, t.xmax = 0 AS new)
-         SELECT CASE WHEN count(*) < ${} THEN coalesce(array_agg(id), '{{}}') END FROM written WHERE new",
+        rows_sql(table, &names),
         table.columns.len() + 1
     )
-    .expect("writing to a String cannot fail");
-    sql
+}
+
+/// Replaces what is older.
+fn update_sql(table: &Table, newer_by: &str) -> String {
+    let (key, names) = (&table.key.column, names(table));
+    let others = names.iter().filter(|name| name.trim_matches('"') != key);
+    let set: Vec<String> = others.map(|name| format!("{name} = n.{name}")).collect();
+    format!(
+        "UPDATE \"{}\" AS t SET {} FROM ({}) AS n
+          WHERE t.\"{key}\" = n.\"{key}\" AND (t.\"{newer_by}\" IS NULL OR n.\"{newer_by}\" > t.\"{newer_by}\")",
+        table.key.table,
+        set.join(", "),
+        rows_sql(table, &names),
+    )
 }
