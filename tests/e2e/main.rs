@@ -22,6 +22,7 @@ mod bloom;
 mod capacity;
 mod control;
 mod dashboards;
+mod days;
 mod dead;
 #[cfg(feature = "avro")]
 mod decoders;
