@@ -182,8 +182,9 @@ async fn write_on(store: Arc<dyn Store>, table: Table, stop: Arc<AtomicBool>) ->
         if stop.load(Ordering::Relaxed) && batch > 20 {
             break;
         }
-        let of_batch =
-            |n: u64| if n.is_multiple_of(10) { format!("w-{batch}-{n}") } else { id(today() + 1, batch << 8 | n) };
+        let of_batch = |n: u64| {
+            if n.is_multiple_of(10) { format!("w-{batch}-{n}") } else { id(today() + 1, 1 << 32 | batch << 8 | n) }
+        };
         let ids: Vec<String> = (0..50).map(of_batch).collect();
         loop {
             match write(&*store, &table, &ids).await {

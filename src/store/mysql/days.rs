@@ -21,6 +21,9 @@ const ACTION: &str = "keep the days of messages";
 const CONVERT: &str = "partition messages";
 /// The server counts whole seconds. Whoever comes behind the waiting statement waits as well.
 const LOCK_S: u128 = 1;
+const TURN: &str = "left(concat('weir days of ', DATABASE()), 64)";
+/// How long a turn is waited for by whoever was asked.
+const TURN_S: u64 = 60;
 /// How often the lock is tried for when somebody waits for it.
 const ATTEMPTS: u32 = 30;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -71,8 +74,11 @@ impl Mysql {
     pub(super) async fn keep_messages(&self, effort: Effort) -> Result<Option<Upkeep>> {
         let retention = self.messages_retention;
         let mut db = self.beside(effort).await?;
-        let is_ours = turn(&mut db).await?;
-        let Some(mut parts) = parts(&mut db).await? else { return Ok(None) };
+        let is_ours = turn(&mut db, effort).await?;
+        let Some(mut parts) = parts(&mut db).await? else {
+            end_turn(&mut db).await?;
+            return Ok(None);
+        };
         let mut upkeep = Upkeep::default();
         if is_ours {
             make_days(&mut db, &parts, effort, &mut upkeep).await?;
@@ -89,6 +95,7 @@ impl Mysql {
             }
             parts = self::parts(&mut db).await?.unwrap_or(parts);
         }
+        end_turn(&mut db).await?;
         upkeep.stands(&parts, retention);
         Ok(Some(upkeep))
     }
@@ -103,10 +110,11 @@ impl Mysql {
     /// `None`: it is partitioned already. The server copies the table, and lets others read meanwhile.
     pub(super) async fn convert_messages(&self) -> Result<Option<Converted>> {
         let mut db = self.beside(Effort::ASKED).await?;
-        if !turn(&mut db).await? {
+        if !turn(&mut db, Effort::ASKED).await? {
             return Err(refused("somebody else is at it: try again when that is done".to_owned()));
         }
         if parts(&mut db).await?.is_some() {
+            end_turn(&mut db).await?;
             return Ok(None);
         }
         let obstacles = sqlx::query_scalar::<_, String>(OBSTACLES).fetch_all(db.connection());
@@ -122,7 +130,11 @@ impl Mysql {
         for attempt in 1.. {
             let begun = Instant::now();
             match db.run(CONVERT, &sql).await {
-                Ok(()) => return Ok(Some(Converted { moved: 0, locked: begun.elapsed() })),
+                Ok(()) => {
+                    let locked = begun.elapsed();
+                    end_turn(&mut db).await?;
+                    return Ok(Some(Converted { moved: 0, locked }));
+                }
                 Err(error) if error.fault == Fault::Busy && attempt < ATTEMPTS => tokio::time::sleep(PAUSE).await,
                 Err(error) if error.fault == Fault::Busy => {
                     let told = error.message.clone();
@@ -150,11 +162,17 @@ impl Mysql {
     }
 }
 
-/// One at a time, the command and all workers.
-async fn turn(db: &mut Connection) -> Result<bool> {
+/// One at a time, the command and all workers. Who was asked to do it waits for whoever is at it, in the background.
+async fn turn(db: &mut Connection, effort: Effort) -> Result<bool> {
     let deadline = db.deadline;
-    let sql = "SELECT coalesce(GET_LOCK(left(concat('weir days of ', DATABASE()), 64), 0), 0) = 1";
-    bounded(deadline, ACTION, sqlx::query_scalar(sql).fetch_one(db.connection())).await
+    let wait_s = if effort.rows_max == i64::MAX { TURN_S } else { 0 };
+    let sql = format!("SELECT coalesce(GET_LOCK({TURN}, {wait_s}), 0) = 1");
+    bounded(deadline, ACTION, sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(db.connection())).await
+}
+
+/// The turn would end with the connection, but nobody knows when the server sees that.
+async fn end_turn(db: &mut Connection) -> Result<()> {
+    db.run(ACTION, &format!("DO RELEASE_LOCK({TURN})")).await
 }
 
 async fn now_ms(db: &mut Connection) -> Result<i64> {
