@@ -68,7 +68,10 @@ impl<T: Payload> Task<T> {
 
     /// Asks the handlers, and leaves the place to others if they take long: it is they who are waited for then, not a
     /// connection.
-    pub(super) async fn prepare_in_place(&mut self, batch: &mut Batch<T>) -> Result<PrepareTimes, crate::handler::Error> {
+    pub(super) async fn prepare_in_place(
+        &mut self,
+        batch: &mut Batch<T>,
+    ) -> Result<PrepareTimes, crate::handler::Error> {
         let shared = Arc::clone(&self.shared);
         let mut prepared = pin!(shared.pipelines.prepare(batch));
         if self.place.is_some() {
