@@ -109,9 +109,10 @@ async fn rate(side: &Side, job: &Job<'_>, workers: usize) -> Result<f64> {
     migrate(&direct)?;
     sql(&mut db, "CHECKPOINT").await?;
     let job = Job { postgres: job.postgres.clone(), ..direct };
-    let processes = Processes::start(side, &job, workers)?;
+    let mut processes = Processes::start(side, &job, workers)?;
     let patience = Instant::now() + Duration::from_secs(60);
     while owners(&mut db).await? < workers || settled(&mut db).await? == 0 {
+        processes.check()?;
         ensure!(Instant::now() < patience, "{workers} workers have not shared the partitions within 60 s");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
