@@ -61,6 +61,7 @@ impl<T: Payload> Task<T> {
         let begun = Instant::now();
         self.progress.enter(Phase::Queued("room for its next batch"));
         self.place = Some(self.shared.room.place().await);
+        reading.fetching.linger_anew(self.limits());
         self.progress.enter(Phase::Polling);
         reading.queued = begun.elapsed();
         self.shared.metrics.spent(metrics::Phase::Queue, reading.queued);

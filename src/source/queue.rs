@@ -94,7 +94,6 @@ impl Queue {
         loop {
             self.fill(Limits { records: 1, ..limits }, buffer);
             if !buffer.records.is_empty() {
-                buffer.linger_until.get_or_insert_with(|| Instant::now() + limits.linger);
                 return true;
             }
             if buffer.is_at_end || buffer.error.is_some() {
@@ -154,6 +153,11 @@ pub(crate) struct Fetching {
 impl Fetching {
     fn is_full(&self, limits: Limits) -> bool {
         self.records.len() >= limits.records || self.records.bytes() >= limits.bytes
+    }
+
+    /// Counts the time that is lingered from now on: what its queue has room for may be less than a batch.
+    pub(crate) fn linger_anew(&mut self, limits: Limits) {
+        self.linger_until = Some(Instant::now() + limits.linger);
     }
 
     fn finish(&mut self) -> Vec<Record> {
