@@ -21,6 +21,7 @@ mod progress;
 mod rejects;
 mod replay;
 mod retention;
+mod room;
 mod scaling;
 pub mod seek;
 mod settle;
@@ -29,6 +30,7 @@ mod silent;
 mod simulation;
 mod takeover;
 mod tasks;
+mod told;
 mod topics;
 mod transactions;
 mod unstored;
@@ -45,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::Steering;
 use self::gate::Gate;
+use self::room::Room;
 use self::tasks::Tasks;
 use self::transactions::Transactions;
 use crate::admin::PoolHealth;
@@ -157,12 +160,15 @@ struct Shared<T> {
     first_topics: Arc<[String]>,
     /// The topics that it reads now.
     topics: Mutex<Arc<[String]>>,
+    /// How the metrics name them.
+    told: told::Names,
     /// Topics that were not there at the start and are still waited for.
     missing: Mutex<Vec<String>>,
     /// It was said that the ledger's table is too large.
     ledger_is_large: AtomicBool,
     /// To the database, of this pool.
     connections: usize,
+    room: Room,
     /// Partitions that it has now.
     assigned: AtomicUsize,
     retention: retention::Kept,
@@ -375,6 +381,7 @@ impl<T: Payload> Pool<T> {
         let gate = Arc::new(Gate::new(Arc::clone(&self.name), Arc::clone(&self.pipelines.store)));
         let pipeline_metrics = self.pipelines.names().map(|name| self.metrics.pipeline(name)).collect();
         let shared = Shared {
+            told: told::Names::new(&self.config),
             name: self.name,
             group: self.group,
             budget,
@@ -394,6 +401,7 @@ impl<T: Payload> Pool<T> {
             missing: Mutex::new(missing),
             ledger_is_large: AtomicBool::new(false),
             connections: self.connections,
+            room: Room::new(self.connections),
             assigned: AtomicUsize::new(0),
             retention: retention::Kept::default(),
             metrics: self.metrics,

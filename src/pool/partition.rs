@@ -15,6 +15,7 @@ use super::batch_size::BatchSize;
 use super::pace::Portion;
 use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
+use super::room::Place;
 use crate::event::{Origin, Payload, Record};
 use crate::metrics;
 use crate::pipeline::{Novelty, ParkedKeys};
@@ -70,8 +71,6 @@ pub(super) struct Task<T> {
     pub(super) rejects: Rejects,
     /// Whether its next batch is taken to have no repeats.
     pub(super) novelty: Novelty,
-    /// Counts its topic's events, redeliveries included.
-    pub(super) consumed: prometheus::IntCounter,
     pub(super) backoff: ExponentialBackoff,
     /// The last batch's ids on their way into the processed set.
     pub(super) marking: Option<tokio::task::JoinHandle<()>>,
@@ -83,6 +82,8 @@ pub(super) struct Task<T> {
     pub(super) replayed_last: bool,
     /// The keys that are held back.
     pub(super) parked: ParkedKeys,
+    /// Of the batch in hand, where partitions take turns at having one.
+    pub(super) place: Option<Place>,
 }
 
 pub(super) fn backoff() -> ExponentialBackoff {
@@ -141,7 +142,8 @@ impl<T: Payload> Task<T> {
         let begun = Instant::now();
         self.progress.enter(Phase::Polling);
         let next = self.next_or_replay(reading, held).await?;
-        self.shared.metrics.spent(metrics::Phase::Poll, begun.elapsed());
+        let queued = std::mem::take(&mut reading.queued);
+        self.shared.metrics.spent(metrics::Phase::Poll, begun.elapsed().saturating_sub(queued));
         match next {
             Next::Decoded(decoded) => self.handle_decoded(decoded, held, reading).await,
             Next::Fetched(Fetched::Records(records)) => self.handle(records, held, reading).await,
@@ -308,7 +310,7 @@ impl<T: Payload> Task<T> {
     async fn handle(&mut self, records: Vec<Record>, held: &mut Held, reading: &mut Reading<T>) -> Result<(), Halt> {
         let fetched = records.len();
         let mut rest = unsettled(records, held.next_offset);
-        self.consumed.inc_by((fetched - rest.len()) as u64);
+        self.note_consumed(fetched - rest.len());
         self.progress.lock().oldest_in_hand_ms = rest.first().map(|record| record.timestamp_ms);
         while !rest.is_empty() {
             let later = rest.split_off(self.shared.steering.pacing.batch_max(self.portion).min(rest.len()));
@@ -317,11 +319,18 @@ impl<T: Payload> Task<T> {
                 continue;
             }
             self.await_resumed().await?;
-            self.consumed.inc_by(rest.len() as u64);
+            self.note_consumed(rest.len());
             self.work_off(rest, held, reading).await?;
             rest = later;
         }
         Ok(())
+    }
+
+    /// Under the name that the topic has in the metrics now.
+    fn note_consumed(&self, records: usize) {
+        if records > 0 {
+            self.shared.topic_metrics(&self.topic).consumed.inc_by(records as u64);
+        }
     }
 
     async fn work_off(&mut self, mut rest: Vec<Record>, held: &mut Held, reading: &mut Reading<T>) -> Result<(), Halt> {
@@ -357,7 +366,7 @@ impl<T: Payload> Task<T> {
         }
         self.progress.lock().oldest_in_hand_ms = decoded.batch.timestamps_ms().next();
         self.await_resumed().await?;
-        self.consumed.inc_by(decoded.batch.fetched() as u64);
+        self.note_consumed(decoded.batch.fetched());
         self.progress.enter(Phase::Working);
         match self.settle(decoded, held, reading).await? {
             Some(smaller) => self.work_off(smaller, held, reading).await,
@@ -368,6 +377,10 @@ impl<T: Payload> Task<T> {
     /// Waits as a fault asks. It is an error only when there is nothing to try again for.
     pub(super) async fn after(&mut self, fault: Fault, why: &str) -> Result<(), Halt> {
         self.shared.metrics.retried(fault.as_str());
+        // The others would only meet an outage too.
+        if fault != Fault::Outage {
+            self.place = None;
+        }
         match fault {
             Fault::Outage => {
                 self.shared.gate.close(why, &self.topic, self.partition);
@@ -389,6 +402,7 @@ impl<T: Payload> Task<T> {
 
     /// Waits before something that only a person can change is looked at again; said once.
     pub(super) async fn hold(&mut self, why: &str) -> Result<(), Halt> {
+        self.place = None;
         if self.held_for.as_deref() != Some(why) {
             self.held_for = Some(why.to_owned());
             let (topic, partition) = (&*self.topic, self.partition);
@@ -406,6 +420,7 @@ impl<T: Payload> Task<T> {
 
     /// Waits a little for something that comes by itself.
     pub(super) async fn wait_for(&mut self, what: &str) -> Result<(), Halt> {
+        self.place = None;
         self.progress.enter(Phase::Waiting(what.to_owned()));
         let delay = self.backoff.next().unwrap_or(RETRY_MAX).min(Duration::from_secs(1));
         self.sleep(delay).await

@@ -8,11 +8,12 @@
 //! What breaks the promises: tables of an engine without transactions, and `innodb_flush_log_at_trx_commit = 0 | 2`
 //! together with a crash of the machine, which undoes the last commits as a restored backup does.
 
-pub(super) mod codes;
+mod codes;
 mod control;
 mod days;
 mod dead;
 mod describe;
+mod driver;
 mod find;
 mod ledger;
 mod migrate;
@@ -20,11 +21,14 @@ mod pipelines;
 mod reach;
 mod replay;
 mod rows;
+mod scratch;
 mod seek;
 mod session;
 mod tx;
 mod verdict;
 mod write;
+
+pub(super) use driver::MysqlDriver;
 
 use std::collections::HashMap;
 use std::sync::Arc;

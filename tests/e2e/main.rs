@@ -21,6 +21,7 @@ mod batches;
 mod bloom;
 mod capacity;
 mod control;
+mod crowd;
 mod dashboards;
 mod days;
 mod dead;

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres, Row as _};
+use sqlx::{Postgres, Row as _};
 
 use super::copy::{self, Copy};
 use crate::store::connection::{OpenTx, bounded};
@@ -198,7 +198,7 @@ impl Tx for OpenTx<Postgres> {
         self.end("roll the batch back", "ROLLBACK").await
     }
 
-    fn postgres(&mut self) -> Option<&mut PgConnection> {
+    fn any_connection(&mut self) -> Option<&mut (dyn std::any::Any + Send)> {
         Some(self.connection())
     }
 }
