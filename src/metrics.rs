@@ -486,6 +486,7 @@ mod tests {
         pool.moderation("moderation").judged(0);
         pool.classifier("moderation").duration.observe(0.1);
         pool.set_status_unpublished(1);
+        pool.set_message_days(7, 0);
         pool.set_transactions_limit(1);
         drop(metrics.spans());
         metrics

@@ -284,7 +284,8 @@ pub(super) async fn a_day_with_too_many_strays_is_kept_and_said_so(world: World)
 pub(super) async fn a_drop_that_would_wait_is_put_off_and_holds_nobody_up(world: World) {
     let world = world.by_day().await.since(5).await;
     let table = world.messages().await;
-    let mut reading = begin(&world).await;
+    let patient = config::Store { idle_in_transaction_timeout: DAY, ..config::Store::default() };
+    let mut reading = world.open(patient).begin().await.unwrap();
     reading.existing(&table.key, &["m"]).await.unwrap();
     let keeping = world.keeping(2);
     let upkeep = keeping.keep_days().await.unwrap().unwrap();

@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::Postgres;
 use crate::store::connection::{OpenTx, bounded};
 use crate::store::days::{Day, Effort, Part, Parts, STRAYS_MAX, reason, refused};
-use crate::store::{Result, Upkeep, fault};
+use crate::store::{Fault, Result, Upkeep, fault};
 
 type Transaction = OpenTx<sqlx::Postgres>;
 
@@ -75,14 +75,27 @@ impl Postgres {
             match self.make_day(&standing, day, &name, effort).await {
                 Ok(true) => upkeep.made.push(name),
                 Ok(false) => break,
-                Err(error) => upkeep.unmade.push(reason(&day.to_string(), error)?),
+                // Each further wait for a lock would hold writers up anew.
+                Err(error) => {
+                    let is_busy = error.fault == Fault::Busy;
+                    upkeep.unmade.push(reason(&day.to_string(), error)?);
+                    if is_busy {
+                        break;
+                    }
+                }
             }
         }
         for part in standing.parts.expired(retention) {
             match self.drop_part(&standing, part, effort).await {
                 Ok(true) => upkeep.dropped.push(part.name.clone()),
                 Ok(false) => break,
-                Err(error) => upkeep.kept.push(reason(&part.name, error)?),
+                Err(error) => {
+                    let is_busy = error.fault == Fault::Busy;
+                    upkeep.kept.push(reason(&part.name, error)?);
+                    if is_busy {
+                        break;
+                    }
+                }
             }
         }
         if let Some(now) = self.standing().await? {

@@ -41,7 +41,8 @@ impl Tx for OpenTx<Postgres> {
             KeyType::Uuid => "text[]::uuid[]",
             KeyType::Int => "text[]::int8[]",
         };
-        let sql = format!("SELECT \"{column}\"::text FROM \"{table}\" WHERE \"{column}\" = ANY($1::{array})");
+        let sql =
+            format!("SELECT \"{column}\"::text COLLATE \"C\" FROM \"{table}\" WHERE \"{column}\" = ANY($1::{array})");
         let known: Vec<(Cow<'_, str>, &str)> = ids.iter().filter_map(|id| Some((kind.spelt(id)?, *id))).collect();
         let asked: Vec<&str> = known.iter().map(|(spelt, _)| &**spelt).collect();
         let select = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql)).bind(asked);
@@ -265,10 +266,11 @@ fn names(table: &Table) -> Vec<String> {
 /// key is named: a bare ON CONFLICT would swallow other unique keys too. Its answer is one value, the ids that were new, or
 /// NULL if all were: a row an id would cost more than the rest of the answer. What is there already is updated by a
 /// statement of its own: one that does both tells new rows from others by `xmax` only, which partitioned tables do not have.
+/// The answer's collation is named, so that it stays the same when `messages` is partitioned under a prepared statement.
 fn insert_sql(table: &Table) -> String {
     let (key, names) = (&table.key.column, names(table));
     format!(
-        "WITH written AS (INSERT INTO \"{}\" AS t ({}) {} ON CONFLICT (\"{key}\") DO NOTHING RETURNING t.\"{key}\"::text AS id)
+        "WITH written AS (INSERT INTO \"{}\" AS t ({}) {} ON CONFLICT (\"{key}\") DO NOTHING RETURNING t.\"{key}\"::text COLLATE \"C\" AS id)
          SELECT CASE WHEN count(*) < ${} THEN coalesce(array_agg(id), '{{}}') END FROM written",
         table.key.table,
         names.join(", "),
