@@ -23,7 +23,6 @@ mod resume;
 mod retire;
 mod run;
 mod seek;
-mod shown;
 mod verify;
 mod version;
 mod why;
@@ -42,6 +41,7 @@ use crate::config::{self, Config};
 use crate::handler::moderation_problems;
 use crate::pool::BuildError;
 use crate::rules;
+use crate::shown;
 use crate::store::{self, Fault};
 use crate::telemetry;
 

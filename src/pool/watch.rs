@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Error;
 use super::pace::RATE;
 use super::partition::now_ms;
-use super::progress::{Phase, Standing};
+use super::progress::{Behind, Phase, Standing};
 use super::scaling::{Place, Places, Sample};
 use super::tasks::{Running, Tasks};
 use crate::event::Payload;
@@ -144,7 +144,7 @@ impl<T: Payload> Tasks<T> {
 
     /// Sums lag by topic. A topic whose every partition is unknown or gone has no series.
     pub(super) fn note_lag(&self) {
-        let mut by_topic: HashMap<&str, Option<Behind>> = HashMap::new();
+        let mut by_topic: HashMap<&str, Option<Sum>> = HashMap::new();
         let topics = self.shared.topics();
         for topic in topics.iter() {
             by_topic.insert(topic, None);
@@ -157,15 +157,18 @@ impl<T: Payload> Tasks<T> {
         }
         let now_ms = now_ms();
         for (name, task) in self.running.iter().filter(|((topic, _), _)| topics.contains(topic)) {
-            let Some(lag) = self.lag(&name.0, name.1, task) else { continue };
+            let Some(end) = self.shared.source.client.cached_log_end(&name.0, name.1) else { continue };
+            let Some(lag) = task.progress.lag(end) else { continue };
             let mut standing = task.progress.lock();
             if lag == 0 {
                 standing.since_ms = Some(now_ms);
             }
             let left_s = self.shared.retention.left_s(name, &standing, lag, now_ms);
-            let behind = Behind { events: lag, age_ms: age_ms(&standing, lag, now_ms), left_s };
+            let behind = Behind { end, events: lag, age_ms: age_ms(&standing, lag, now_ms) };
+            standing.behind = Some(behind);
+            let part = Sum { events: lag, age_ms: behind.age_ms, left_s };
             let topic = by_topic.entry(&name.0).or_default();
-            *topic = Some(topic.map_or(behind, |sum| sum.and(behind)));
+            *topic = Some(topic.map_or(part, |sum| sum.and(part)));
         }
         for (topic, sum) in by_topic {
             #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
@@ -178,16 +181,16 @@ impl<T: Payload> Tasks<T> {
     }
 }
 
-/// How far a partition is behind, or the partitions of a topic.
+/// How far the partitions of a topic are behind.
 #[derive(Debug, Clone, Copy)]
-struct Behind {
+struct Sum {
     events: i64,
     age_ms: i64,
     /// Until Kafka's retention reaches it, where that is known and ever happens.
     left_s: Option<f64>,
 }
 
-impl Behind {
+impl Sum {
     fn and(self, other: Self) -> Self {
         let left_s = self.left_s.into_iter().chain(other.left_s).reduce(f64::min);
         Self { events: self.events + other.events, age_ms: self.age_ms.max(other.age_ms), left_s }
@@ -260,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_soonest_of_a_topics_partitions_counts_and_those_not_known_do_not() {
-        let of = |left_s| Behind { events: 2, age_ms: 5, left_s };
+        let of = |left_s| Sum { events: 2, age_ms: 5, left_s };
         assert_eq!(of(Some(9.0)).and(of(Some(3.0))).left_s, Some(3.0));
         assert_eq!(of(None).and(of(Some(3.0))).left_s, Some(3.0));
         assert_eq!(of(None).and(of(None)).left_s, None);
