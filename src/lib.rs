@@ -62,5 +62,7 @@ pub mod source;
 pub mod status_events;
 pub mod store;
 pub mod telemetry;
+#[cfg(any(feature = "console", feature = "demo"))]
+mod terminal;
 pub mod verify;
 pub mod why;
