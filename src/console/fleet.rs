@@ -62,6 +62,19 @@ pub(super) struct FleetLook {
     reader: Arc<Mutex<Option<LogReader>>>,
 }
 
+/// A look that is under way: however it ends, the next one may begin.
+struct Look {
+    of: Arc<FleetLook>,
+    begun: Instant,
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        lock(&self.of.turn).end(Instant::now(), self.begun.elapsed());
+        self.of.ended.send_modify(|looks| *looks += 1);
+    }
+}
+
 /// Whether a look may begin.
 #[derive(Debug, Default)]
 struct Turn {
@@ -113,15 +126,12 @@ impl FleetLook {
         if self.pools.is_empty() || !lock(&self.turn).want(Instant::now()) {
             return;
         }
-        let look = Arc::clone(self);
+        let look = Look { of: Arc::clone(self), begun: Instant::now() };
         tokio::spawn(async move {
-            let begun = Instant::now();
-            for (name, pool) in &look.pools {
-                let seen = look.look(name, pool).await;
-                look.note(name, seen);
+            for (name, pool) in &look.of.pools {
+                let seen = look.of.look(name, pool).await;
+                look.of.note(name, seen);
             }
-            lock(&look.turn).end(Instant::now(), begun.elapsed());
-            look.ended.send_modify(|looks| *looks += 1);
         });
     }
 
