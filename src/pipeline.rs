@@ -18,6 +18,7 @@ pub(crate) use batch::{Batch, Counts};
 pub(crate) use decoding::Decoding;
 pub(crate) use novelty::Novelty;
 pub(crate) use park::ParkedKeys;
+pub(crate) use prepare::PrepareTimes;
 pub(crate) use replay::Replayed;
 pub(crate) use settle::{Attempt, Failure};
 

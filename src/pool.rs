@@ -21,6 +21,7 @@ mod progress;
 mod rejects;
 mod replay;
 mod retention;
+mod room;
 mod scaling;
 pub mod seek;
 mod settle;
@@ -45,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::Steering;
 use self::gate::Gate;
+use self::room::Room;
 use self::tasks::Tasks;
 use self::transactions::Transactions;
 use crate::admin::PoolHealth;
@@ -163,6 +165,7 @@ struct Shared<T> {
     ledger_is_large: AtomicBool,
     /// To the database, of this pool.
     connections: usize,
+    room: Room,
     /// Partitions that it has now.
     assigned: AtomicUsize,
     retention: retention::Kept,
@@ -394,6 +397,7 @@ impl<T: Payload> Pool<T> {
             missing: Mutex::new(missing),
             ledger_is_large: AtomicBool::new(false),
             connections: self.connections,
+            room: Room::new(self.connections),
             assigned: AtomicUsize::new(0),
             retention: retention::Kept::default(),
             metrics: self.metrics,

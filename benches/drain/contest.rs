@@ -101,14 +101,14 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 }
 
 pub(crate) fn heading() {
-    println!("{:<24} {:>10} {:>10} {:>8} {:>8} {:>9}", "run", "events/s", "drained/s", "s", "cpu s", "peak MiB");
+    println!("{:<40} {:>10} {:>10} {:>8} {:>8} {:>9}", "run", "events/s", "drained/s", "s", "cpu s", "peak MiB");
 }
 
 pub(crate) fn line(name: &str, backlog: &Backlog, run: &Run) {
     let events = backlog.events as f64;
     let Run { seconds, first_s, cpu_seconds, peak_mib, .. } = run;
     println!(
-        "{name:<24} {:>10.0} {:>10.0} {seconds:>8.2} {cpu_seconds:>8.2} {peak_mib:>9.0}",
+        "{name:<40} {:>10.0} {:>10.0} {seconds:>8.2} {cpu_seconds:>8.2} {peak_mib:>9.0}",
         events / seconds,
         events / (seconds - first_s)
     );

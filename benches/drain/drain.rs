@@ -110,10 +110,13 @@ impl Processes {
         Ok(started)
     }
 
-    fn check(&mut self) -> Result<()> {
+    pub(crate) fn check(&mut self) -> Result<()> {
         for child in &mut self.0 {
             if let Some(status) = child.try_wait()? {
-                bail!("a process ended with {status} before the topic was drained");
+                bail!(
+                    "a process ended with {status} before the topic was drained; workers' logs are in {}",
+                    std::env::temp_dir().display()
+                );
             }
         }
         Ok(())

@@ -178,7 +178,8 @@ async fn scale(asked: &Asked, services: &Services, backlogs: &mut Vec<Backlog>) 
         backlogs.push(load::publish(services, events, partitions).await?);
     }
     let [short, long, many, most, twelve] = &backlogs[..] else { bail!("five topics were published") };
-    let (_, side) = weir(true).next().context("weir's binary")?;
-    scale::costs(&side, services, &[(short, 1), (long, 1), (many, 1), (most, 1), (short, 3)]).await?;
-    scale::workers(&side, services, twelve, asked.rounds).await
+    let sides: Vec<_> = weir(true).collect();
+    let (_, side) = sides.first().context("weir's binary")?;
+    scale::costs(&sides, services, &[(short, 1), (long, 1), (many, 1), (most, 1), (short, 3)]).await?;
+    scale::workers(side, services, twelve, asked.rounds).await
 }

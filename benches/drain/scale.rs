@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use url::Url;
 
 use crate::contest::{heading, line, median};
@@ -18,26 +18,51 @@ const WINDOW: Duration = Duration::from_secs(10);
 const COMMIT_LATENCY: Duration = Duration::from_millis(50);
 /// Many transactions, and fewer at a time in a worker than there are partitions, so that a second worker has its use.
 const SMALL: Lines = Lines { pool: "max_poll_records = 10\n", store: "connections = 4\n" };
+/// Batches are full from the first on: many partitions would else have the more small ones, and it is the cost at one batch
+/// size that must not grow.
+const AT_ONCE: Lines = Lines { pool: "handle_ms = 0.1\n", store: "" };
 
-/// The cost of an event, by backlog, partitions and workers.
-pub(crate) async fn costs(side: &Side, services: &Services, cases: &[(&Backlog, usize)]) -> Result<()> {
+/// What one run cost.
+struct Cost<'a> {
+    side: &'a str,
+    of: String,
+    us: f64,
+    peak_mib: f64,
+    batch: f64,
+}
+
+/// The cost of an event, by backlog, partitions and workers, of each binary in turn.
+pub(crate) async fn costs(sides: &[(String, Side)], services: &Services, cases: &[(&Backlog, usize)]) -> Result<()> {
     println!("\nthe cost of an event: persist");
     heading();
-    let mut costs = Vec::new();
+    let mut costs: Vec<Cost<'_>> = Vec::new();
     for (backlog, workers) in cases {
-        let run = drain(side, &Job::new(services, backlog, Workload::Persist), *workers).await?;
-        let of = format!("{} M, {} partitions, {workers} workers", backlog.events / 1_000_000, backlog.partitions);
-        line(&of, backlog, &run);
-        costs.push((of, run.cpu_seconds * 1e6 / backlog.events as f64, run.peak_mib));
+        for (name, side) in sides {
+            let job = Job { lines: AT_ONCE, ..Job::new(services, backlog, Workload::Persist) };
+            let run = drain(side, &job, *workers).await?;
+            let millions = backlog.events as f64 / 1e6;
+            let of = format!("{name}: {millions} M, {} partitions, {workers} workers", backlog.partitions);
+            line(&of, backlog, &run);
+            let us = run.cpu_seconds * 1e6 / backlog.events as f64;
+            let batch = backlog.events as f64 / transactions(services).await? as f64;
+            costs.push(Cost { side: name, of, us, peak_mib: run.peak_mib, batch });
+        }
     }
     println!();
-    for (of, cost_us, peak_mib) in &costs {
+    for Cost { side, of, us, peak_mib, batch } in &costs {
+        let first = costs.iter().find(|cost| cost.side == *side).map_or(*us, |first| first.us);
         println!(
-            "{of:<32} {cost_us:.2} µs of CPU an event, {:.2} times the first; at most {peak_mib:.0} MiB a worker",
-            cost_us / costs[0].1
+            "{of:<40} {us:.2} µs of CPU an event, {:.2} times the first, in batches of {batch:.0}; at most {peak_mib:.0} MiB a worker",
+            us / first
         );
     }
     Ok(())
+}
+
+/// How many transactions wrote the rows.
+async fn transactions(services: &Services) -> Result<i64> {
+    let mut db = PgConnection::connect(&services.postgres).await?;
+    Ok(sqlx::query_scalar("SELECT count(DISTINCT xmin::text) FROM messages").fetch_one(&mut db).await?)
 }
 
 /// Rates of one worker and of several, in turns: with commits that take long, and with a database at its limit.
@@ -84,9 +109,10 @@ async fn rate(side: &Side, job: &Job<'_>, workers: usize) -> Result<f64> {
     migrate(&direct)?;
     sql(&mut db, "CHECKPOINT").await?;
     let job = Job { postgres: job.postgres.clone(), ..direct };
-    let processes = Processes::start(side, &job, workers)?;
+    let mut processes = Processes::start(side, &job, workers)?;
     let patience = Instant::now() + Duration::from_secs(60);
     while owners(&mut db).await? < workers || settled(&mut db).await? == 0 {
+        processes.check()?;
         ensure!(Instant::now() < patience, "{workers} workers have not shared the partitions within 60 s");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

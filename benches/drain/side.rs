@@ -102,19 +102,19 @@ impl Side {
             }
             Self::Weir { binary, processed_set } => {
                 let mut command = Command::new(binary);
-                command.arg("run").arg("--config").arg(job.write_config("run", *processed_set)?).stderr(Stdio::null());
+                command.arg("run").arg("--config").arg(job.write_config("run", *processed_set)?).stderr(job.log()?);
                 command
             }
             Self::Traced { binary, endpoint, relation } => {
                 let mut command = Command::new(binary);
-                command.arg("run").arg("--config").arg(job.write_config("run", true)?).stderr(Stdio::null());
+                command.arg("run").arg("--config").arg(job.write_config("run", true)?).stderr(job.log()?);
                 command.env("WEIR__TRACES__ENDPOINT", endpoint).env("WEIR__TRACES__RELATION", relation);
                 command
             }
             Self::Moderated { binary, lines } => {
                 let mut command = Command::new(binary);
                 let config = job.write("run.toml", &(job.config(true) + lines))?;
-                command.arg("run").arg("--config").arg(config).stderr(Stdio::null());
+                command.arg("run").arg("--config").arg(config).stderr(job.log()?);
                 command
             }
             Self::Arroyo => Command::new(peers().join("arroyo/release/arroyo-peer")),
@@ -145,11 +145,20 @@ impl Side {
 }
 
 impl Job<'_> {
-    /// A file of this measurement's own.
+    /// A file of this measurement's own, put in place whole: a process that was started before may be reading the last one.
     fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
         let path = std::env::temp_dir().join(format!("{}-{name}", self.services.name));
-        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        let new = path.with_extension("new");
+        std::fs::write(&new, text).with_context(|| format!("write {}", new.display()))?;
+        std::fs::rename(&new, &path).with_context(|| format!("write {}", path.display()))?;
         Ok(path)
+    }
+
+    /// Where a worker's log goes, to be looked at when it ends early.
+    fn log(&self) -> Result<Stdio> {
+        let path = std::env::temp_dir().join(format!("{}.log", self.services.name));
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+        Ok(file.with_context(|| format!("write {}", path.display()))?.into())
     }
 
     pub(crate) fn write_config(&self, name: &str, processed_set: bool) -> Result<PathBuf> {

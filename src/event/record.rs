@@ -122,9 +122,10 @@ struct Spans {
 }
 
 impl RecordBuffer {
-    /// An empty buffer with room for what the last batch held.
-    pub fn with_capacity(records: usize, bytes: usize) -> Self {
-        Self { bytes: BytesMut::with_capacity(bytes), spans: Vec::with_capacity(records) }
+    /// Makes it hold so many records and bytes in all without growing.
+    pub fn reserve(&mut self, records: usize, bytes: usize) {
+        self.bytes.reserve(bytes.saturating_sub(self.bytes.len()));
+        self.spans.reserve(records.saturating_sub(self.spans.len()));
     }
 
     /// How many records it holds.

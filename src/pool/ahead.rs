@@ -5,7 +5,6 @@
 //! the partition must be taken over anew, which reads it again.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio_util::task::AbortOnDropHandle;
@@ -24,6 +23,8 @@ pub(super) struct Reading<T> {
     pub(super) fetching: Fetching,
     /// The batch that comes before them.
     ahead: Option<AbortOnDropHandle<Decoded<T>>>,
+    /// How long they waited for room.
+    pub(super) queued: Duration,
 }
 
 /// A batch that was decoded and looked up, and how long that took.
@@ -40,7 +41,7 @@ pub(super) enum Next<T> {
 
 impl<T> Default for Reading<T> {
     fn default() -> Self {
-        Self { fetching: Fetching::default(), ahead: None }
+        Self { fetching: Fetching::default(), ahead: None, queued: Duration::ZERO }
     }
 }
 
@@ -49,7 +50,7 @@ impl<T: Payload> Shared<T> {
     /// memory. Without a processed set, decoding on another thread costs what it saves (docs/performance.md); the simulation
     /// has none and must meet this all the same.
     fn looks_ahead(&self) -> bool {
-        let waits = self.steering.pacing.now().is_some() || self.assigned.load(Ordering::Relaxed) > self.connections;
+        let waits = self.steering.pacing.now().is_some() || self.is_crowded();
         !waits && (self.processed_set().is_some() || cfg!(test))
     }
 
@@ -94,9 +95,11 @@ impl<T: Payload> Task<T> {
     }
 
     /// The next batch, if one was begun with; else what the queue gives. Safe to drop while it waits.
-    pub(super) async fn next(&self, reading: &mut Reading<T>) -> Result<Next<T>, Halt> {
+    pub(super) async fn next(&mut self, reading: &mut Reading<T>) -> Result<Next<T>, Halt> {
+        let (stop, nudge) = (self.stop.clone(), Arc::clone(&self.nudge));
         let next = async {
             let Some(decoding) = &mut reading.ahead else {
+                self.make_room(reading).await;
                 return Ok(Next::Fetched(self.queue.fetch(self.limits(), &mut reading.fetching).await));
             };
             let decoded = decoding.await;
@@ -106,8 +109,8 @@ impl<T: Payload> Task<T> {
         };
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => Err(Halt::Stop),
-            () = self.nudge.notified() => Err(Halt::Retake),
+            () = stop.cancelled() => Err(Halt::Stop),
+            () = nudge.notified() => Err(Halt::Retake),
             next = next => next,
         }
     }

@@ -15,6 +15,7 @@ use super::batch_size::BatchSize;
 use super::pace::Portion;
 use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
+use super::room::Place;
 use crate::event::{Origin, Payload, Record};
 use crate::metrics;
 use crate::pipeline::{Novelty, ParkedKeys};
@@ -83,6 +84,8 @@ pub(super) struct Task<T> {
     pub(super) replayed_last: bool,
     /// The keys that are held back.
     pub(super) parked: ParkedKeys,
+    /// Of the batch in hand, where partitions take turns at having one.
+    pub(super) place: Option<Place>,
 }
 
 pub(super) fn backoff() -> ExponentialBackoff {
@@ -141,7 +144,8 @@ impl<T: Payload> Task<T> {
         let begun = Instant::now();
         self.progress.enter(Phase::Polling);
         let next = self.next_or_replay(reading, held).await?;
-        self.shared.metrics.spent(metrics::Phase::Poll, begun.elapsed());
+        let queued = std::mem::take(&mut reading.queued);
+        self.shared.metrics.spent(metrics::Phase::Poll, begun.elapsed().saturating_sub(queued));
         match next {
             Next::Decoded(decoded) => self.handle_decoded(decoded, held, reading).await,
             Next::Fetched(Fetched::Records(records)) => self.handle(records, held, reading).await,
@@ -368,6 +372,10 @@ impl<T: Payload> Task<T> {
     /// Waits as a fault asks. It is an error only when there is nothing to try again for.
     pub(super) async fn after(&mut self, fault: Fault, why: &str) -> Result<(), Halt> {
         self.shared.metrics.retried(fault.as_str());
+        // The others would only meet an outage too.
+        if fault != Fault::Outage {
+            self.place = None;
+        }
         match fault {
             Fault::Outage => {
                 self.shared.gate.close(why, &self.topic, self.partition);
@@ -389,6 +397,7 @@ impl<T: Payload> Task<T> {
 
     /// Waits before something that only a person can change is looked at again; said once.
     pub(super) async fn hold(&mut self, why: &str) -> Result<(), Halt> {
+        self.place = None;
         if self.held_for.as_deref() != Some(why) {
             self.held_for = Some(why.to_owned());
             let (topic, partition) = (&*self.topic, self.partition);
@@ -406,6 +415,7 @@ impl<T: Payload> Task<T> {
 
     /// Waits a little for something that comes by itself.
     pub(super) async fn wait_for(&mut self, what: &str) -> Result<(), Halt> {
+        self.place = None;
         self.progress.enter(Phase::Waiting(what.to_owned()));
         let delay = self.backoff.next().unwrap_or(RETRY_MAX).min(Duration::from_secs(1));
         self.sleep(delay).await

@@ -132,7 +132,7 @@ impl<T: Payload> Task<T> {
     /// How long `prepare` took; `None`: it did not go through, and has waited as the fault asks.
     async fn prepare(&mut self, batch: &mut Batch<T>) -> Result<Option<Duration>, Halt> {
         let begun = Instant::now();
-        let prepared = self.shared.pipelines.prepare(batch).await;
+        let prepared = self.prepare_in_place(batch).await;
         self.shared.metrics.spent(metrics::Phase::Prepare, begun.elapsed());
         match prepared {
             Ok(times) => {

@@ -119,6 +119,7 @@ impl<T: Payload> Tasks<T> {
                 has_begun_fetching: false,
                 replayed_last: false,
                 parked: ParkedKeys::new(),
+                place: None,
             };
             let (failures, of) = (self.failures.clone(), name.clone());
             let done = tokio::spawn(async move {

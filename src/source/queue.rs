@@ -75,6 +75,7 @@ impl Queue {
     /// Waits for records, then takes what is there within the limits. Safe to drop while it waits: nothing is taken
     /// from the queue before the last wait ends.
     pub(crate) async fn fetch(&self, limits: Limits, buffer: &mut Fetching) -> Fetched {
+        buffer.reserve();
         loop {
             if let Some(fetched) = self.take(limits, buffer) {
                 return fetched;
@@ -88,8 +89,23 @@ impl Queue {
         }
     }
 
+    /// Waits until there is a record, and says so, or else the log's end or an error. Safe to drop while it waits.
+    pub(crate) async fn await_first(&self, limits: Limits, buffer: &mut Fetching) -> bool {
+        loop {
+            self.fill(Limits { records: 1, ..limits }, buffer);
+            if !buffer.records.is_empty() {
+                return true;
+            }
+            if buffer.is_at_end || buffer.error.is_some() {
+                return false;
+            }
+            tokio::time::timeout(LOOK_AGAIN, self.nonempty.notified()).await.ok();
+        }
+    }
+
     /// Takes as many records as the limits allow if so many are there now; else they stay in the buffer.
     pub(crate) fn fetch_full(&self, limits: Limits, buffer: &mut Fetching) -> Option<Vec<Record>> {
+        buffer.reserve();
         self.fill(limits, buffer);
         buffer.is_full(limits).then(|| buffer.finish())
     }
@@ -130,6 +146,8 @@ pub(crate) struct Fetching {
     is_at_end: bool,
     /// This error comes after them.
     error: Option<KafkaError>,
+    /// How many records and bytes were taken last.
+    last: (usize, usize),
 }
 
 impl Fetching {
@@ -137,10 +155,21 @@ impl Fetching {
         self.records.len() >= limits.records || self.records.bytes() >= limits.bytes
     }
 
+    /// Counts the time that is lingered from now on: what its queue has room for may be less than a batch.
+    pub(crate) fn linger_anew(&mut self, limits: Limits) {
+        self.linger_until = Some(Instant::now() + limits.linger);
+    }
+
     fn finish(&mut self) -> Vec<Record> {
         self.linger_until = None;
-        let next = RecordBuffer::with_capacity(self.records.len(), self.records.bytes());
-        std::mem::replace(&mut self.records, next).finish()
+        self.last = (self.records.len(), self.records.bytes());
+        std::mem::take(&mut self.records).finish()
+    }
+
+    /// Makes room for as much as was taken last.
+    fn reserve(&mut self) {
+        let (records, bytes) = self.last;
+        self.records.reserve(records, bytes);
     }
 }
 

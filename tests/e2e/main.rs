@@ -27,6 +27,7 @@ mod bloom;
 mod capacity;
 mod console;
 mod control;
+mod crowd;
 mod dashboards;
 mod dead;
 #[cfg(feature = "avro")]

@@ -69,9 +69,15 @@ impl Compiled {
         if gathered.len() > WORDS_MAX {
             return Err(format!("{} words, and {WORDS_MAX} are the most", gathered.len()));
         }
-        let patterns = config.patterns.iter().map(Patterns::read).collect::<Result<Vec<_>, _>>()?;
+        // Both take their time, and a worker's start waits for them.
+        let (words, patterns) = std::thread::scope(|scope| {
+            let words = scope.spawn(|| gathered.build());
+            let patterns = config.patterns.iter().map(Patterns::read).collect::<Result<Vec<_>, _>>();
+            (words.join(), patterns)
+        });
+        let words = words.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let files = config.words.iter().map(|list| name_of(&list.file)).collect();
-        Ok(Self { words: gathered.build()?, files, patterns })
+        Ok(Self { words, files, patterns: patterns? })
     }
 
     /// The gravest that they say of a text. The buffer is for its folded form.
@@ -107,17 +113,12 @@ impl Patterns {
         if numbered.len() > PATTERNS_MAX {
             return Err(format!("{file}: {} patterns, and {PATTERNS_MAX} are the most", numbered.len()));
         }
-        // The set's error does not say which of them is at fault.
-        for (at, pattern) in &numbered {
-            if let Err(error) = regex::Regex::new(pattern) {
-                let why = error.to_string();
-                let why = why.lines().last().unwrap_or_default().trim();
-                return Err(format!("{file}: line {}: {why}", at + 1));
-            }
-        }
         let has_edge = |(_, pattern): &(usize, &str)| pattern.contains("\\b") || pattern.contains("\\B");
         let (edged, plain): (Vec<_>, Vec<_>) = numbered.into_iter().partition(has_edge);
-        let wrong = |error: regex::Error| format!("{file}: {error}");
+        let wrong = |error: regex::Error| match at_fault(edged.iter().chain(&plain)) {
+            Some((line, why)) => format!("{file}: line {line}: {why}"),
+            None => format!("{file}: {error}"),
+        };
         let alone =
             |(_, pattern): &(usize, &str)| RegexBuilder::new(pattern).case_insensitive(has_case(pattern)).build();
         Ok(Self {
@@ -159,6 +160,15 @@ impl Set {
         }
         self.set.matches(folded).iter().next().and_then(|at| self.lines.get(at)).copied()
     }
+}
+
+/// The line of the first pattern that is none, and why, which a set's error does not tell.
+fn at_fault<'a>(numbered: impl Iterator<Item = &'a (usize, &'a str)>) -> Option<(usize, String)> {
+    let wrong = |(at, pattern): &(usize, &str)| {
+        let why = Regex::new(pattern).err()?.to_string();
+        Some((at + 1, why.lines().last().unwrap_or_default().trim().to_owned()))
+    };
+    numbered.filter_map(wrong).min()
 }
 
 /// Whether a pattern could mean another letter than those of folded texts. Of one that cannot, the other case need not be

@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{Decoding, Pipeline, Pipelines};
 use crate::pool::control::Steering;
 use crate::pool::pacing::Pacing;
+use crate::pool::room::Room;
 use crate::pool::tasks::{Name, Tasks};
 use crate::pool::transactions::Transactions;
 use crate::pool::{Gate, Shared, Standings};
@@ -79,6 +80,8 @@ impl World {
             ..config::Pool::default()
         };
         let names = (Arc::clone(&pool), Arc::clone(&pool));
+        // With one, its partitions take turns at having a batch in hand.
+        let connections = if member % 3 == 0 { 1 } else { PARTITIONS as usize };
         let rate = member.is_multiple_of(2).then(|| RATE.parse().unwrap());
         let pacing = Pacing::new(names.clone(), rate, None, metrics.clone());
         Arc::new(Shared {
@@ -100,7 +103,8 @@ impl World {
             topics: std::sync::Mutex::new(vec![TOPIC.to_owned()].into()),
             missing: std::sync::Mutex::default(),
             ledger_is_large: std::sync::atomic::AtomicBool::default(),
-            connections: PARTITIONS as usize,
+            connections,
+            room: Room::new(connections),
             assigned: std::sync::atomic::AtomicUsize::default(),
             retention: crate::pool::retention::Kept::default(),
             metrics,

@@ -1,0 +1,87 @@
+//! Where a worker has more partitions than connections, most of its batches would only wait for one: decoded, held in
+//! memory, and the smaller for not having waited in Kafka. So there only some partitions have a batch in hand at once, each in
+//! its turn.
+//!
+//! What waits for something of its own (a hold, a deadlock, a slow handler) gives its place to another and keeps its batch.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Shared;
+use super::ahead::Reading;
+use super::partition::Task;
+use super::progress::Phase;
+use crate::event::Payload;
+use crate::metrics;
+use crate::pipeline::{Batch, PrepareTimes};
+
+/// Batches in hand a connection: one is written, one is decoded and prepared meanwhile.
+const BATCHES_A_CONNECTION: usize = 2;
+/// How long handlers may take before others need not wait for them.
+const PREPARE_MAX: Duration = Duration::from_millis(50);
+
+/// Places for batches.
+pub(super) struct Room(Arc<Semaphore>);
+
+/// One batch's place, until it is dropped.
+pub(super) struct Place {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    pub(super) fn new(connections: usize) -> Self {
+        Self(Arc::new(Semaphore::new(connections.max(1) * BATCHES_A_CONNECTION)))
+    }
+
+    async fn place(&self) -> Place {
+        // Never closed, so never refused.
+        Place { _permit: Arc::clone(&self.0).acquire_owned().await.ok() }
+    }
+}
+
+impl<T> Shared<T> {
+    /// Whether partitions wait for each other's connections.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.letters.is_none() && self.assigned.load(Ordering::Relaxed) > self.connections
+    }
+}
+
+impl<T: Payload> Task<T> {
+    /// Waits for a place for the next batch, where one is needed: from its first record on, so that a partition with nothing
+    /// to do takes none. Safe to drop while it waits.
+    pub(super) async fn make_room(&mut self, reading: &mut Reading<T>) {
+        self.place = None;
+        if !self.shared.is_crowded() || !self.queue.await_first(self.limits(), &mut reading.fetching).await {
+            return;
+        }
+        let begun = Instant::now();
+        self.progress.enter(Phase::Queued("room for its next batch"));
+        self.place = Some(self.shared.room.place().await);
+        reading.fetching.linger_anew(self.limits());
+        self.progress.enter(Phase::Polling);
+        reading.queued = begun.elapsed();
+        self.shared.metrics.spent(metrics::Phase::Queue, reading.queued);
+    }
+
+    /// Asks the handlers, and leaves the place to others if they take long: it is they who are waited for then, not a
+    /// connection.
+    pub(super) async fn prepare_in_place(
+        &mut self,
+        batch: &mut Batch<T>,
+    ) -> Result<PrepareTimes, crate::handler::Error> {
+        let shared = Arc::clone(&self.shared);
+        let mut prepared = pin!(shared.pipelines.prepare(batch));
+        if self.place.is_some() {
+            tokio::select! {
+                biased;
+                prepared = &mut prepared => return prepared,
+                () = tokio::time::sleep(PREPARE_MAX) => self.place = None,
+            }
+        }
+        prepared.await
+    }
+}
