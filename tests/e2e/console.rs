@@ -25,10 +25,14 @@ fn configured(world: &World, pool_lines: &str) -> String {
 }
 
 /// Where a worker's console listens.
-fn console(worker: &Worker) -> String {
+async fn console(worker: &Worker) -> String {
+    until("the console to listen", PATIENCE, async || {
+        let log = worker.log();
+        (log.contains("console listening"), log)
+    })
+    .await;
     let log = worker.log();
-    let line =
-        log.lines().find(|line| line.contains("console listening")).unwrap_or_else(|| panic!("no console:\n{log}"));
+    let line = log.lines().find(|line| line.contains("console listening")).expect("it was there a moment ago");
     line.split_once("address=").unwrap().1.trim().to_owned()
 }
 
@@ -75,6 +79,8 @@ fn states(pool: &Value) -> Vec<&str> {
 
 /// Sends a record that cannot be decoded, and waits until it is a dead row.
 async fn send_hostile(world: &World) {
+    let malformed = async || world.count("SELECT count(*) FROM weir_dead WHERE reason = 'malformed'").await;
+    let before = malformed().await;
     let topic = world.topic.clone();
     tokio::task::spawn_blocking(move || {
         let producer: BaseProducer = kafka().create().unwrap();
@@ -84,8 +90,8 @@ async fn send_hostile(world: &World) {
     .await
     .unwrap();
     until("the hostile record to be a dead row", PATIENCE, async || {
-        let rows = world.count("SELECT count(*) FROM weir_dead WHERE reason = 'malformed'").await;
-        (rows >= 1, rows)
+        let rows = malformed().await;
+        (rows > before, rows)
     })
     .await;
 }
@@ -96,7 +102,7 @@ async fn the_console_tells_where_the_whole_group_stands_and_what_is_held() {
     let config = configured(&world, "rate = \"100000/s\"");
     let first = Worker::start_configured(&world, &config).await;
     first.owns(4).await;
-    let address = console(&first);
+    let address = console(&first).await;
     let published = publish(&world, Plan { poison_per_mille: 0, ..Plan::new(120, 2_000) }).await;
     world.drained(PATIENCE).await;
     let pool = pool_when(&address, "the console to see everything settled", |pool| {
@@ -116,7 +122,7 @@ async fn the_console_tells_where_the_whole_group_stands_and_what_is_held() {
     // A second worker with a console of its own takes two of them, and each shows all four.
     let second = Worker::start_configured(&world, &config).await;
     second.owns(2).await;
-    for address in [address.clone(), console(&second)] {
+    for address in [address.clone(), console(&second).await] {
         let places = |pool: &Value, place: &str| {
             pool["partitions"]
                 .as_array()
@@ -168,7 +174,7 @@ async fn dead_rows_are_paged_shown_and_changed_by_nobody() {
     let world = World::new(2).await;
     let worker = Worker::start_configured(&world, &configured(&world, "")).await;
     worker.owns(2).await;
-    let address = console(&worker);
+    let address = console(&worker).await;
     let published = publish(&world, Plan { poison_per_mille: 100, ..Plan::new(122, 1_200) }).await;
     world.drained(PATIENCE).await;
     send_hostile(&world).await;
@@ -248,9 +254,9 @@ async fn where_the_console_listens_is_as_it_was_said() {
     drop(without);
     // Not said: two workers of one machine do not meet, whoever else has the usual address.
     let (first, second) = (Worker::start(&world).await, Worker::start(&world).await);
-    assert_ne!(console(&first), console(&second));
+    assert_ne!(console(&first).await, console(&second).await);
     // Said: one that is taken ends the worker.
-    let taken = format!("{}\n[console]\nlisten = \"{}\"\n", world.config(""), console(&first));
+    let taken = format!("{}\n[console]\nlisten = \"{}\"\n", world.config(""), console(&first).await);
     let (code, _, err) = run(&world, &taken, &["run"]);
     assert!(code == 1 && err.contains("set console.listen to a free address"), "{code}: {err}");
     let open = world.config("") + "\n[console]\nlisten = \"0.0.0.0:0\"\n";
@@ -297,7 +303,7 @@ async fn weir_top_draws_in_a_terminal_and_gives_it_back() {
     let config = configured(&world, "");
     let worker = Worker::start_configured(&world, &config).await;
     worker.owns(3).await;
-    let url = format!("http://{}", console(&worker));
+    let url = format!("http://{}", console(&worker).await);
     let top = world.weir_with(&config, &["top", "--url", &url]);
     for keys in [b"q".as_slice(), b"\x03", b"s\t\x1b[Bq"] {
         let (code, shown) = tokio::task::block_in_place(|| in_a_terminal(&top, keys, "q quit"));
@@ -353,7 +359,7 @@ async fn a_browser_shows_it_in_light_and_dark_and_what_events_bring_stays_text()
     let config = configured(&world, "");
     let mut worker = Worker::start_configured(&world, &config).await;
     worker.owns(12).await;
-    let address = console(&worker);
+    let address = console(&worker).await;
     publish(&world, Plan { poison_per_mille: 20, ..Plan::new(123, 3_000) }).await;
     world.drained(PATIENCE).await;
     send_hostile(&world).await;

@@ -260,6 +260,7 @@ const showPartitions = pool => {
       if (td.textContent !== text) td.textContent = text;
       if (column.title) td.title = column.title(one);
       if (column.id === "state") td.className = STATES[one.state] ?? "";
+      if (column.id === "partition") td.className = text.length > 40 ? "long" : "";
     });
   });
   const hidden = found.length - rows.length;
