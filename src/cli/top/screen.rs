@@ -23,6 +23,11 @@ const ALARMS_MAX: usize = 3;
 const CHART: u16 = 6;
 const ROWS_BEFORE_CHART: u16 = 9;
 
+/// Between two columns.
+const SPACING: usize = 2;
+/// The least that is left of a partition's name.
+const NAME_MIN: usize = 12;
+
 /// How far to move.
 pub(super) enum Move {
     Rows(isize),
@@ -156,20 +161,23 @@ impl Screen {
     fn draw_partitions(&mut self, frame: &mut Frame<'_>, area: Rect, pool: &PoolState) {
         self.room = usize::from(area.height.saturating_sub(2)).max(1);
         self.scrolled = self.scrolled.min(pool.partitions.len().saturating_sub(self.room));
-        let rows: Vec<[String; COLUMNS.len()]> = sorted(pool, self.sort)
+        let mut rows: Vec<[String; COLUMNS.len()]> = sorted(pool, self.sort)
             .into_iter()
             .skip(self.scrolled)
             .take(self.room)
             .map(|one| cells(one, self.state.now_ms))
             .collect();
         let names = COLUMNS.map(|(name, _)| name.to_owned());
-        let width = |at: usize| {
-            let longest = rows.iter().chain([&names]).map(|row| row[at].chars().count()).max();
-            u16::try_from(longest.unwrap_or(0)).unwrap_or(u16::MAX)
-        };
         let last = COLUMNS.len() - 1;
-        let widths =
-            (0..COLUMNS.len()).map(|at| if at == last { Constraint::Fill(1) } else { Constraint::Length(width(at)) });
+        let mut widths: [usize; COLUMNS.len()] =
+            std::array::from_fn(|at| rows.iter().chain([&names]).map(|row| row[at].chars().count()).max().unwrap_or(0));
+        let of_others: usize = widths[1..last].iter().map(|width| width + SPACING).sum();
+        widths[0] = widths[0].min(usize::from(area.width).saturating_sub(of_others + SPACING).max(NAME_MIN));
+        rows.iter_mut().for_each(|row| row[0] = end_of(&row[0], widths[0]));
+        let widths = (0..COLUMNS.len()).map(|at| match at == last {
+            true => Constraint::Fill(1),
+            false => Constraint::Length(u16::try_from(widths[at]).unwrap_or(u16::MAX)),
+        });
         let drawn = rows.iter().map(|row| {
             let color = match row[2].as_str() {
                 "held" => Style::new().red(),
@@ -179,7 +187,7 @@ impl Screen {
             Row::new((0..COLUMNS.len()).map(|at| aligned(&row[at], at))).style(color)
         });
         let table = Table::new(drawn, widths)
-            .column_spacing(2)
+            .column_spacing(SPACING as u16)
             .header(Row::new((0..COLUMNS.len()).map(|at| aligned(&names[at], at))).dim())
             .block(Block::new().borders(Borders::TOP));
         frame.render_widget(table, area);
@@ -196,6 +204,14 @@ impl Screen {
 fn aligned(text: &str, column: usize) -> Cell<'static> {
     let line = Line::from(text.to_owned());
     Cell::from(if COLUMNS[column].1 { line.right_aligned() } else { line })
+}
+
+/// What fits of a name's end, which has the number.
+fn end_of(name: &str, chars_max: usize) -> String {
+    match name.chars().count().checked_sub(chars_max) {
+        None | Some(0) => name.to_owned(),
+        Some(over) => std::iter::once('…').chain(name.chars().skip(over + 1)).collect(),
+    }
 }
 
 /// As many figures a line as have room.
@@ -280,6 +296,16 @@ mod tests {
         screen.sort_by_next();
         screen.sort_by_next();
         assert!(drawn(&mut screen, 80, 24).contains("message-events/0 "), "by partition");
+    }
+
+    #[test]
+    fn of_a_long_name_the_end_is_shown_and_the_numbers_stay() {
+        let mut state = sample(3);
+        state.pools[1].partitions.iter_mut().for_each(|one| one.topic = "t".repeat(100));
+        let mut screen = Screen::new(state);
+        screen.next_pool();
+        let text = drawn(&mut screen, 80, 24);
+        assert!(text.contains("…tttt") && text.contains("t/2  here") && text.contains("0.7 s ago"), "{text}");
     }
 
     #[test]
