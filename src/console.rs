@@ -15,8 +15,9 @@ mod pages;
 mod serve;
 mod state;
 
-pub use guard::is_host;
-pub use model::{DeadBody, DeadPage, DeadSummary, Fleet, Partition, Place, Point, PoolState, State};
+#[cfg(test)]
+pub(crate) use model::{Fleet, Point};
+pub(crate) use model::{Partition, Place, PoolState, State};
 pub use serve::Error;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -48,8 +48,7 @@ fn refusal(headers: &HeaderMap, path: &str, hosts: &[String]) -> Option<String> 
 
 /// Whether a Host header names this machine or one of the names: an address can be nobody else's, and what `localhost` means no
 /// stranger decides.
-#[must_use]
-pub fn is_host(header: &str, hosts: &[String]) -> bool {
+fn is_host(header: &str, hosts: &[String]) -> bool {
     let name = match header.strip_prefix('[') {
         Some(rest) => {
             let Some((address, port)) = rest.split_once(']') else { return false };
