@@ -16,8 +16,8 @@ mod serve;
 mod state;
 
 #[cfg(test)]
-pub(crate) use model::{Fleet, Point};
-pub(crate) use model::{Partition, Place, PoolState, State};
+pub(crate) use model::Fleet;
+pub(crate) use model::{Partition, Place, Point, PoolState, State};
 pub use serve::Error;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
