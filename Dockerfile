@@ -16,7 +16,6 @@ RUN mkdir -p src tests/faults benches/drain \
     && cargo build --release --locked --bin weir
 COPY build.rs ./
 COPY config config
-COPY migrations migrations
 COPY src src
 # There is no repository here to ask: --build-arg WEIR_COMMIT=$(git rev-parse HEAD) is what `weir --version` tells.
 ARG WEIR_COMMIT

@@ -169,6 +169,10 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
         _ => {}
     }
     let config = Config::load(&cli.config, &cli.set)?;
+    let problems = store::problems(config.store.as_ref());
+    if !problems.is_empty() {
+        return Err(config::Error::Invalid(problems).into());
+    }
     telemetry::init(&config.log, None)?;
     with_runtime(async {
         match cli.command {

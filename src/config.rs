@@ -28,8 +28,6 @@ mod scaling;
 mod schema;
 mod secret;
 mod size;
-#[cfg(feature = "sqlite")]
-mod sqlite;
 mod start;
 mod store;
 mod topics;
@@ -53,11 +51,10 @@ pub use rate::Rate;
 pub(crate) use reference::{Entry, Section, reference};
 pub use scaling::Scaling;
 pub use secret::Secret;
-#[cfg(feature = "sqlite")]
-pub(crate) use sqlite::sqlite_options;
 pub use start::Start;
 pub use store::{Pooler, Store};
 pub use traces::{Headers, Relation, Traces};
+pub(crate) use validate::address_problem;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -31,9 +31,6 @@
 //! | [`cli`] | one file a subcommand |
 //! | [`sabotage`] | deliberate bugs for the fault matrix; none in an ordinary build |
 
-#[cfg(not(any(feature = "postgres", feature = "mysql", feature = "sqlite")))]
-compile_error!("weir needs a database: enable feature postgres, mysql or sqlite");
-
 pub mod admin;
 mod breaker;
 pub mod cli;

@@ -30,6 +30,7 @@ mod silent;
 mod simulation;
 mod takeover;
 mod tasks;
+mod told;
 mod topics;
 mod transactions;
 mod unstored;
@@ -159,6 +160,8 @@ struct Shared<T> {
     first_topics: Arc<[String]>,
     /// The topics that it reads now.
     topics: Mutex<Arc<[String]>>,
+    /// How the metrics name them.
+    told: told::Names,
     /// Topics that were not there at the start and are still waited for.
     missing: Mutex<Vec<String>>,
     /// It was said that the ledger's table is too large.
@@ -378,6 +381,7 @@ impl<T: Payload> Pool<T> {
         let gate = Arc::new(Gate::new(Arc::clone(&self.name), Arc::clone(&self.pipelines.store)));
         let pipeline_metrics = self.pipelines.names().map(|name| self.metrics.pipeline(name)).collect();
         let shared = Shared {
+            told: told::Names::new(&self.config),
             name: self.name,
             group: self.group,
             budget,

@@ -9,6 +9,7 @@ mod claim;
 mod connection;
 mod control;
 mod dead;
+mod driver;
 mod fault;
 mod find;
 mod migrations;
@@ -28,6 +29,8 @@ mod wait;
 pub use claim::{Claim, Claimant};
 pub use control::{Change, Control, Controls, Pause, RateSet};
 pub use dead::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, Release, ReplayTx, RequestStanding};
+pub(crate) use driver::Audit;
+pub use driver::problems;
 pub(crate) use fault::message as message_of;
 pub use find::{Finds, FoundVerdict};
 #[cfg(feature = "mysql")]
@@ -43,6 +46,7 @@ pub(crate) use unstored::Unstored;
 pub use verdict::{StoredVerdict, UnpublishedVerdict, VerdictTx, Verdicts};
 pub(crate) use wait::await_answer;
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -254,51 +258,32 @@ pub struct Count {
     pub by: Option<i64>,
 }
 
+/// Every database of this build.
+const DRIVERS: &[&dyn driver::Driver] = &[
+    #[cfg(feature = "postgres")]
+    &postgres::PostgresDriver,
+    #[cfg(feature = "mysql")]
+    &mysql::MysqlDriver,
+    #[cfg(feature = "sqlite")]
+    &sqlite::SqliteDriver,
+];
+
+const _: () = assert!(!DRIVERS.is_empty(), "weir needs a database: enable feature postgres, mysql or sqlite");
+
 /// The database at `store.url`, as its scheme says. Connects to nothing yet.
 ///
 /// # Errors
 /// The address is none, or is of a database that this build does not know.
 pub fn open(store: &config::Store) -> Result<Arc<dyn Store>> {
-    match store.url.expose().split_once(':').map(|(scheme, _)| scheme) {
-        #[cfg(feature = "postgres")]
-        Some("postgres" | "postgresql") => Ok(Arc::new(Postgres::new(store)?)),
-        #[cfg(feature = "mysql")]
-        Some("mysql" | "mariadb") => Ok(Arc::new(Mysql::new(store)?)),
-        #[cfg(feature = "sqlite")]
-        Some("sqlite") => Ok(Arc::new(Sqlite::new(store)?)),
-        _ => Err(Error {
-            fault: Fault::Fatal,
-            action: "read store.url",
-            message: "it names no database that this build of weir knows: give postgres://…, mysql://… or sqlite://…"
-                .to_owned(),
-        }),
-    }
+    driver::of_store(store)?.open(store)
 }
 
-/// The address as the driver of any database reads it, which would take some spellings of a file for something else.
+/// How the auditor reads the database at `store.url`.
 ///
 /// # Errors
-/// The address is none.
-pub(crate) fn url_of_any(store: &config::Store) -> Result<String> {
-    match store.url.expose() {
-        #[cfg(feature = "sqlite")]
-        url if url.starts_with("sqlite:") => sqlite::address::plain_url(store),
-        // A name is for one use; see `forget_names`.
-        url if store.pooler == Some(config::Pooler::Transaction) => {
-            let separator = if url.contains('?') { '&' } else { '?' };
-            Ok(format!("{url}{separator}statement-cache-capacity=0"))
-        }
-        url => Ok(url.to_owned()),
-    }
-}
-
-/// What a transaction does first behind a pooler, in the same exchange that begins it. The driver names the statements that
-/// it prepares, and behind a pooler in transaction mode its names meet those of others in the database's session.
-pub(crate) fn forget_names(pooler: Option<config::Pooler>) -> &'static str {
-    match pooler {
-        Some(config::Pooler::Transaction) => "DEALLOCATE ALL; ",
-        None | Some(config::Pooler::Session) => "",
-    }
+/// The same as of [`open`].
+pub(crate) fn audit(store: &config::Store) -> Result<Audit> {
+    driver::of_store(store)?.audit(store)
 }
 
 /// A database that pools can leave their effects in.
@@ -416,21 +401,34 @@ pub trait Tx: ReplayTx + VerdictTx {
     /// Undoes it all.
     async fn rollback(self: Box<Self>) -> Result<()>;
 
-    /// PostgreSQL's own connection inside this transaction, for handlers with SQL of their own.
+    /// The driver's own connection inside this transaction, for handlers with SQL of their own: see
+    /// `connection_of`.
+    fn any_connection(&mut self) -> Option<&mut (dyn Any + Send)> {
+        None
+    }
+}
+
+impl dyn Tx + '_ {
+    /// The driver's own connection inside this transaction, where it is of this type; `None`: the store is another database.
+    pub fn connection_of<C: Any>(&mut self) -> Option<&mut C> {
+        self.any_connection()?.downcast_mut()
+    }
+
+    /// PostgreSQL's.
     #[cfg(feature = "postgres")]
-    fn postgres(&mut self) -> Option<&mut sqlx::PgConnection> {
-        None
+    pub fn postgres(&mut self) -> Option<&mut sqlx::PgConnection> {
+        self.connection_of()
     }
 
-    /// MariaDB's or MySQL's own connection inside this transaction, for handlers with SQL of their own.
+    /// MariaDB's or MySQL's.
     #[cfg(feature = "mysql")]
-    fn mysql(&mut self) -> Option<&mut sqlx::MySqlConnection> {
-        None
+    pub fn mysql(&mut self) -> Option<&mut sqlx::MySqlConnection> {
+        self.connection_of()
     }
 
-    /// SQLite's own connection inside this transaction, for handlers with SQL of their own.
+    /// SQLite's.
     #[cfg(feature = "sqlite")]
-    fn sqlite(&mut self) -> Option<&mut sqlx::SqliteConnection> {
-        None
+    pub fn sqlite(&mut self) -> Option<&mut sqlx::SqliteConnection> {
+        self.connection_of()
     }
 }

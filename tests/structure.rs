@@ -23,7 +23,7 @@ const HOMES: [(&str, &[&str]); 8] = [
         "rdkafka",
         &["source", "publish", "dead_letter", "status_events", "verify", "event", "pool", "config", "kafka", "demo"],
     ),
-    ("sqlx", &["store", "verify", "config"]),
+    ("sqlx", &["store", "verify"]),
     ("redis", &["once"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),

@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// A real broker's addresses, in place of the one in memory
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     brokers: Option<Vec<String>>,
-    /// A real database, in place of SQLite in a temporary file: postgres://…, mysql://… or sqlite:FILE, which must not exist
+    /// A real database, in place of SQLite in a temporary file, by its address as `store.url` has it; a file must not exist
     #[arg(long, value_name = "URL", value_parser = |url: &str| Ok::<_, String>(Secret::from(url)))]
     store: Option<Secret>,
     /// Redis for the set of processed ids; without it there is none

@@ -22,8 +22,6 @@ const BATCH_BYTES_MAX: usize = 1 << 30;
 const FETCH_BYTES_MAX: usize = 1_000_000_000;
 /// The most that librdkafka takes for a queue, in KiB: a pool of one partition gets all of it.
 const QUEUE_BYTES_MAX: usize = 2_097_151 * 1024;
-/// What the address of a database server begins with.
-const SERVER_SCHEMES: [&str; 4] = ["postgres://", "postgresql://", "mysql://", "mariadb://"];
 /// What the address of a Redis begins with.
 const REDIS_SCHEMES: [&str; 7] = ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys", "valkey+unix"];
 /// The database counts time-outs in milliseconds and takes 0 for none at all.
@@ -79,11 +77,13 @@ fn check_store(store: &Store, problems: &mut Vec<String>) {
         problems.push("`store.connections` must be greater than 0".to_owned());
     }
     at_most("store.connections", store.connections, CONNECTIONS_MAX, problems);
+    // What else an address must be, and which settings are only of some databases, is the store's to say (`store::problems`).
     let url = store.url.expose();
-    check_store_url(url, problems);
-    if store.pooler.is_some() && !url.is_empty() && !url.starts_with("postgres") {
+    if !url.is_empty() && !url.contains(':') {
         problems.push(
-            "`store.pooler` is of PostgreSQL, and `store.url` names another kind of database: leave it out".to_owned(),
+            "`store.url` must be an address such as postgres://user:password@host:5432/database, \
+             mysql://user:password@host:3306/database or sqlite:///path/weir.db"
+                .to_owned(),
         );
     }
     for (name, duration) in [
@@ -95,44 +95,24 @@ fn check_store(store: &Store, problems: &mut Vec<String>) {
     }
 }
 
-fn check_store_url(url: &str, problems: &mut Vec<String>) {
-    if url.starts_with("sqlite:") {
-        #[cfg(feature = "sqlite")]
-        if let Err(why) = super::sqlite_options(url) {
-            problems.push(format!("`store.url`: {why}"));
-        }
-    } else if !url.is_empty() && !SERVER_SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
-        problems.push(
-            "`store.url` must be an address such as postgres://user:password@host:5432/database, \
-             mysql://user:password@host:3306/database or sqlite:///path/weir.db"
-                .to_owned(),
-        );
-    } else {
-        check_url("store.url", url, problems);
-    }
-}
-
 fn check_redis(redis: &Redis, problems: &mut Vec<String>) {
     let url = redis.url.expose();
     let is_known = |(scheme, _): (&str, &str)| REDIS_SCHEMES.contains(&scheme);
     if !url.is_empty() && !url.split_once("://").is_some_and(is_known) {
         problems.push("`redis.url` must be an address such as redis://host:6379 or rediss://host:6379".to_owned());
     } else {
-        check_url("redis.url", url, problems);
+        problems.extend(address_problem("redis.url", url).filter(|_| !url.is_empty()));
     }
     positive("redis.expiry", redis.expiry, problems);
     timeout("redis.deadline", redis.deadline, problems);
 }
 
-/// The parser's words do not quote the address, which may hold a password.
-fn check_url(path: &str, url: &str, problems: &mut Vec<String>) {
-    if !url.is_empty()
-        && let Err(error) = url::Url::parse(url)
-    {
-        problems.push(format!(
-            "`{path}` is no address: {error}; in a user or a password write what is not a letter or a digit as %XX"
-        ));
-    }
+/// What is wrong with an address, which is at this key. The parser's words do not quote it: it may hold a password.
+pub(crate) fn address_problem(path: &str, url: &str) -> Option<String> {
+    let error = url::Url::parse(url).err()?;
+    Some(format!(
+        "`{path}` is no address: {error}; in a user or a password write what is not a letter or a digit as %XX"
+    ))
 }
 
 fn at_most<T: PartialOrd + std::fmt::Display>(path: &str, value: T, most: T, problems: &mut Vec<String>) {

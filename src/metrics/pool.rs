@@ -1,6 +1,7 @@
 //! One pool's series, resolved once.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge};
@@ -76,6 +77,8 @@ pub struct PoolMetrics(Arc<Series>);
 pub(super) struct Series {
     families: Arc<Families>,
     pool: String,
+    /// What was read, by the topics that have series.
+    consumed: Mutex<HashMap<String, IntCounter>>,
     pub(super) batch_events: Histogram,
     apply_seconds: Histogram,
     end_to_end_seconds: Histogram,
@@ -172,6 +175,7 @@ impl PoolMetrics {
             #[cfg(feature = "load")]
             latency: f.latencies.pool(pool),
             pool: pool.to_owned(),
+            consumed: Mutex::default(),
             families,
         };
         Self(Arc::new(series))
@@ -189,13 +193,32 @@ impl PoolMetrics {
         &self.0.pool
     }
 
-    /// The series of one of the pool's topics: ask once, keep it.
+    /// The series of one of the pool's topics. Whoever holds it while [`keep_topics`](Self::keep_topics) removes it counts
+    /// what nobody sees: ask for each batch.
     #[must_use]
     pub fn topic(&self, topic: &str) -> TopicMetrics {
-        TopicMetrics {
-            consumed: self.0.families.events_consumed.with_label_values(&[self.0.pool.as_str(), topic]),
-            pool: Arc::clone(&self.0),
-            topic: topic.to_owned(),
+        let mut known = self.0.consumed.lock().unwrap_or_else(PoisonError::into_inner);
+        let consumed = known.get(topic).cloned().unwrap_or_else(|| {
+            let counter = self.0.families.events_consumed.with_label_values(&[self.0.pool.as_str(), topic]);
+            known.insert(topic.to_owned(), counter.clone());
+            counter
+        });
+        drop(known);
+        TopicMetrics { consumed, pool: Arc::clone(&self.0), topic: topic.to_owned() }
+    }
+
+    /// Removes the series of all topics but these: nothing else would ever do so.
+    pub fn keep_topics(&self, is_kept: impl Fn(&str) -> bool) {
+        let mut known = self.0.consumed.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<String> = known.keys().filter(|topic| !is_kept(topic)).cloned().collect();
+        for topic in gone {
+            known.remove(&topic);
+            let (f, labels) = (&self.0.families, [self.0.pool.as_str(), topic.as_str()]);
+            // One that it has none of is removed already.
+            f.events_consumed.remove_label_values(&labels).ok();
+            f.lag_events.remove_label_values(&labels).ok();
+            f.lag_seconds.remove_label_values(&labels).ok();
+            f.retention_left.remove_label_values(&labels).ok();
         }
     }
 

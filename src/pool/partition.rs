@@ -71,8 +71,6 @@ pub(super) struct Task<T> {
     pub(super) rejects: Rejects,
     /// Whether its next batch is taken to have no repeats.
     pub(super) novelty: Novelty,
-    /// Counts its topic's events, redeliveries included.
-    pub(super) consumed: prometheus::IntCounter,
     pub(super) backoff: ExponentialBackoff,
     /// The last batch's ids on their way into the processed set.
     pub(super) marking: Option<tokio::task::JoinHandle<()>>,
@@ -312,7 +310,7 @@ impl<T: Payload> Task<T> {
     async fn handle(&mut self, records: Vec<Record>, held: &mut Held, reading: &mut Reading<T>) -> Result<(), Halt> {
         let fetched = records.len();
         let mut rest = unsettled(records, held.next_offset);
-        self.consumed.inc_by((fetched - rest.len()) as u64);
+        self.note_consumed(fetched - rest.len());
         self.progress.lock().oldest_in_hand_ms = rest.first().map(|record| record.timestamp_ms);
         while !rest.is_empty() {
             let later = rest.split_off(self.shared.steering.pacing.batch_max(self.portion).min(rest.len()));
@@ -321,11 +319,18 @@ impl<T: Payload> Task<T> {
                 continue;
             }
             self.await_resumed().await?;
-            self.consumed.inc_by(rest.len() as u64);
+            self.note_consumed(rest.len());
             self.work_off(rest, held, reading).await?;
             rest = later;
         }
         Ok(())
+    }
+
+    /// Under the name that the topic has in the metrics now.
+    fn note_consumed(&self, records: usize) {
+        if records > 0 {
+            self.shared.topic_metrics(&self.topic).consumed.inc_by(records as u64);
+        }
     }
 
     async fn work_off(&mut self, mut rest: Vec<Record>, held: &mut Held, reading: &mut Reading<T>) -> Result<(), Halt> {
@@ -361,7 +366,7 @@ impl<T: Payload> Task<T> {
         }
         self.progress.lock().oldest_in_hand_ms = decoded.batch.timestamps_ms().next();
         self.await_resumed().await?;
-        self.consumed.inc_by(decoded.batch.fetched() as u64);
+        self.note_consumed(decoded.batch.fetched());
         self.progress.enter(Phase::Working);
         match self.settle(decoded, held, reading).await? {
             Some(smaller) => self.work_off(smaller, held, reading).await,

@@ -7,6 +7,7 @@
 
 mod group;
 mod memory;
+mod series;
 mod unasked;
 mod world;
 

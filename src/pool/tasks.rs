@@ -1,9 +1,9 @@
 //! The tasks of the partitions assigned to this process: spawned, watched, joined.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -44,8 +44,6 @@ pub(super) struct Tasks<T> {
     standings: Standings,
     pub(super) scaling: Scaling,
     pub(super) begun: Instant,
-    /// The topics whose lag is told.
-    pub(super) with_lag: Mutex<HashSet<String>>,
     drain_deadline: Duration,
     failures: mpsc::Sender<(Name, String)>,
     failed: mpsc::Receiver<(Name, String)>,
@@ -67,8 +65,7 @@ impl<T: Payload> Tasks<T> {
         let (failures, failed) = mpsc::channel(1);
         let scaling = Scaling::new(shared.config.scaling.clone());
         let (running, begun) = (HashMap::new(), Instant::now());
-        let with_lag = Mutex::default();
-        Self { shared, running, standings, scaling, with_lag, begun, drain_deadline, failures, failed }
+        Self { shared, running, standings, scaling, begun, drain_deadline, failures, failed }
     }
 
     pub(super) fn standings(&self) -> Standings {
@@ -99,7 +96,6 @@ impl<T: Payload> Tasks<T> {
             }
             let (stop, nudge, progress) =
                 (CancellationToken::new(), Arc::new(Notify::new()), Arc::new(Progress::new()));
-            let consumed = self.shared.metrics.topic(&topic).consumed;
             let task = Task {
                 shared: Arc::clone(&self.shared),
                 topic: Arc::from(topic),
@@ -112,7 +108,6 @@ impl<T: Payload> Tasks<T> {
                 portion: Portion::Small,
                 rejects: Rejects::default(),
                 novelty: Novelty::default(),
-                consumed,
                 backoff: backoff(),
                 marking: None,
                 held_for: None,

@@ -2,8 +2,8 @@
 //! has lag is noticed here: it is made to claim and fetch again, and when that does not help three times in a row, the
 //! process ends, so that its supervisor starts it anew.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
@@ -142,35 +142,30 @@ impl<T: Payload> Tasks<T> {
         task.progress.lag(high)
     }
 
-    /// Sums lag by topic. A topic whose every partition is unknown or gone has no series.
+    /// Sums lag by topic, as topics are named in the metrics. One whose every partition is unknown or gone has no series.
     pub(super) fn note_lag(&self) {
-        let mut by_topic: HashMap<&str, Option<Sum>> = HashMap::new();
         let topics = self.shared.topics();
-        for topic in topics.iter() {
-            by_topic.insert(topic, None);
-        }
-        // Tasks of a topic that is read no more end at the rebalance.
-        let read = topics.iter().cloned().collect();
-        let before = std::mem::replace(&mut *self.with_lag.lock().unwrap_or_else(PoisonError::into_inner), read);
-        for topic in before.iter().filter(|topic| !topics.contains(topic)) {
-            by_topic.insert(topic, None);
-        }
+        let name = |topic| self.shared.told.of(topic, topics.len());
+        let read: HashSet<&str> = topics.iter().map(String::as_str).collect();
+        let mut by_name: HashMap<&str, Option<Sum>> = read.iter().map(|topic| (name(topic), None)).collect();
         let now_ms = now_ms();
-        for (name, task) in self.running.iter().filter(|((topic, _), _)| topics.contains(topic)) {
-            let Some(end) = self.shared.source.client.cached_log_end(&name.0, name.1) else { continue };
+        // Tasks of a topic that is read no more end at the rebalance.
+        for (of, task) in self.running.iter().filter(|((topic, _), _)| read.contains(topic.as_str())) {
+            let Some(end) = self.shared.source.client.cached_log_end(&of.0, of.1) else { continue };
             let Some(lag) = task.progress.lag(end) else { continue };
             let mut standing = task.progress.lock();
             if lag == 0 {
                 standing.since_ms = Some(now_ms);
             }
-            let left_s = self.shared.retention.left_s(name, &standing, lag, now_ms);
+            let left_s = self.shared.retention.left_s(of, &standing, lag, now_ms);
             let behind = Behind { end, events: lag, age_ms: age_ms(&standing, lag, now_ms) };
             standing.behind = Some(behind);
             let part = Sum { events: lag, age_ms: behind.age_ms, left_s };
-            let topic = by_topic.entry(&name.0).or_default();
-            *topic = Some(topic.map_or(part, |sum| sum.and(part)));
+            let told = by_name.entry(name(&of.0)).or_default();
+            *told = Some(told.map_or(part, |sum| sum.and(part)));
         }
-        for (topic, sum) in by_topic {
+        self.shared.metrics.keep_topics(|topic| by_name.contains_key(topic));
+        for (topic, sum) in by_name {
             #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
             let seconds = sum.map(|sum| sum.age_ms as f64 / 1_000.0);
             let events = sum.map(|sum| sum.events.unsigned_abs());

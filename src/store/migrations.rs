@@ -1,4 +1,5 @@
-//! The schema's steps, compiled in. A step is a file in `migrations/` and a line here.
+//! Applies the schema's steps, which are compiled in. A step is a file in a database's folder `migrations`, and a line in its
+//! `migrate.rs`.
 
 use std::borrow::Cow;
 
@@ -8,67 +9,20 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use super::{Error, Fault, Result, fault};
 
 /// A file's name and its text.
-type Step = (&'static str, &'static str);
+pub(super) type Step = (&'static str, &'static str);
 
-#[cfg(feature = "postgres")]
-pub(super) const POSTGRES: &[Step] = &[
-    ("0001_core", include_str!("../../migrations/postgres/0001_core.sql")),
-    ("0002_messages", include_str!("../../migrations/postgres/0002_messages.sql")),
-    ("0003_dead", include_str!("../../migrations/postgres/0003_dead.sql")),
-    ("0004_pipelines", include_str!("../../migrations/postgres/0004_pipelines.sql")),
-    ("0005_replays", include_str!("../../migrations/postgres/0005_replays.sql")),
-    ("0006_verdicts", include_str!("../../migrations/postgres/0006_verdicts.sql")),
-    ("0007_control", include_str!("../../migrations/postgres/0007_control.sql")),
-];
-
-#[cfg(feature = "mysql")]
-pub(super) const MYSQL: &[Step] = &[
-    ("0001_core", include_str!("../../migrations/mysql/0001_core.sql")),
-    ("0002_messages", include_str!("../../migrations/mysql/0002_messages.sql")),
-    ("0003_dead", include_str!("../../migrations/mysql/0003_dead.sql")),
-    ("0004_pipelines", include_str!("../../migrations/mysql/0004_pipelines.sql")),
-    ("0005_replays", include_str!("../../migrations/mysql/0005_replays.sql")),
-    ("0006_verdicts", include_str!("../../migrations/mysql/0006_verdicts.sql")),
-    ("0007_control", include_str!("../../migrations/mysql/0007_control.sql")),
-];
-
-#[cfg(feature = "sqlite")]
-pub(super) const SQLITE: &[Step] = &[
-    ("0001_core", include_str!("../../migrations/sqlite/0001_core.sql")),
-    ("0002_messages", include_str!("../../migrations/sqlite/0002_messages.sql")),
-    ("0003_dead", include_str!("../../migrations/sqlite/0003_dead.sql")),
-    ("0004_pipelines", include_str!("../../migrations/sqlite/0004_pipelines.sql")),
-    ("0005_replays", include_str!("../../migrations/sqlite/0005_replays.sql")),
-    ("0006_verdicts", include_str!("../../migrations/sqlite/0006_verdicts.sql")),
-    ("0007_control", include_str!("../../migrations/sqlite/0007_control.sql")),
-];
-
-/// Applies the steps that a database lacks. Those of a newer release are left alone. The caller's transaction keeps others
-/// out: sqlx's own lock is of the session, or does nothing.
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(super) async fn run_locked<C: Migrate>(steps: &[Step], connection: &mut C) -> Result<()> {
-    apply(steps, connection, str::to_owned, false).await
-}
-
-/// The same under sqlx's lock, with what each step's text is made into first.
-#[cfg(feature = "mysql")]
-pub(super) async fn run_with<C: Migrate>(
+/// Applies the steps that a database lacks, each step's text made into what this database takes. Those of a newer release are
+/// left alone. Others are kept out by sqlx's lock, or, since that is of the session or does nothing, by the caller's
+/// transaction.
+pub(super) async fn apply<C: Migrate>(
     steps: &[Step],
     connection: &mut C,
     made: impl Fn(&str) -> String,
-) -> Result<()> {
-    apply(steps, connection, made, true).await
-}
-
-async fn apply<C: Migrate>(
-    steps: &[Step],
-    connection: &mut C,
-    made: impl Fn(&str) -> String,
-    locking: bool,
+    locks: bool,
 ) -> Result<()> {
     let steps = steps.iter().map(|(name, sql)| migration(name, made(sql))).collect();
     let mut migrator = Migrator::with_migrations(steps);
-    migrator.set_ignore_missing(true).set_locking(locking);
+    migrator.set_ignore_missing(true).set_locking(locks);
     // `Migrator::run` would do, but its bounds do not let this future be sent between threads.
     migrator.run_direct(None, connection, false).await.map_err(failed)
 }
@@ -94,7 +48,8 @@ mod tests {
     use super::*;
 
     fn files(database: &str) -> Vec<String> {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(database);
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store").join(database).join("migrations");
         let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<String> = names.map(|name| name.trim_end_matches(".sql").to_owned()).collect();
         names.sort();
@@ -103,15 +58,8 @@ mod tests {
 
     #[test]
     fn every_file_is_a_step_and_every_step_has_its_file() {
-        let all: Vec<(&str, &[Step])> = vec![
-            #[cfg(feature = "postgres")]
-            ("postgres", POSTGRES),
-            #[cfg(feature = "mysql")]
-            ("mysql", MYSQL),
-            #[cfg(feature = "sqlite")]
-            ("sqlite", SQLITE),
-        ];
-        for (database, steps) in all {
+        for driver in crate::store::DRIVERS {
+            let (database, steps) = driver.steps();
             assert_eq!(steps.iter().map(|(name, _)| *name).collect::<Vec<_>>(), files(database), "{database}");
             assert!(
                 steps
@@ -126,13 +74,15 @@ mod tests {
     #[tokio::test]
     async fn dead_rows_of_the_previous_release_are_kept_and_it_can_write_on() {
         use sqlx::{Connection as _, Row as _};
+        let mut all = crate::store::DRIVERS.iter().map(|driver| driver.steps());
+        let (_, steps) = all.find(|(database, _)| *database == "sqlite").unwrap();
         let mut db = sqlx::SqliteConnection::connect("sqlite::memory:").await.unwrap();
-        run_locked(&SQLITE[..2], &mut db).await.unwrap();
+        apply(&steps[..2], &mut db, str::to_owned, false).await.unwrap();
         let insert = "INSERT INTO weir_dead (pool, type, event_id, pipeline, reason, message, topic, topic_id, partition,
             \"offset\", key, value, headers, attempts, created_at) VALUES ('p', '', $1, 'x', 'refused', 'm', 't', 'i', 1, 2,
             x'00ff', x'7b', NULL, 3, 99)";
         sqlx::query(insert).bind("before").execute(&mut db).await.unwrap();
-        run_locked(SQLITE, &mut db).await.unwrap();
+        apply(steps, &mut db, str::to_owned, false).await.unwrap();
         sqlx::query(insert).bind("after").execute(&mut db).await.unwrap();
         let rows = sqlx::query("SELECT * FROM weir_dead ORDER BY event_id DESC").fetch_all(&mut db).await.unwrap();
         for (row, id) in rows.iter().zip(["before", "after"]) {

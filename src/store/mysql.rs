@@ -8,10 +8,11 @@
 //! What breaks the promises: tables of an engine without transactions, and `innodb_flush_log_at_trx_commit = 0 | 2`
 //! together with a crash of the machine, which undoes the last commits as a restored backup does.
 
-pub(super) mod codes;
+mod codes;
 mod control;
 mod dead;
 mod describe;
+mod driver;
 mod find;
 mod ledger;
 mod migrate;
@@ -19,11 +20,14 @@ mod pipelines;
 mod reach;
 mod replay;
 mod rows;
+mod scratch;
 mod seek;
 mod session;
 mod tx;
 mod verdict;
 mod write;
+
+pub(super) use driver::MysqlDriver;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,21 +1,25 @@
 //! PostgreSQL. One connection pool a process; every transaction sets its own time-outs by `SET LOCAL`, so that
 //! a pooler in transaction mode works and a frozen owner cannot hold the ledger's row.
 
-pub(super) mod codes;
+mod codes;
 mod control;
 mod copy;
 mod dead;
 mod describe;
+mod driver;
 mod find;
 mod ledger;
 mod migrate;
 mod pipelines;
 mod reach;
 mod replay;
+mod scratch;
 mod seek;
 mod session;
 mod tx;
 mod verdict;
+
+pub(super) use driver::PostgresDriver;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -6,11 +6,12 @@
 //! a batch, of which there is only one at a time. What breaks the promises: a file on a network file system whose
 //! locks do not hold.
 
-pub(super) mod address;
-pub(super) mod codes;
+mod address;
+mod codes;
 mod control;
 mod dead;
 mod describe;
+mod driver;
 mod file;
 mod find;
 mod ledger;
@@ -18,9 +19,12 @@ mod migrate;
 mod pipelines;
 mod replay;
 mod rows;
+mod scratch;
 mod seek;
 mod tx;
 mod verdict;
+
+pub(super) use driver::SqliteDriver;
 
 use std::collections::HashMap;
 use std::sync::Arc;

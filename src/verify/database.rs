@@ -15,72 +15,6 @@ use super::ids::TABLES_MAX;
 use crate::config;
 use crate::store;
 
-/// What databases say each in its own way.
-struct Dialect {
-    /// A transaction of any kind.
-    begin: &'static str,
-    /// From here on everything is seen as it is now, however long reading takes.
-    hold_still: &'static str,
-    /// The type of column $2 of table $1.
-    column_type: &'static str,
-    /// Every counter: minutes since 1970, dimension, member, count.
-    stats: &'static str,
-    /// When a row of `messages` took effect, in microseconds since 1970.
-    effect_us: &'static str,
-    /// The words for text and for a large whole number in a cast.
-    text: &'static str,
-    bigint: &'static str,
-    /// What stands for the first value of a statement.
-    first: &'static str,
-    /// The database's name, and what asks it for its version.
-    #[cfg(feature = "load")]
-    version: (&'static str, &'static str),
-}
-
-const POSTGRES: Dialect = Dialect {
-    begin: "BEGIN; {forget}",
-    hold_still: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {forget}SET LOCAL statement_timeout = 0; \
-                 SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL application_name = 'weir verify'",
-    column_type: "SELECT format_type(atttypid, NULL) FROM pg_attribute \
-                  WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped",
-    stats: "SELECT (extract(epoch FROM minute) / 60)::bigint, dimension, member, count FROM message_stats",
-    effect_us: "CAST(extract(epoch FROM received_at) * 1000000 AS bigint)",
-    text: "text",
-    bigint: "bigint",
-    first: "$1",
-    #[cfg(feature = "load")]
-    version: ("PostgreSQL", "SELECT current_setting('server_version')"),
-};
-
-const SQLITE: Dialect = Dialect {
-    begin: "BEGIN",
-    hold_still: "BEGIN; SELECT count(*) FROM weir_ledger",
-    column_type: "SELECT lower(type) FROM pragma_table_info(trim($1, '\"')) WHERE name = $2",
-    stats: "SELECT CAST(strftime('%s', minute) AS INTEGER) / 60, dimension, member, count FROM message_stats",
-    effect_us: "received_at * 1000",
-    text: "text",
-    bigint: "bigint",
-    first: "$1",
-    #[cfg(feature = "load")]
-    version: ("SQLite", "SELECT sqlite_version()"),
-};
-
-const MYSQL: Dialect = Dialect {
-    begin: "START TRANSACTION",
-    hold_still: "SET SESSION sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES'), net_write_timeout = 3600; \
-                 SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
-                 START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
-    column_type: "SELECT CAST(data_type AS char) FROM information_schema.columns \
-                  WHERE table_schema = DATABASE() AND table_name = TRIM(BOTH '\"' FROM ?) AND column_name = ?",
-    stats: "SELECT CAST(TIMESTAMPDIFF(MINUTE, '1970-01-01', minute) AS signed), dimension, member, count FROM message_stats",
-    effect_us: "CAST(UNIX_TIMESTAMP(received_at) * 1000000 AS signed)",
-    text: "char",
-    bigint: "signed",
-    first: "?",
-    #[cfg(feature = "load")]
-    version: ("MariaDB or MySQL", "SELECT VERSION()"),
-};
-
 /// A table whose key column holds a pool's ids.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -135,8 +69,7 @@ pub(super) type Moves = HashMap<(Uuid, i32), Moved>;
 /// A connection to the pools' database.
 pub(crate) struct Database {
     connection: AnyConnection,
-    dialect: Dialect,
-    forget_names: &'static str,
+    dialect: store::Audit,
 }
 
 impl Database {
@@ -144,17 +77,11 @@ impl Database {
     pub(crate) async fn connect(settings: &config::Store, patience: Duration) -> Result<Self, Error> {
         store::await_answer(&*store::open(settings)?, patience).await?;
         sqlx::any::install_default_drivers();
-        let url = store::url_of_any(settings)?;
-        let dialect = match url.split(':').next() {
-            Some("sqlite") => SQLITE,
-            Some("mysql" | "mariadb") => MYSQL,
-            _ => POSTGRES,
-        };
+        let dialect = store::audit(settings)?;
         let failed = |source| Error::database("connect to the database (store.url)", source);
         // Reading whole tables takes long, which is nothing to be warned of.
-        let options = url.parse::<AnyConnectOptions>().map_err(failed)?.disable_statement_logging();
-        let forget_names = store::forget_names(settings.pooler);
-        Ok(Self { connection: options.connect().await.map_err(failed)?, dialect, forget_names })
+        let options = dialect.url.parse::<AnyConnectOptions>().map_err(failed)?.disable_statement_logging();
+        Ok(Self { connection: options.connect().await.map_err(failed)?, dialect })
     }
 
     /// Its name, and its version as it says.
@@ -201,7 +128,7 @@ impl Database {
             Some("smallint" | "integer" | "bigint" | "int" | "int2" | "int4" | "int8") => KeyKind::Integer,
             Some(_) => KeyKind::Text,
         };
-        let Dialect { text, bigint, effect_us, .. } = self.dialect;
+        let store::Audit { text, bigint, effect_us, .. } = self.dialect;
         let when = if says_when { effect_us.to_owned() } else { format!("CAST(NULL AS {bigint})") };
         let select = format!("SELECT CAST({} AS {text}), {when} FROM {quoted}", quote(key));
         Ok(Table { pipeline: pipeline.to_owned(), name: name.to_owned(), select, key: key_kind, says_when })
@@ -209,28 +136,27 @@ impl Database {
 
     /// From here to [`Database::release`] everything is seen as it is now.
     pub(crate) async fn hold_still(&mut self) -> Result<(), Error> {
-        self.execute(self.dialect.hold_still, "begin the audit's transaction").await
+        self.execute(self.dialect.hold_still.clone(), "begin the audit's transaction").await
     }
 
     /// From here to [`Database::release`] a pooler leaves the connection its session.
     async fn begin(&mut self) -> Result<(), Error> {
-        self.execute(self.dialect.begin, "begin to look at tables").await
+        self.execute(self.dialect.begin.clone(), "begin to look at tables").await
     }
 
     pub(crate) async fn release(&mut self) -> Result<(), Error> {
-        self.execute("ROLLBACK", "end the audit's transaction").await
+        self.execute("ROLLBACK".to_owned(), "end the audit's transaction").await
     }
 
-    async fn execute(&mut self, sql: &'static str, what: &str) -> Result<(), Error> {
-        let sql = AssertSqlSafe(sql.replace("{forget}", self.forget_names));
-        let done = sqlx::raw_sql(sql).execute(&mut self.connection).await;
+    async fn execute(&mut self, sql: String, what: &str) -> Result<(), Error> {
+        let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await;
         done.map(drop).map_err(|source| Error::database(what, source))
     }
 
     /// A group's places, and the ids of all topics that it ever read.
     pub(super) async fn ledger(&mut self, group: &str) -> Result<(Ledger, BTreeSet<Uuid>), Error> {
         let failed = |source| Error::database("read weir_ledger", source);
-        let Dialect { text, bigint, first, .. } = self.dialect;
+        let store::Audit { text, bigint, first, .. } = self.dialect;
         let select = format!(
             "SELECT CAST(topic_id AS {text}), CAST(\"partition\" AS {bigint}), next_offset FROM weir_ledger WHERE group_name = {first}"
         );
@@ -249,7 +175,7 @@ impl Database {
     /// From which offset on each pipeline of a group has its effects, by place and name.
     pub(super) async fn begins(&mut self, group: &str) -> Result<Begins, Error> {
         let failed = |source| Error::database("read weir_pipelines", source);
-        let Dialect { text, bigint, first, .. } = self.dialect;
+        let store::Audit { text, bigint, first, .. } = self.dialect;
         let select = format!(
             "SELECT CAST(topic_id AS {text}), CAST(\"partition\" AS {bigint}), CAST(pipeline AS {text}), begin_offset, \
                     CAST(runs AS {bigint}) FROM weir_pipelines WHERE group_name = {first}"
@@ -267,7 +193,7 @@ impl Database {
     /// Where `weir seek` has moved a group, by topic id and partition.
     pub(super) async fn moves(&mut self, group: &str) -> Result<Moves, Error> {
         let failed = |source| Error::database("read weir_seeks", source);
-        let Dialect { text, bigint, first, .. } = self.dialect;
+        let store::Audit { text, bigint, first, .. } = self.dialect;
         let select = format!(
             "SELECT CAST(topic_id AS {text}), CAST(\"partition\" AS {bigint}), from_offset, to_offset FROM weir_seeks \
               WHERE group_name = {first} ORDER BY moved_at"
@@ -323,7 +249,7 @@ impl Database {
         pool: &str,
         mut each: impl FnMut(&str) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let Dialect { text, first, .. } = self.dialect;
+        let store::Audit { text, first, .. } = self.dialect;
         let select = format!("SELECT CAST(event_id AS {text}) FROM {table} WHERE pool = {first}");
         let mut ids = sqlx::query_scalar::<_, String>(AssertSqlSafe(select)).bind(pool).fetch(&mut self.connection);
         while let Some(id) = ids.try_next().await.map_err(|source| Error::database(action, source))? {

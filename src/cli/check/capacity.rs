@@ -121,6 +121,10 @@ fn of_pool(asked: &Asked, events_per_s: f64, config: &Config, name: &str, pool: 
             work(&mut needs, config, events_per_s, pool, Work { database, is_remembered });
             batches(&mut needs, asked, events_per_s, pool, database);
         }
+        None if pool.needs_store() => needs.notes.push(
+            "what events take in this database was not measured: measure it by `weir load run` (docs/load.md)"
+                .to_owned(),
+        ),
         None => needs.notes.push(
             "without a store it takes as long as what it calls: measure it by `weir load run` (docs/load.md)"
                 .to_owned(),

@@ -63,7 +63,31 @@ impl World {
         }
     }
 
-    fn shared(&self, member: Member, frozen: &Frozen) -> Arc<Shared<Simulated>> {
+    /// A worker by itself that reads these topics.
+    pub(super) fn reading<const N: usize>(&self, topics: [&str; N]) -> Tasks<Simulated> {
+        let member = 1;
+        self.group.lock().members.insert(member);
+        let shared = self.shared(member, &Frozen::new(), &topics);
+        Tasks::new(shared, Standings::default(), Duration::from_secs(2))
+    }
+
+    /// Partitions of one event each.
+    pub(super) async fn assign_to(&self, tasks: &mut Tasks<Simulated>, partitions: &[Name]) {
+        for (topic, partition) in partitions.iter().cloned() {
+            self.group.lock().log.insert(partition, vec![Record::new(0, format!("e{partition}"))]);
+            self.group.split(1, partition);
+            let group = self.group.clone();
+            let queue = Queue::simulated(move || group.next(1, partition));
+            tasks.spawn(vec![Assigned { topic, partition, queue }]).await;
+        }
+    }
+
+    /// What a worker would serve.
+    pub(super) fn scrape(&self) -> String {
+        self.metrics.render()
+    }
+
+    fn shared(&self, member: Member, frozen: &Frozen, topics: &[&str]) -> Arc<Shared<Simulated>> {
         let connection = Arc::new(Connection { memory: self.memory.clone(), frozen: frozen.clone() });
         let pipeline =
             |name: &&'static str| Pipeline { name: Arc::from(*name), when: None, handler: Box::new(Effect(name)) };
@@ -73,7 +97,7 @@ impl World {
         let metrics = self.metrics.pool("p");
         let client = Consumer { group: self.group.clone(), member, frozen: frozen.clone() };
         let config = config::Pool {
-            topics: vec![TOPIC.to_owned()],
+            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
             max_poll_records: 5,
             batch_linger: Duration::from_millis(2),
             reject_hold_ratio: 1.0,
@@ -90,6 +114,7 @@ impl World {
             budget: config::Budget::of(&config::Kafka::default(), &config),
             decoding: Decoding::new(Box::new(Plain), &config),
             letters: None,
+            told: crate::pool::told::Names::new(&config),
             config,
             pipeline_metrics: pipelines.names().map(|name| metrics.pipeline(name)).collect(),
             gate: Arc::new(Gate::new(Arc::clone(&pool), Arc::clone(&pipelines.store))),
@@ -155,7 +180,7 @@ impl World {
         }
         self.members += 1;
         let (member, frozen) = (self.members, Frozen::new());
-        let shared = self.shared(member, &frozen);
+        let shared = self.shared(member, &frozen, &[TOPIC]);
         let tasks = Tasks::new(shared, Standings::default(), Duration::from_secs(2));
         self.workers[at] = Some(Worker { member, frozen, tasks });
         self.group.lock().members.insert(member);

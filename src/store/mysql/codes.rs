@@ -10,7 +10,7 @@ use crate::store::Fault;
 pub(super) const DUPLICATE_ENTRY: u16 = 1062;
 
 /// What an operator can do about what no retry mends.
-pub(in crate::store) fn advice(number: u16) -> &'static str {
+pub(super) fn advice(number: u16) -> &'static str {
     match number {
         1054 | 1146 => ": run `weir migrate`, or make the table as the pool's mapping expects it",
         1044 | 1142 | 1143 | 1227 => ": grant weir's user what it needs on its tables",
@@ -24,7 +24,7 @@ pub(in crate::store) fn advice(number: u16) -> &'static str {
     }
 }
 
-pub(in crate::store) fn classify(number: u16) -> Fault {
+pub(super) fn classify(number: u16) -> Fault {
     match number {
         // Disk or table full, out of memory, too many connections, shutting down, an engine's I/O error, an error at
         // commit, a broken connection, not part of the cluster yet, read only, killed.
@@ -67,7 +67,7 @@ pub(in crate::store) fn classify(number: u16) -> Fault {
 }
 
 /// The message without the value that it quotes: a payload must not reach a log.
-pub(in crate::store) fn public_message(number: u16, message: &str) -> Cow<'_, str> {
+pub(super) fn public_message(number: u16, message: &str) -> Cow<'_, str> {
     if number == DUPLICATE_ENTRY || number == 1586 {
         let key = message.rsplit_once(" for key ").map_or("a unique key", |(_, key)| key);
         return Cow::Owned(format!("a row is there already in key {key}"));

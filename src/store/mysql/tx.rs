@@ -342,7 +342,7 @@ impl Tx for BatchTx {
         self.tx.end("roll the batch back", "ROLLBACK").await
     }
 
-    fn mysql(&mut self) -> Option<&mut MySqlConnection> {
+    fn any_connection(&mut self) -> Option<&mut (dyn std::any::Any + Send)> {
         Some(self.connection())
     }
 }

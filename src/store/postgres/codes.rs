@@ -4,7 +4,7 @@
 use crate::store::Fault;
 
 /// What an operator can do about what no retry mends.
-pub(in crate::store) fn advice(code: &str, message: &str) -> &'static str {
+pub(super) fn advice(code: &str, message: &str) -> &'static str {
     match code {
         "08P01" if classify(code, message) == Fault::Hold => {
             ": check the user, the password and the database in store.url, and the pooler's own list of them"
@@ -25,7 +25,7 @@ pub(in crate::store) fn advice(code: &str, message: &str) -> &'static str {
 /// What PgBouncer says of logins that no retry mends. It gives most of what it says itself one code, that of the protocol.
 const POOLER_REFUSES: [&str; 4] = ["authentication failed", "no such user", "no such database", "does not exist"];
 
-pub(in crate::store) fn classify(code: &str, message: &str) -> Fault {
+pub(super) fn classify(code: &str, message: &str) -> Fault {
     match code {
         "08P01" if POOLER_REFUSES.iter().any(|told| message.contains(told)) => Fault::Hold,
         // A statement, a pause between two of them, or a transaction that took too long.
@@ -49,9 +49,23 @@ pub(in crate::store) fn classify(code: &str, message: &str) -> Fault {
     }
 }
 
+/// PostgreSQL quotes the offending value in some data errors; a payload must not reach a log.
+pub(super) fn public_message(message: &str, fault: Fault) -> &str {
+    match fault {
+        Fault::Reject => message.split_once(": ").map_or(message, |(head, _)| head),
+        _ => message,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_value_is_not_quoted() {
+        let message = "invalid input syntax for type uuid: \"secret\"";
+        assert_eq!(public_message(message, Fault::Reject), "invalid input syntax for type uuid");
+    }
 
     #[test]
     fn codes_ask_for_what_their_cause_needs() {

@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use super::reach::ACTION;
 use crate::config::{self, Pooler};
-use crate::store::{Error, Fault, Result, fault, forget_names};
+use crate::store::{Error, Fault, Result, fault};
 
 /// A setting that weir gives its sessions when they are made. A pooler refuses it, or does not pass it on.
 const MARK: &str = "weir.direct";
@@ -44,7 +44,19 @@ pub(super) fn options(store: &config::Store) -> Result<PgConnectOptions> {
 
 /// What a transaction begins with, in one exchange with the database.
 pub(super) fn begin(pooler: Option<Pooler>, settings: &str) -> String {
-    format!("BEGIN; {}{settings}", forget_names(pooler))
+    begin_as("", pooler, settings)
+}
+
+/// The same for a transaction of another kind.
+///
+/// The driver names the statements that it prepares, and behind a pooler in transaction mode its names meet those of others
+/// in the database's session: there they are forgotten first.
+pub(super) fn begin_as(kind: &str, pooler: Option<Pooler>, settings: &str) -> String {
+    let forget = match pooler {
+        Some(Pooler::Transaction) => "DEALLOCATE ALL; ",
+        None | Some(Pooler::Session) => "",
+    };
+    format!("BEGIN{kind}; {forget}{settings}")
 }
 
 /// The time-outs of every transaction.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, Postgres};
+use sqlx::Postgres;
 
 use super::copy::{self, Copy};
 use crate::store::connection::{OpenTx, bounded};
@@ -200,7 +200,7 @@ impl Tx for OpenTx<Postgres> {
         self.end("roll the batch back", "ROLLBACK").await
     }
 
-    fn postgres(&mut self) -> Option<&mut PgConnection> {
+    fn any_connection(&mut self) -> Option<&mut (dyn std::any::Any + Send)> {
         Some(self.connection())
     }
 }

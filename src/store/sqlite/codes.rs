@@ -3,12 +3,12 @@
 use crate::store::Fault;
 
 /// The primary code of an extended one: its low byte.
-pub(in crate::store) fn primary(code: &str) -> u32 {
+pub(super) fn primary(code: &str) -> u32 {
     code.parse::<u32>().map_or(0, |code| code & 0xff)
 }
 
 /// What an operator can do about it.
-pub(in crate::store) fn advice(code: u32) -> &'static str {
+pub(super) fn advice(code: u32) -> &'static str {
     match code {
         1 => ": run `weir migrate`, or make the table as the pool's mapping expects it",
         3 | 8 | 23 => ": the file and its folder must be writable for the user that weir runs as",
@@ -23,7 +23,7 @@ pub(in crate::store) fn advice(code: u32) -> &'static str {
     }
 }
 
-pub(in crate::store) fn classify(code: u32) -> Fault {
+pub(super) fn classify(code: u32) -> Fault {
     match code {
         // No memory, I/O error, disk full.
         7 | 10 | 13 => Fault::Outage,

@@ -7,10 +7,22 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::store::connection::bounded;
+use crate::store::migrations::Step;
 use crate::store::{Error, Fault, Result, migrations};
 
 /// The pause before a file is tried again that somebody else is writing to.
 const AGAIN: Duration = Duration::from_millis(50);
+
+/// The schema's steps: the files of the folder.
+pub(super) const STEPS: &[Step] = &[
+    ("0001_core", include_str!("migrations/0001_core.sql")),
+    ("0002_messages", include_str!("migrations/0002_messages.sql")),
+    ("0003_dead", include_str!("migrations/0003_dead.sql")),
+    ("0004_pipelines", include_str!("migrations/0004_pipelines.sql")),
+    ("0005_replays", include_str!("migrations/0005_replays.sql")),
+    ("0006_verdicts", include_str!("migrations/0006_verdicts.sql")),
+    ("0007_control", include_str!("migrations/0007_control.sql")),
+];
 
 /// Makes the file if it is not there, and applies what it lacks; waits so long for others.
 pub(super) async fn run(options: &SqliteConnectOptions, deadline: Duration) -> Result<()> {
@@ -28,7 +40,7 @@ pub(super) async fn run(options: &SqliteConnectOptions, deadline: Duration) -> R
 async fn attempt(options: &SqliteConnectOptions, deadline: Duration) -> Result<()> {
     let mut connection = bounded(deadline, "open the database", options.connect()).await?;
     let mut steps = bounded(deadline, "migrate the schema", connection.begin_with("BEGIN IMMEDIATE")).await?;
-    migrations::run_locked(migrations::SQLITE, &mut *steps).await?;
+    migrations::apply(STEPS, &mut *steps, str::to_owned, false).await?;
     bounded(deadline, "migrate the schema", steps.commit()).await?;
     bounded(deadline, "close the database", connection.close()).await
 }

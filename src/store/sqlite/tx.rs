@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use async_trait::async_trait;
-use sqlx::{Sqlite, SqliteConnection};
+use sqlx::Sqlite;
 
 use super::{now_ms, rows};
 use crate::store::connection::{OpenTx, bounded};
@@ -178,7 +178,7 @@ impl Tx for OpenTx<Sqlite> {
         self.end("roll the batch back", "ROLLBACK").await
     }
 
-    fn sqlite(&mut self) -> Option<&mut SqliteConnection> {
+    fn any_connection(&mut self) -> Option<&mut (dyn std::any::Any + Send)> {
         Some(self.connection())
     }
 }
