@@ -7,6 +7,7 @@
 //! [`Metrics`] owns the registry. [`Metrics::pool`] resolves a pool's series once, so that counting an event
 //! is an atomic addition and never a look-up by label.
 
+mod figures;
 #[cfg(feature = "load")]
 mod latency;
 mod moderation;
@@ -24,6 +25,7 @@ use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use figures::PoolFigures;
 #[cfg(feature = "load")]
 pub use latency::{Percentiles, latency_histogram};
 pub use moderation::{ClassifierMetrics, ModerationMetrics};

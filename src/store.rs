@@ -130,6 +130,8 @@ pub struct LedgerRow {
     pub epoch: i64,
     /// The first offset that is not settled.
     pub next_offset: i64,
+    /// When it last changed, by the database's clock: milliseconds since 1970.
+    pub updated_ms: i64,
 }
 
 /// The right to write a partition's effects, as its owner holds it.
