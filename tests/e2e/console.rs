@@ -387,7 +387,7 @@ async fn a_browser_shows_it_in_light_and_dark_and_what_events_bring_stays_text()
 
         b.value("document.querySelector('#look').click()");
         b.until("document.querySelectorAll('#dead tbody tr').length > 1");
-        let row = format!("[...document.querySelectorAll('#dead tbody tr')].find(row => row.textContent.includes('malformed'))");
+        let row = "[...document.querySelectorAll('#dead tbody tr')].find(row => row.textContent.includes('malformed'))";
         b.value(&format!("{row}.querySelector('button').click()"));
         b.until("document.querySelector('#dead pre')");
         let shown = b.value("document.querySelector('#dead pre').textContent + document.querySelector('#dead dl').textContent");
