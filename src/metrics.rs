@@ -489,6 +489,7 @@ mod tests {
         pool.classifier("moderation").duration.observe(0.1);
         pool.set_status_unpublished(1);
         pool.set_transactions_limit(1);
+        pool.set_message_days(7, 0);
         drop(metrics.spans());
         metrics
     }
@@ -508,6 +509,8 @@ mod tests {
             "_limit",
             "_paused",
             "_replicas",
+            "_ahead",
+            "_overdue",
         ];
         for family in filled().0.registry.gather() {
             let name = family.name();
