@@ -8,6 +8,7 @@
 mod claim;
 mod connection;
 mod control;
+#[cfg_attr(not(any(feature = "postgres", feature = "mysql")), expect(dead_code, reason = "SQLite has no partitions"))]
 mod days;
 mod dead;
 mod driver;
