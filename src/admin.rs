@@ -6,6 +6,9 @@
 //! taking the worker away would help in none of these. The body, JSON, says what each pool waits for, which partitions
 //! are held and why, and which dependencies are away, since when and with what error.
 
+#[cfg(any(feature = "console", feature = "load"))]
+pub(crate) mod ask;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +21,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -75,7 +78,7 @@ impl Health {
         lock(&self.pools).entry(name.to_owned()).or_insert_with(new).clone()
     }
 
-    fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         let pools: BTreeMap<String, PoolReport> =
             lock(&self.pools).iter().map(|(name, pool)| (name.clone(), pool.view(self.stall_max))).collect();
         Report {
@@ -188,26 +191,29 @@ impl PoolHealth {
 
 /// The body of `/healthz` and `/readyz`.
 #[derive(Debug, Serialize)]
-struct Report {
-    ready: bool,
-    healthy: bool,
-    pools: BTreeMap<String, PoolReport>,
+pub(crate) struct Report {
+    pub(crate) ready: bool,
+    pub(crate) healthy: bool,
+    pub(crate) pools: BTreeMap<String, PoolReport>,
 }
 
-#[derive(Debug, Serialize)]
-struct PoolReport {
-    joined: bool,
-    stalled: bool,
-    polled_ms_ago: Option<u64>,
-    partitions: usize,
-    waiting_for: Option<String>,
-    paused: Option<PausedReport>,
-    holds: Vec<HoldReport>,
-    breakers: Vec<BreakerReport>,
+/// What a pool has reported of itself.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct PoolReport {
+    /// Whether it has joined its group once.
+    pub(crate) joined: bool,
+    /// Whether its poll loop stands still.
+    pub(crate) stalled: bool,
+    pub(crate) polled_ms_ago: Option<u64>,
+    pub(crate) partitions: usize,
+    pub(crate) waiting_for: Option<String>,
+    pub(crate) paused: Option<PausedReport>,
+    pub(crate) holds: Vec<HoldReport>,
+    pub(crate) breakers: Vec<BreakerReport>,
 }
 
 /// A pool that an operator has paused: since when and until when, in RFC 3339, by whom and why.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PausedReport {
     /// Since when.
     pub since: String,
@@ -220,10 +226,10 @@ pub struct PausedReport {
 }
 
 /// Partitions of a topic that are held for one reason.
-#[derive(Debug, Serialize)]
-struct HoldReport {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HoldReport {
     topic: String,
-    held: usize,
+    pub(crate) held: usize,
     partitions: Vec<i32>,
     reason: String,
 }
@@ -241,17 +247,17 @@ fn holds(partitions: &[(String, i32, String)]) -> Vec<HoldReport> {
 }
 
 /// A dependency that is away.
-#[derive(Debug, Serialize)]
-struct BreakerReport {
-    dependency: &'static str,
-    since: String,
-    error: String,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BreakerReport {
+    pub(crate) dependency: String,
+    pub(crate) since: String,
+    pub(crate) error: String,
 }
 
 impl BreakerReport {
     fn of(open: &OpenBreaker) -> Self {
         Self {
-            dependency: open.dependency.as_str(),
+            dependency: open.dependency.as_str().to_owned(),
             since: humantime::format_rfc3339_seconds(open.since).to_string(),
             error: open.error.clone(),
         }

@@ -23,7 +23,8 @@ mod resume;
 mod retire;
 mod run;
 mod seek;
-mod shown;
+#[cfg(feature = "console")]
+mod top;
 mod verify;
 mod version;
 mod why;
@@ -42,6 +43,7 @@ use crate::config::{self, Config};
 use crate::handler::moderation_problems;
 use crate::pool::BuildError;
 use crate::rules;
+use crate::shown;
 use crate::store::{self, Fault};
 use crate::telemetry;
 
@@ -102,6 +104,8 @@ enum Command {
     /// Runs pools until it is told to stop
     Run(run::Args),
     Seek(seek::Args),
+    #[cfg(feature = "console")]
+    Top(top::Args),
     Verify(verify::Args),
     Why(why::Args),
 }
@@ -193,6 +197,8 @@ fn boot(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Retire(args) => retire::run(args, config).await,
             Command::Run(args) => run::run(args, with_rules(config)?).await,
             Command::Seek(args) => seek::run(args, config).await,
+            #[cfg(feature = "console")]
+            Command::Top(args) => top::run(args, &config).await,
             Command::Verify(args) => verify::run(args, config).await,
             Command::Why(args) => why::run(args, config).await,
         }

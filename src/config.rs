@@ -6,6 +6,7 @@
 mod bloom;
 mod budget;
 mod conform;
+mod console;
 mod duration;
 mod error;
 mod files;
@@ -38,6 +39,7 @@ pub(crate) use bloom::BLOCK_BITS;
 pub use bloom::{Bitmap, Bloom};
 pub use budget::Budget;
 pub(crate) use conform::nearest;
+pub use console::{Console, ConsoleListen};
 pub use error::Error;
 pub use kafka::{GroupProtocol, Kafka};
 pub use lookup::Lookup;
@@ -79,6 +81,8 @@ pub struct Config {
     pub redis: Option<Redis>,
     /// The health and metrics endpoint.
     pub health: Health,
+    /// The console.
+    pub console: Console,
     /// The log.
     pub log: Log,
     /// The traces.
@@ -95,6 +99,7 @@ impl Default for Config {
             store: None,
             redis: None,
             health: Health::default(),
+            console: Console::default(),
             log: Log::default(),
             traces: Traces::default(),
             pools: BTreeMap::new(),

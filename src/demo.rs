@@ -16,7 +16,7 @@ mod stage;
 mod view;
 
 pub use report::Report;
-pub use view::{View, give_terminal_back};
+pub use view::View;
 
 use std::time::Duration;
 

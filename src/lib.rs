@@ -25,6 +25,7 @@
 //! | [`metrics`] | every metric's name, labels and help |
 //! | [`telemetry`] | logs and traces |
 //! | [`admin`] | health and metrics over HTTP |
+//! | [`console`] | the page and `weir top`: what a worker does, and the fleet |
 //! | [`demo`] | everything in one process |
 //! | [`load`] | the load harness |
 //! | [`cli`] | one file a subcommand |
@@ -34,6 +35,8 @@ pub mod admin;
 mod breaker;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "console")]
+pub mod console;
 pub mod dead_letter;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -51,9 +54,12 @@ pub mod pool;
 pub mod publish;
 pub mod rules;
 pub mod sabotage;
+mod shown;
 pub mod source;
 pub mod status_events;
 pub mod store;
 pub mod telemetry;
+#[cfg(any(feature = "console", feature = "demo"))]
+mod terminal;
 pub mod verify;
 pub mod why;

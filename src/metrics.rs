@@ -7,6 +7,7 @@
 //! [`Metrics`] owns the registry. [`Metrics::pool`] resolves a pool's series once, so that counting an event
 //! is an atomic addition and never a look-up by label.
 
+mod figures;
 #[cfg(feature = "load")]
 mod latency;
 mod moderation;
@@ -24,6 +25,7 @@ use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use figures::PoolFigures;
 #[cfg(feature = "load")]
 pub use latency::{Percentiles, latency_histogram};
 pub use moderation::{ClassifierMetrics, ModerationMetrics};
@@ -488,6 +490,7 @@ mod tests {
         pool.set_status_unpublished(1);
         pool.set_message_days(7, 0);
         pool.set_transactions_limit(1);
+        pool.set_message_days(7, 0);
         drop(metrics.spans());
         metrics
     }
@@ -507,6 +510,8 @@ mod tests {
             "_limit",
             "_paused",
             "_replicas",
+            "_ahead",
+            "_overdue",
         ];
         for family in filled().0.registry.gather() {
             let name = family.name();

@@ -37,7 +37,7 @@ mod unstored;
 mod watch;
 
 pub use build::{BuildError, PoolBuilder, Process};
-pub use progress::{PartitionStanding, Phase, Standings};
+pub use progress::{Behind, PartitionStanding, Phase, Standings};
 
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};

@@ -8,6 +8,7 @@
 mod claim;
 mod connection;
 mod control;
+#[cfg_attr(not(any(feature = "postgres", feature = "mysql")), expect(dead_code, reason = "SQLite has no partitions"))]
 mod days;
 mod dead;
 mod driver;
@@ -130,6 +131,8 @@ pub struct LedgerRow {
     pub epoch: i64,
     /// The first offset that is not settled.
     pub next_offset: i64,
+    /// When it last changed, by the database's clock: milliseconds since 1970.
+    pub updated_ms: i64,
 }
 
 /// The right to write a partition's effects, as its owner holds it.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The modules from the command line down to what depends on nothing; a module may use those after it.
 const LAYERS: [&[&str]; 10] = [
     &["cli"],
-    &["demo", "load"],
+    &["console", "demo", "load"],
     &["pool"],
     &["dead_letter", "export", "status_events", "verify", "why"],
     &["pipeline", "source"],
@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 10] = [
     &["rules"],
     &["once", "store"],
     &["event", "payload", "publish", "admin"],
-    &["breaker", "config", "kafka", "metrics", "sabotage", "telemetry"],
+    &["breaker", "config", "kafka", "metrics", "sabotage", "shown", "telemetry", "terminal"],
 ];
 
 /// Crates and the modules that may use them.

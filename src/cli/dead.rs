@@ -73,7 +73,7 @@ impl Select {
             since_ms: self.since,
             until_ms: self.until,
             limit,
-            without_bodies: false,
+            ..DeadFilter::default()
         }
     }
 }

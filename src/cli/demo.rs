@@ -46,7 +46,7 @@ impl Args {
 /// The log that was held back comes before the report, which is what is looked for.
 pub(super) async fn run(args: Args, view: View, held: Option<HeldLog>) -> anyhow::Result<ExitCode> {
     let Args { duration, rate, brokers, store, redis, json } = args;
-    let stop = super::stop_signal(demo::give_terminal_back)?;
+    let stop = super::stop_signal(crate::terminal::give_back)?;
     let done = demo::run(Options { duration, rate, brokers, store, redis }, view, stop).await;
     if let Some(held) = held {
         held.release();

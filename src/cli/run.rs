@@ -36,15 +36,23 @@ pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> 
     let shutdown = super::stop_signal(|| {})?;
     let (metrics, health) = (process.metrics.clone(), process.health.clone());
     let (_, admin) = admin::serve(config.health.listen, metrics, health, shutdown.clone()).await?;
+    // Until the pools have ended: how a stop goes is worth seeing.
+    let shown = CancellationToken::new();
+    #[cfg(feature = "console")]
+    let console = crate::console::Console::new(&config, &names, &process.metrics, &process.health);
+    #[cfg(feature = "console")]
+    console.serve(shown.clone()).await?;
     let mut running = tokio::task::JoinSet::new();
     for name in names {
         let (config, process, shutdown) = (config.clone(), process.clone(), shutdown.clone());
         let tracer = traces.tracer();
+        #[cfg(feature = "console")]
+        let console = console.clone();
         running.spawn(async move {
-            match build(&config, &name, &process, &shutdown).await? {
-                Some(pool) => Ok(pool.traced(&tracer).run(shutdown).await?),
-                None => anyhow::Ok(()),
-            }
+            let Some(pool) = build(&config, &name, &process, &shutdown).await? else { return anyhow::Ok(()) };
+            #[cfg(feature = "console")]
+            console.watch(&name, pool.standings());
+            Ok(pool.traced(&tracer).run(shutdown).await?)
         });
     }
     let mut failure = None;
@@ -55,6 +63,7 @@ pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> 
         }
     }
     shutdown.cancel();
+    shown.cancel();
     admin.await.ok();
     traces.stop().await;
     failure.map_or(Ok(ExitCode::SUCCESS), Err)

@@ -130,6 +130,7 @@ fn is_of(shape: Shape, value: &ValueKind) -> bool {
         (Shape::Duration, ValueKind::String(text)) => duration::parse(text).is_ok(),
         (Shape::Start, ValueKind::String(text)) => text.parse::<start::Start>().is_ok(),
         (Shape::Address, ValueKind::String(text)) => text.parse::<std::net::SocketAddr>().is_ok(),
+        (Shape::Listen, ValueKind::String(text)) => text.parse::<super::ConsoleListen>().is_ok(),
         (Shape::Size, ValueKind::String(text)) => size::parse(text).is_ok(),
         (Shape::Rate, ValueKind::String(text)) => text.parse::<Rate>().is_ok(),
         #[expect(clippy::cast_precision_loss, reason = "what is not exact is far above the most that a rate may be")]

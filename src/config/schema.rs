@@ -14,6 +14,8 @@ pub(super) enum Shape {
     Start,
     /// Text in the form `address:port`.
     Address,
+    /// Text in one of the forms of [`super::ConsoleListen`].
+    Listen,
     /// One of these texts.
     Choice(&'static [&'static str]),
     /// A whole number.
@@ -46,6 +48,7 @@ impl Shape {
             Self::Duration => "a duration such as \"20s\" or \"15min\"".to_owned(),
             Self::Start => super::start::FORMS.to_owned(),
             Self::Address => "an address such as \"127.0.0.1:9464\"".to_owned(),
+            Self::Listen => super::console::FORMS.to_owned(),
             Self::Choice(choices) => {
                 let quoted: Vec<String> = choices.iter().map(|choice| format!("{choice:?}")).collect();
                 quoted.join(" or ")
@@ -74,7 +77,10 @@ impl Shape {
 
     /// Whether text from outside is taken as it is, so that a password of digits stays one.
     pub(super) fn is_text(self) -> bool {
-        matches!(self, Self::Text | Self::Secret | Self::Duration | Self::Start | Self::Address | Self::Choice(_))
+        matches!(
+            self,
+            Self::Text | Self::Secret | Self::Duration | Self::Start | Self::Address | Self::Listen | Self::Choice(_)
+        )
     }
 }
 
@@ -101,6 +107,7 @@ pub(super) const ROOT: Shape = Shape::Table(&[
     key("store", Shape::Table(STORE)),
     key("redis", Shape::Table(REDIS)),
     key("health", Shape::Table(&[key("listen", Shape::Address)])),
+    key("console", Shape::Table(&[key("listen", Shape::Listen), key("hosts", Shape::Texts)])),
     key("log", Shape::Table(&[key("format", Shape::Choice(&["text", "json"])), key("level", Shape::Text)])),
     key("traces", Shape::Table(TRACES)),
     key("pools", Shape::Named(POOL)),

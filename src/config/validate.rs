@@ -49,6 +49,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.level) {
         problems.push(format!("`log.level`: found {:?}, which is no filter: {error}", config.log.level));
     }
+    problems.extend(super::console::problems(&config.console));
     traces::check(&config.traces, &mut problems);
     if config.store.is_none() && config.pools.values().any(Pool::needs_store) {
         problems.push("pools need a database: give `store.url` or `store.url_file`".to_owned());

@@ -218,6 +218,10 @@ mod tests {
             phase: Phase::Polling,
             next_offset: Some(next_offset),
             batch_events_max: 9,
+            owner: None,
+            behind: None,
+            in_phase_for: std::time::Duration::ZERO,
+            settled_ago: None,
         }
     }
 

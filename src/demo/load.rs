@@ -192,6 +192,10 @@ mod tests {
             phase: crate::pool::Phase::Polling,
             next_offset: Some(i64::MAX),
             batch_events_max: 1,
+            owner: None,
+            behind: None,
+            in_phase_for: std::time::Duration::ZERO,
+            settled_ago: None,
         }]);
         assert!(flow.is_drained(), "{:?}", flow.look());
     }

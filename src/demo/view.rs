@@ -3,15 +3,15 @@
 
 mod screen;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use super::Setting;
 use super::flow::{Flow, Look};
+use crate::terminal::{self, grouped};
 use screen::Screen;
-pub use screen::give_terminal_back;
 
 /// How often a line is written.
 const LINE_EVERY: Duration = Duration::from_secs(1);
@@ -54,10 +54,9 @@ impl View {
     /// The view that fits where the output goes.
     #[must_use]
     pub fn new(json: bool) -> Self {
-        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         match json {
             true => Self::Silent,
-            false if io::stdout().is_terminal() && !is_dumb => Self::Live(Box::default()),
+            false if terminal::is_there() => Self::Live(Box::default()),
             false => Self::Lines(Pace::default()),
         }
     }
@@ -150,27 +149,9 @@ fn line(look: &Look, rate: f64, elapsed: Duration) -> String {
     )
 }
 
-/// A number with its thousands apart.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thousands_are_apart() {
-        assert_eq!([0, 12, 999, 1_000, 1_234_567].map(grouped), ["0", "12", "999", "1,000", "1,234,567"]);
-    }
 
     #[test]
     fn a_line_says_what_matters() {

@@ -373,7 +373,7 @@ impl Workers {
             (Some(_), [_, ..]) => problems.add(of("scrape"), "and start exclude each other"),
             (Some(start), []) => problems.check(of("start"), (1..=256).contains(&start), "must be from 1 to 256"),
             (None, scrape) => {
-                let are_addresses = scrape.iter().all(|url| super::scrape::address_of(url).is_some());
+                let are_addresses = scrape.iter().all(|url| crate::admin::ask::address_of(url).is_some());
                 problems.check(of("scrape"), are_addresses, "has addresses such as \"http://127.0.0.1:9464\"");
             }
         }

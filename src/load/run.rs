@@ -20,6 +20,7 @@ use super::standing::Standing;
 use super::verdicts::{self, Found};
 use super::workers::{self, Called, Worker};
 use super::{latency, output, scrape, setting};
+use crate::admin::ask;
 use crate::config::Config;
 use crate::store;
 
@@ -113,9 +114,7 @@ impl Stage {
 
     fn addresses(&self, workers: &[Worker]) -> Vec<String> {
         match workers {
-            [] => {
-                self.plan.workers.scrape.iter().filter_map(|url| scrape::address_of(url)).map(str::to_owned).collect()
-            }
+            [] => self.plan.workers.scrape.iter().filter_map(|url| ask::address_of(url)).map(str::to_owned).collect(),
             workers => workers.iter().map(|worker| worker.address.clone()).collect(),
         }
     }

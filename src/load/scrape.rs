@@ -3,17 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
-/// The most bytes of an answer.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
+use crate::admin::ask;
 
 /// What one worker told of one pool.
 #[derive(Debug, Clone, Default)]
@@ -32,40 +29,13 @@ pub(super) struct Told {
     pub(super) memory_bytes: f64,
 }
 
-/// Host and port of a health address.
-pub(super) fn address_of(url: &str) -> Option<&str> {
-    let address = url.strip_prefix("http://")?.trim_end_matches('/');
-    let (host, port) = address.rsplit_once(':')?;
-    let is_host = !host.is_empty() && !host.contains('/');
-    (is_host && port.parse::<u16>().is_ok_and(|port| port > 0)).then_some(address)
-}
-
 /// Asks for everything at once, within a time.
 pub(super) async fn ask(address: &str, pool: &str, within: Duration) -> Result<Told> {
-    let both = async { tokio::try_join!(get(address, "/metrics"), get(address, "/latency")) };
-    let (metrics, latency) =
-        tokio::time::timeout(within, both).await.with_context(|| format!("{address}: no answer in time"))??;
+    let both = async { tokio::try_join!(ask::get(address, "/metrics", within), ask::get(address, "/latency", within)) };
+    let (metrics, latency) = both.await?;
     let mut told = read_metrics(&metrics, pool);
     (told.instance, told.latency) = read_latency(&latency, pool).with_context(|| format!("{address}: /latency"))?;
     Ok(told)
-}
-
-async fn get(address: &str, path: &str) -> Result<String> {
-    let asked = async {
-        let mut stream = TcpStream::connect(address).await?;
-        // Version 1.0: the answer comes in one piece and ends with the connection.
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
-        std::io::Result::Ok(answer)
-    };
-    let answer = asked.await.with_context(|| format!("ask the worker at {address} for {path}"))?;
-    let answer = String::from_utf8_lossy(&answer);
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
-        Some((head, _)) => bail!("{address}{path}: {}", head.lines().next().unwrap_or_default()),
-        None => bail!("{address}{path}: no HTTP answer"),
-    }
 }
 
 /// Sums up what concerns the pool, in Prometheus' text format.
@@ -140,13 +110,5 @@ mod tests {
         assert_eq!((latency.len(), latency.min(), latency.max()), (2, 1_000, 2_000));
         let again = read_latency(&Metrics::new().render_latency(), "storage").unwrap();
         assert!(again.1.is_none() && again.0 != instance, "another process");
-    }
-
-    #[test]
-    fn an_address_has_a_scheme_a_host_and_a_port() {
-        assert_eq!(address_of("http://127.0.0.1:9464/"), Some("127.0.0.1:9464"));
-        for wrong in ["127.0.0.1:9464", "http://host", "http://:1", "http://host:0", "http://host:1/metrics"] {
-            assert_eq!(address_of(wrong), None, "{wrong}");
-        }
     }
 }

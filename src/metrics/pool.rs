@@ -35,7 +35,8 @@ pub enum Phase {
 }
 
 /// The phases in the order of their declaration, with their labels.
-const PHASES: [&str; 9] = ["poll", "rate", "decode", "dedupe", "prepare", "queue", "apply", "commit", "wait"];
+pub(super) const PHASES: [&str; 9] =
+    ["poll", "rate", "decode", "dedupe", "prepare", "queue", "apply", "commit", "wait"];
 
 /// What a pool can be without for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,29 +74,29 @@ pub enum Commit {
 pub struct PoolMetrics(Arc<Series>);
 
 #[derive(Debug)]
-struct Series {
+pub(super) struct Series {
     families: Arc<Families>,
     pool: String,
     /// What was read, by the topics that have series.
     consumed: Mutex<HashMap<String, IntCounter>>,
-    batch_events: Histogram,
+    pub(super) batch_events: Histogram,
     apply_seconds: Histogram,
     end_to_end_seconds: Histogram,
-    loop_seconds: [Counter; PHASES.len()],
-    lookups: Lookups,
-    dead: [IntCounter; DEAD_REASONS.len()],
-    dead_unpublished: IntGauge,
+    pub(super) loop_seconds: [Counter; PHASES.len()],
+    pub(super) lookups: Lookups,
+    pub(super) dead: [IntCounter; DEAD_REASONS.len()],
+    pub(super) dead_unpublished: IntGauge,
     replayed: Replayed,
-    parked_keys: IntGauge,
-    batch_limit: IntGauge,
+    pub(super) parked_keys: IntGauge,
+    pub(super) batch_limit: IntGauge,
     holds: IntGauge,
     paused: IntGauge,
-    desired_replicas: Gauge,
+    pub(super) desired_replicas: Gauge,
     breakers: [IntGauge; Dependency::ALL.len()],
-    fences: IntCounter,
+    pub(super) fences: IntCounter,
     ledger_bytes: IntGauge,
     claims: IntCounter,
-    rebalances: IntCounter,
+    pub(super) rebalances: IntCounter,
     partitions_assigned: IntGauge,
     commits_ok: IntCounter,
     commits_failed: IntCounter,
@@ -182,6 +183,10 @@ impl PoolMetrics {
 
     pub(super) fn families(&self) -> &Families {
         &self.0.families
+    }
+
+    pub(super) fn series(&self) -> &Series {
+        &self.0
     }
 
     pub(super) fn name(&self) -> &str {

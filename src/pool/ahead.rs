@@ -23,8 +23,8 @@ pub(super) struct Reading<T> {
     pub(super) fetching: Fetching,
     /// The batch that comes before them.
     ahead: Option<AbortOnDropHandle<Decoded<T>>>,
-    /// How long they waited for room.
-    pub(super) queued: Duration,
+    /// How long it was waited for room and for the database, once there was a record.
+    pub(super) waited: Duration,
 }
 
 /// A batch that was decoded and looked up, and how long that took.
@@ -41,7 +41,7 @@ pub(super) enum Next<T> {
 
 impl<T> Default for Reading<T> {
     fn default() -> Self {
-        Self { fetching: Fetching::default(), ahead: None, queued: Duration::ZERO }
+        Self { fetching: Fetching::default(), ahead: None, waited: Duration::ZERO }
     }
 }
 

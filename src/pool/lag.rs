@@ -140,6 +140,40 @@ fn of_topic(
     Ok(partitions)
 }
 
+/// One partition of a group, whoever has it: what the ledger says of it, and how far it is behind.
+#[cfg(feature = "console")]
+#[derive(Debug, Clone)]
+pub(crate) struct FleetPartition {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    /// The log's end.
+    pub(crate) end: i64,
+    /// What the ledger has of it, once the group has begun there.
+    pub(crate) row: Option<store::LedgerRow>,
+    /// Records that Kafka has and that are not settled.
+    pub(crate) records: i64,
+}
+
+/// Looks at all partitions of a group with a client that is there already. Blocks.
+#[cfg(feature = "console")]
+pub(crate) fn of_fleet(
+    reader: &LogReader,
+    topics: &[String],
+    ledger: &std::collections::HashMap<(Uuid, i32), store::LedgerRow>,
+) -> Result<Vec<FleetPartition>, LogError> {
+    let mut partitions = Vec::new();
+    for topic in topics {
+        let topic_id = reader.topic_id(topic)?;
+        partitions.extend(reader.ends(topic)?.into_iter().map(|log| {
+            let row = ledger.get(&(topic_id, log.partition)).copied();
+            let (topic, partition, end) = (topic.clone(), log.partition, log.high);
+            let records = row.map_or(log.high - log.low, |row| unsettled(log, row.next_offset));
+            FleetPartition { topic, partition, end, row, records }
+        }));
+    }
+    Ok(partitions)
+}
+
 /// What Kafka has deleted is handled by nobody, and is no lag.
 fn unsettled(log: PartitionLog, next: i64) -> i64 {
     (log.high - next.max(log.low)).max(0)

@@ -142,8 +142,8 @@ impl<T: Payload> Task<T> {
         let begun = Instant::now();
         self.progress.enter(Phase::Polling);
         let next = self.next_or_replay(reading, held).await?;
-        let queued = std::mem::take(&mut reading.queued);
-        self.shared.metrics.spent(metrics::Phase::Poll, begun.elapsed().saturating_sub(queued));
+        let waited = std::mem::take(&mut reading.waited);
+        self.shared.metrics.spent(metrics::Phase::Poll, begun.elapsed().saturating_sub(waited));
         match next {
             Next::Decoded(decoded) => self.handle_decoded(decoded, held, reading).await,
             Next::Fetched(Fetched::Records(records)) => self.handle(records, held, reading).await,
@@ -377,10 +377,7 @@ impl<T: Payload> Task<T> {
     /// Waits as a fault asks. It is an error only when there is nothing to try again for.
     pub(super) async fn after(&mut self, fault: Fault, why: &str) -> Result<(), Halt> {
         self.shared.metrics.retried(fault.as_str());
-        // The others would only meet an outage too.
-        if fault != Fault::Outage {
-            self.place = None;
-        }
+        self.place = None;
         match fault {
             Fault::Outage => {
                 self.shared.gate.close(why, &self.topic, self.partition);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -58,6 +58,25 @@ pub struct PartitionStanding {
     pub next_offset: Option<i64>,
     /// The most events of its next batch; 0 until the first one is settled.
     pub batch_events_max: usize,
+    /// The token it is claimed with; `None` until it is.
+    pub owner: Option<Uuid>,
+    /// How far it is behind, as it was looked at last; `None` while that is not known.
+    pub behind: Option<Behind>,
+    /// How long ago it began what it is doing.
+    pub in_phase_for: Duration,
+    /// How long ago it settled a batch; `None`: none since this process has the partition.
+    pub settled_ago: Option<Duration>,
+}
+
+/// How far a partition is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behind {
+    /// The log's end.
+    pub end: i64,
+    /// Events below it that are not settled.
+    pub events: i64,
+    /// The age of the oldest of them, in milliseconds; 0 where there is none.
+    pub age_ms: i64,
 }
 
 /// Where a pool's partitions stand in this process, for whoever watches. Clones show the same pool.
@@ -81,6 +100,10 @@ impl Standings {
                     phase: standing.phase.clone(),
                     next_offset: standing.next_offset,
                     batch_events_max: standing.batch_events_max,
+                    owner: standing.token,
+                    behind: standing.behind,
+                    in_phase_for: standing.moved_at.elapsed(),
+                    settled_ago: standing.settled_at.map(|at| at.elapsed()),
                 }
             })
             .collect();
@@ -123,6 +146,10 @@ pub(super) struct Standing {
     pub(super) front: Option<Front>,
     /// The most events of its next batch.
     pub(super) batch_events_max: usize,
+    /// How far it is behind, as it was looked at last.
+    pub(super) behind: Option<Behind>,
+    /// When it last settled a batch.
+    pub(super) settled_at: Option<Instant>,
     /// Keys that are held back.
     pub(super) parked_keys: usize,
     /// How often in a row the watchdog has nudged it without effect.
@@ -164,6 +191,8 @@ impl Progress {
             since_ms: None,
             front: None,
             batch_events_max: 0,
+            behind: None,
+            settled_at: None,
             parked_keys: 0,
             nudges: 0,
         });
@@ -216,6 +245,7 @@ impl Progress {
         standing.next_offset = Some(next_offset);
         standing.since_ms = standing.oldest_in_hand_ms.take().or(standing.since_ms);
         standing.moved_at = Instant::now();
+        standing.settled_at = Some(standing.moved_at);
         standing.nudges = 0;
     }
 }

@@ -3,6 +3,7 @@
 //! its turn.
 //!
 //! What waits for something of its own (a hold, a deadlock, a slow handler) gives its place to another and keeps its batch.
+//! While the database is away nobody begins with another.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -61,10 +62,17 @@ impl<T: Payload> Task<T> {
         let begun = Instant::now();
         self.progress.enter(Phase::Queued("room for its next batch"));
         self.place = Some(self.shared.room.place().await);
+        let queued = begun.elapsed();
+        self.shared.metrics.spent(metrics::Phase::Queue, queued);
+        // Whoever meets an outage gives its place away, and all would come to have a batch in hand.
+        if self.shared.gate.closed().is_some() {
+            self.progress.enter(Phase::Waiting("the database".to_owned()));
+            self.shared.gate.pass().await;
+        }
+        reading.waited = begun.elapsed();
+        self.shared.metrics.spent(metrics::Phase::Wait, reading.waited.saturating_sub(queued));
         reading.fetching.linger_anew(self.limits());
         self.progress.enter(Phase::Polling);
-        reading.queued = begun.elapsed();
-        self.shared.metrics.spent(metrics::Phase::Queue, reading.queued);
     }
 
     /// Asks the handlers, and leaves the place to others if they take long: it is they who are waited for then, not a

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Error;
 use super::pace::RATE;
 use super::partition::now_ms;
-use super::progress::{Phase, Standing};
+use super::progress::{Behind, Phase, Standing};
 use super::scaling::{Place, Places, Sample};
 use super::tasks::{Running, Tasks};
 use crate::event::Payload;
@@ -147,19 +147,22 @@ impl<T: Payload> Tasks<T> {
         let topics = self.shared.topics();
         let name = |topic| self.shared.told.of(topic, topics.len());
         let read: HashSet<&str> = topics.iter().map(String::as_str).collect();
-        let mut by_name: HashMap<&str, Option<Behind>> = read.iter().map(|topic| (name(topic), None)).collect();
+        let mut by_name: HashMap<&str, Option<Sum>> = read.iter().map(|topic| (name(topic), None)).collect();
         let now_ms = now_ms();
         // Tasks of a topic that is read no more end at the rebalance.
         for (of, task) in self.running.iter().filter(|((topic, _), _)| read.contains(topic.as_str())) {
-            let Some(lag) = self.lag(&of.0, of.1, task) else { continue };
+            let Some(end) = self.shared.source.client.cached_log_end(&of.0, of.1) else { continue };
+            let Some(lag) = task.progress.lag(end) else { continue };
             let mut standing = task.progress.lock();
             if lag == 0 {
                 standing.since_ms = Some(now_ms);
             }
             let left_s = self.shared.retention.left_s(of, &standing, lag, now_ms);
-            let behind = Behind { events: lag, age_ms: age_ms(&standing, lag, now_ms), left_s };
+            let behind = Behind { end, events: lag, age_ms: age_ms(&standing, lag, now_ms) };
+            standing.behind = Some(behind);
+            let part = Sum { events: lag, age_ms: behind.age_ms, left_s };
             let told = by_name.entry(name(&of.0)).or_default();
-            *told = Some(told.map_or(behind, |sum| sum.and(behind)));
+            *told = Some(told.map_or(part, |sum| sum.and(part)));
         }
         self.shared.metrics.keep_topics(|topic| by_name.contains_key(topic));
         for (topic, sum) in by_name {
@@ -173,16 +176,16 @@ impl<T: Payload> Tasks<T> {
     }
 }
 
-/// How far a partition is behind, or the partitions of a topic.
+/// How far the partitions of a topic are behind.
 #[derive(Debug, Clone, Copy)]
-struct Behind {
+struct Sum {
     events: i64,
     age_ms: i64,
     /// Until Kafka's retention reaches it, where that is known and ever happens.
     left_s: Option<f64>,
 }
 
-impl Behind {
+impl Sum {
     fn and(self, other: Self) -> Self {
         let left_s = self.left_s.into_iter().chain(other.left_s).reduce(f64::min);
         Self { events: self.events + other.events, age_ms: self.age_ms.max(other.age_ms), left_s }
@@ -255,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_soonest_of_a_topics_partitions_counts_and_those_not_known_do_not() {
-        let of = |left_s| Behind { events: 2, age_ms: 5, left_s };
+        let of = |left_s| Sum { events: 2, age_ms: 5, left_s };
         assert_eq!(of(Some(9.0)).and(of(Some(3.0))).left_s, Some(3.0));
         assert_eq!(of(None).and(of(Some(3.0))).left_s, Some(3.0));
         assert_eq!(of(None).and(of(None)).left_s, None);

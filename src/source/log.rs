@@ -10,6 +10,8 @@ use uuid::Uuid;
 use super::{REQUEST_TIMEOUT, TopicIdError, topic_id};
 use crate::config;
 use crate::event::{Record, RecordBuffer};
+#[cfg(feature = "console")]
+use crate::kafka::names_of;
 use crate::kafka::{Listener, Probe, Unanswered, Unresolved};
 
 /// Why a topic cannot be looked at.
@@ -90,6 +92,42 @@ impl LogReader {
             Ok(PartitionLog { partition, low, high })
         };
         numbers.into_iter().map(log).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    /// The names of all topics.
+    #[cfg(feature = "console")]
+    pub(crate) fn topic_names(&self) -> Result<Vec<String>, LogError> {
+        let failed = |error| LogError::Kafka { action: "ask for the topics".to_owned(), error };
+        Ok(names_of(&self.consumer.fetch_metadata(None, REQUEST_TIMEOUT).map_err(failed)?))
+    }
+
+    /// The same by two requests a broker, however many partitions there are.
+    #[cfg(feature = "console")]
+    pub(crate) fn ends(&self, topic: &str) -> Result<Vec<PartitionLog>, LogError> {
+        let failed = |error| LogError::Kafka { action: format!("ask for the ends of topic {topic}"), error };
+        // Nobody else polls this consumer, and what its client has to say would pile up.
+        drop(self.consumer.poll(Duration::ZERO));
+        let metadata = self.consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(failed)?;
+        let partitions = metadata.topics().iter().flat_map(|found| found.partitions());
+        let mut numbers: Vec<i32> = partitions.map(|partition| partition.id()).collect();
+        numbers.sort_unstable();
+        let of = |end: Offset| {
+            let mut asked = TopicPartitionList::new();
+            for number in &numbers {
+                asked.add_partition_offset(topic, *number, end).map_err(failed)?;
+            }
+            self.consumer.offsets_for_times(asked, REQUEST_TIMEOUT).map_err(failed)
+        };
+        let (lows, highs) = (of(Offset::Beginning)?, of(Offset::End)?);
+        let offset_in = |list: &TopicPartitionList, number| match list.find_partition(topic, number)?.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        let log = |number: &i32| {
+            let (low, high) = (offset_in(&lows, *number)?, offset_in(&highs, *number)?);
+            Some(PartitionLog { partition: *number, low, high })
+        };
+        Ok(numbers.iter().filter_map(log).collect())
     }
 
     /// The first offset of each partition whose record is not older than a time; the log's end where none is.

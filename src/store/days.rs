@@ -24,6 +24,7 @@ use super::{Error, Fault, KeyType, Result};
 /// Days that are made ahead of today.
 pub(super) const AHEAD: i64 = 7;
 /// So far back is looked for days that could not be made when they were due.
+#[cfg(feature = "postgres")]
 const BEHIND: i64 = 31;
 /// So many strays of a day are moved; one with more is kept.
 pub(super) const STRAYS_MAX: i64 = 10_000;
@@ -141,7 +142,8 @@ impl Parts {
         self.parts.first().map(|part| part.from).filter(|from| *from > FIRST)
     }
 
-    /// Days that should have a partition and have none.
+    /// Days that should have a partition and have none. MariaDB makes days only behind the last one.
+    #[cfg(feature = "postgres")]
     pub(super) fn missing(&self, retention: Option<Duration>) -> Vec<Day> {
         let today = self.today();
         let lowest = self.parts.first().map_or(today, |part| part.to);
@@ -274,6 +276,7 @@ mod tests {
         assert_eq!(made_ms("5", KeyType::Int), None);
     }
 
+    #[cfg(feature = "postgres")]
     #[test]
     fn days_are_made_up_to_a_week_ahead_and_those_that_were_missed() {
         let missing = |parts: &Parts, retention| parts.missing(retention).iter().map(|day| day.0).collect::<Vec<_>>();

@@ -68,8 +68,22 @@ pub struct DeadFilter {
     pub until_ms: Option<i64>,
     /// At most so many, the oldest first.
     pub limit: i64,
+    /// The newest first in place of them. A replay keeps to the oldest.
+    pub newest_first: bool,
+    /// Leaves so many of them out, for pages.
+    pub skip: i64,
     /// Leaves values and headers out.
     pub without_bodies: bool,
+}
+
+impl DeadFilter {
+    /// What rows are sorted by, of the columns that put the oldest first.
+    pub(super) fn order(&self, oldest_first: &str) -> String {
+        match self.newest_first {
+            false => oldest_first.to_owned(),
+            true => oldest_first.replace(',', " DESC,") + " DESC",
+        }
+    }
 }
 
 /// What became of asking for a replay.
@@ -121,7 +135,7 @@ pub struct Rejected {
 /// What operators and owners ask of the dead rows.
 #[async_trait]
 pub trait DeadRows: Send + Sync {
-    /// The rows that match, the oldest first.
+    /// The rows that match.
     async fn dead_rows(&self, filter: &DeadFilter) -> Result<Vec<KeptDead>>;
 
     /// How many match, whatever the filter's limit.

@@ -6,10 +6,15 @@
 #[path = "../common/database.rs"]
 #[expect(dead_code, reason = "the fault matrix asks more")]
 mod database;
+#[path = "../common/devtools.rs"]
+mod devtools;
 #[path = "../common/panels.rs"]
 mod panels;
 #[path = "../common/pgbouncer.rs"]
 mod pgbouncer;
+#[path = "../common/picture.rs"]
+#[expect(dead_code, reason = "the reports of load ask more")]
+mod picture;
 #[path = "../faults/proxy.rs"]
 #[expect(dead_code, reason = "the fault matrix has more weather")]
 mod proxy;
@@ -20,6 +25,7 @@ mod audit;
 mod batches;
 mod bloom;
 mod capacity;
+mod console;
 mod control;
 mod crowd;
 mod dashboards;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::picture::{Rgb, parse};
+use crate::picture::{Rect, Rgb, parse};
 
 /// A browser that takes longer hangs. It takes seconds on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -42,9 +42,6 @@ pub(crate) struct View {
     pub(crate) width: u32,
     pub(crate) height: u32,
 }
-
-/// A left, a top, a right and a bottom, in pixels.
-pub(crate) type Rect = [f64; 4];
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Seen {

@@ -2,6 +2,7 @@
 #![cfg(feature = "load")]
 
 mod browser;
+#[path = "../common/picture.rs"]
 mod picture;
 mod sample;
 

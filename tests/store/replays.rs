@@ -52,6 +52,10 @@ pub(super) async fn dead_rows_are_found_by_what_they_are(world: World) {
         (DeadFilter { since_ms: Some(at + 60_000), ..all("p") }, vec![]),
         (DeadFilter { until_ms: Some(at - 1), ..all("p") }, vec![]),
         (DeadFilter { limit: 1, ..all("p") }, vec!["k"]),
+        (DeadFilter { newest_first: true, ..all("p") }, vec!["m", "o", "k"]),
+        (DeadFilter { newest_first: true, skip: 1, limit: 1, ..all("p") }, vec!["o"]),
+        (DeadFilter { skip: 2, ..all("p") }, vec!["m"]),
+        (DeadFilter { skip: 3, ..all("p") }, vec![]),
         (all("q"), vec![]),
     ] {
         assert_eq!(ids(&store.dead_rows(&filter).await.unwrap()), expected, "{filter:?}");

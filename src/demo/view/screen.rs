@@ -3,37 +3,24 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ratatui::crossterm::cursor::Show;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::event::{self, Event};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Style, Stylize as _};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, LineGauge, Paragraph, Row, Sparkline, Table};
+use ratatui::widgets::{Block, Borders, LineGauge, Paragraph, Row, Table};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::{DRAW_EVERY, Pace, grouped};
+use super::{DRAW_EVERY, Pace};
 use crate::demo::Setting;
 use crate::demo::flow::{Flow, LaneLook, Look};
+use crate::terminal::{self, draw_chart, grouped, is_stop};
 
 /// Rates kept for the chart: a column each.
 const HISTORY: usize = 400;
 /// From this width on, everything is shown side by side.
 const WIDE: u16 = 76;
-
-/// Whether the terminal is taken over: there is one of it in a process.
-static IS_OPEN: AtomicBool = AtomicBool::new(false);
-
-/// Gives the terminal back as it was, if the demo has it. For whoever ends the process at once.
-pub fn give_terminal_back() {
-    if IS_OPEN.swap(false, Ordering::SeqCst) {
-        ratatui::restore();
-        // A terminal that does not take it has no cursor to show.
-        ratatui::crossterm::execute!(io::stdout(), Show).ok();
-    }
-}
 
 /// The fewest rows in which a chart tells anything.
 const CHART_MIN: u16 = 3;
@@ -64,8 +51,7 @@ impl Screen {
     pub(super) fn open(&mut self, setting: &Setting) -> io::Result<()> {
         let Setting { broker, store, duration } = setting.clone();
         self.picture = Picture { broker, store, duration, ..Picture::default() };
-        IS_OPEN.store(true, Ordering::SeqCst);
-        self.terminal = Some(ratatui::try_init()?);
+        self.terminal = Some(terminal::take()?);
         Ok(())
     }
 
@@ -107,7 +93,7 @@ impl Screen {
     /// Gives the terminal back as it was.
     pub(super) fn close(&mut self) {
         self.terminal = None;
-        give_terminal_back();
+        terminal::give_back();
     }
 }
 
@@ -115,11 +101,6 @@ impl Drop for Screen {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn is_stop(key: KeyEvent) -> bool {
-    let ctrl_c = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
-    key.kind == KeyEventKind::Press && (ctrl_c || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc))
 }
 
 fn draw(frame: &mut Frame<'_>, picture: &Picture) {
@@ -145,7 +126,7 @@ fn draw(frame: &mut Frame<'_>, picture: &Picture) {
     frame.render_widget(gauge(picture), time);
     frame.render_widget(Paragraph::new(numbers), figures);
     if chart_height > 0 {
-        draw_chart(frame, chart, picture);
+        draw_rates(frame, chart, picture);
     }
     if table_height > 0 {
         frame.render_widget(partitions(&picture.look.lanes, wide), table);
@@ -208,14 +189,9 @@ fn numbers(look: &Look, rate: u64, wide: bool) -> Vec<Line<'static>> {
     }
 }
 
-fn draw_chart(frame: &mut Frame<'_>, area: Rect, picture: &Picture) {
-    let columns = usize::from(area.width);
-    let skipped = picture.history.len().saturating_sub(columns);
-    let data: Vec<u64> = picture.history.iter().skip(skipped).copied().collect();
-    let most = data.iter().copied().max().unwrap_or(0);
-    let title = format!(" events settled a second, up to {} ", grouped(most));
-    let block = Block::new().borders(Borders::TOP).title(title.dim());
-    frame.render_widget(Sparkline::default().block(block).data(&data).style(Style::new().cyan()), area);
+fn draw_rates(frame: &mut Frame<'_>, area: Rect, picture: &Picture) {
+    let data: Vec<u64> = picture.history.iter().copied().collect();
+    draw_chart(frame, area, &data, |most| format!(" events settled a second, up to {} ", grouped(most)));
 }
 
 fn partitions(lanes: &[LaneLook], wide: bool) -> Table<'static> {

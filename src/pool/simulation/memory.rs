@@ -306,7 +306,7 @@ impl Store for Connection {
     async fn begin_ledger(&self, rows: &[(Place, i64)]) -> Result<()> {
         let mut tx = self.open().await?;
         for (place, next_offset) in rows {
-            let row = LedgerRow { owner: None, epoch: 0, next_offset: *next_offset };
+            let row = LedgerRow { owner: None, epoch: 0, next_offset: *next_offset, updated_ms: 0 };
             tx.data.ledger.entry(place.origin.partition).or_insert(row);
         }
         Box::new(tx).commit().await
@@ -319,7 +319,7 @@ impl Store for Connection {
         let Some(row) = row.filter(|row| (row.epoch, row.next_offset) == (read.epoch, read.next_offset)) else {
             return Ok(Claim::Moved);
         };
-        *row = LedgerRow { owner: Some(token), epoch: row.epoch + 1, next_offset: row.next_offset };
+        *row = LedgerRow { owner: Some(token), epoch: row.epoch + 1, ..*row };
         let next_offset = row.next_offset;
         Box::new(tx).commit().await?;
         Ok(Claim::Taken(Held { place: place.clone(), token, next_offset }))

@@ -105,7 +105,7 @@ impl World {
         };
         let names = (Arc::clone(&pool), Arc::clone(&pool));
         // With one, its partitions take turns at having a batch in hand.
-        let connections = if member % 3 == 0 { 1 } else { PARTITIONS as usize };
+        let connections = if member.is_multiple_of(3) { 1 } else { PARTITIONS as usize };
         let rate = member.is_multiple_of(2).then(|| RATE.parse().unwrap());
         let pacing = Pacing::new(names.clone(), rate, None, metrics.clone());
         Arc::new(Shared {

@@ -11,18 +11,20 @@ use super::NOW_MS;
 use super::rows::{tuples, uuid_of};
 use crate::store::{LedgerRow, Place};
 
+/// What is read of a row.
+const COLUMNS: &str = "owner, epoch, next_offset, updated_at AS updated_ms";
+
 /// Rows of the ledger that one statement begins.
 const ROWS_AT_ONCE: usize = 500;
 
 pub(super) async fn read(db: &mut MySqlConnection, place: &Place) -> sqlx::Result<Option<LedgerRow>> {
-    let row = sqlx::query(
-        "SELECT owner, epoch, next_offset FROM weir_ledger WHERE group_name = ? AND topic_id = ? AND \"partition\" = ?",
-    )
-    .bind(place.group.as_bytes())
-    .bind(place.origin.topic_id.to_string())
-    .bind(place.origin.partition)
-    .fetch_optional(db)
-    .await?;
+    let sql = format!("SELECT {COLUMNS} FROM weir_ledger WHERE group_name = ? AND topic_id = ? AND \"partition\" = ?");
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(place.group.as_bytes())
+        .bind(place.origin.topic_id.to_string())
+        .bind(place.origin.partition)
+        .fetch_optional(db)
+        .await?;
     row.map(|row| ledger_row(&row)).transpose()
 }
 
@@ -32,15 +34,13 @@ fn ledger_row(row: &MySqlRow) -> sqlx::Result<LedgerRow> {
         owner: owner.as_deref().map(uuid_of).transpose()?,
         epoch: row.try_get("epoch")?,
         next_offset: row.try_get("next_offset")?,
+        updated_ms: row.try_get("updated_ms")?,
     })
 }
 
 pub(super) async fn of_group(db: &mut MySqlConnection, group: &str) -> sqlx::Result<HashMap<(Uuid, i32), LedgerRow>> {
-    let rows =
-        sqlx::query("SELECT topic_id, \"partition\", owner, epoch, next_offset FROM weir_ledger WHERE group_name = ?")
-            .bind(group.as_bytes())
-            .fetch_all(db)
-            .await?;
+    let sql = format!("SELECT topic_id, \"partition\", {COLUMNS} FROM weir_ledger WHERE group_name = ?");
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(group.as_bytes()).fetch_all(db).await?;
     let entry = |row: &MySqlRow| {
         let topic_id = uuid_of(row.try_get("topic_id")?)?;
         Ok(((topic_id, row.try_get("partition")?), ledger_row(row)?))

@@ -126,8 +126,10 @@ impl DeadRows for Mysql {
             true => COLUMNS.replace("value, headers", "CAST(NULL AS BINARY) AS value, CAST(NULL AS BINARY) AS headers"),
             false => COLUMNS.to_owned(),
         };
-        let sql = format!("SELECT {columns} FROM weir_dead WHERE {} ORDER BY {OLDEST_FIRST} LIMIT ?", matches(filter));
-        let select = bind(sqlx::query(AssertSqlSafe(sql)), filter).bind(filter.limit);
+        let order = filter.order(OLDEST_FIRST);
+        let sql =
+            format!("SELECT {columns} FROM weir_dead WHERE {} ORDER BY {order} LIMIT ? OFFSET ?", matches(filter));
+        let select = bind(sqlx::query(AssertSqlSafe(sql)), filter).bind(filter.limit).bind(filter.skip);
         let rows = bounded(self.deadline, ACTION, select.fetch_all(tx.connection())).await?;
         tx.finish().await?;
         all_kept(&rows)

@@ -4,21 +4,22 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::store::{LedgerRow, Place};
 
+/// What is read of a row.
+const COLUMNS: &str = "owner, epoch, next_offset, (extract(epoch FROM updated_at) * 1000)::int8 AS updated_ms";
+
 pub(super) async fn read(db: &mut PgConnection, place: &Place) -> sqlx::Result<Option<LedgerRow>> {
-    let row = sqlx::query(
-        "SELECT owner, epoch, next_offset FROM weir_ledger
-          WHERE group_name = $1 AND topic_id = $2 AND partition = $3",
-    )
-    .bind(&*place.group)
-    .bind(place.origin.topic_id)
-    .bind(place.origin.partition)
-    .fetch_optional(db)
-    .await?;
+    let sql = format!("SELECT {COLUMNS} FROM weir_ledger WHERE group_name = $1 AND topic_id = $2 AND partition = $3");
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(&*place.group)
+        .bind(place.origin.topic_id)
+        .bind(place.origin.partition)
+        .fetch_optional(db)
+        .await?;
     row.map(|row| ledger_row(&row)).transpose()
 }
 
@@ -27,15 +28,13 @@ fn ledger_row(row: &PgRow) -> sqlx::Result<LedgerRow> {
         owner: row.try_get("owner")?,
         epoch: row.try_get("epoch")?,
         next_offset: row.try_get("next_offset")?,
+        updated_ms: row.try_get("updated_ms")?,
     })
 }
 
 pub(super) async fn of_group(db: &mut PgConnection, group: &str) -> sqlx::Result<HashMap<(Uuid, i32), LedgerRow>> {
-    let rows =
-        sqlx::query("SELECT topic_id, partition, owner, epoch, next_offset FROM weir_ledger WHERE group_name = $1")
-            .bind(group)
-            .fetch_all(db)
-            .await?;
+    let sql = format!("SELECT topic_id, partition, {COLUMNS} FROM weir_ledger WHERE group_name = $1");
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(group).fetch_all(db).await?;
     rows.iter().map(|row| Ok(((row.try_get("topic_id")?, row.try_get("partition")?), ledger_row(row)?))).collect()
 }
 

@@ -4,22 +4,24 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use super::{now_ms, rows};
 use crate::store::{LedgerRow, Place};
 
+/// What is read of a row.
+const COLUMNS: &str = "owner, epoch, next_offset, updated_at AS updated_ms";
+
 pub(super) async fn read(db: &mut SqliteConnection, place: &Place) -> sqlx::Result<Option<LedgerRow>> {
-    let row = sqlx::query(
-        "SELECT owner, epoch, next_offset FROM weir_ledger WHERE group_name = ?1 AND topic_id = ?2 AND partition = ?3",
-    )
-    .bind(&*place.group)
-    .bind(place.origin.topic_id.hyphenated())
-    .bind(place.origin.partition)
-    .fetch_optional(db)
-    .await?;
+    let sql = format!("SELECT {COLUMNS} FROM weir_ledger WHERE group_name = ?1 AND topic_id = ?2 AND partition = ?3");
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(&*place.group)
+        .bind(place.origin.topic_id.hyphenated())
+        .bind(place.origin.partition)
+        .fetch_optional(db)
+        .await?;
     row.map(|row| ledger_row(&row)).transpose()
 }
 
@@ -28,15 +30,13 @@ fn ledger_row(row: &SqliteRow) -> sqlx::Result<LedgerRow> {
         owner: row.try_get::<Option<Hyphenated>, _>("owner")?.map(Uuid::from),
         epoch: row.try_get("epoch")?,
         next_offset: row.try_get("next_offset")?,
+        updated_ms: row.try_get("updated_ms")?,
     })
 }
 
 pub(super) async fn of_group(db: &mut SqliteConnection, group: &str) -> sqlx::Result<HashMap<(Uuid, i32), LedgerRow>> {
-    let rows =
-        sqlx::query("SELECT topic_id, partition, owner, epoch, next_offset FROM weir_ledger WHERE group_name = ?1")
-            .bind(group)
-            .fetch_all(db)
-            .await?;
+    let sql = format!("SELECT topic_id, partition, {COLUMNS} FROM weir_ledger WHERE group_name = ?1");
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(group).fetch_all(db).await?;
     let entry = |row: &SqliteRow| {
         let topic_id = Uuid::from(row.try_get::<Hyphenated, _>("topic_id")?);
         Ok(((topic_id, row.try_get("partition")?), ledger_row(row)?))

@@ -79,8 +79,9 @@ impl DeadRows for Sqlite {
             true => COLUMNS.replace("value, headers", "NULL AS value, NULL AS headers"),
             false => COLUMNS.to_owned(),
         };
-        let sql = format!("SELECT {columns} FROM weir_dead WHERE {MATCHES} ORDER BY {OLDEST_FIRST} LIMIT ?8");
-        let select = bind(sqlx::query(AssertSqlSafe(sql)), filter).bind(filter.limit);
+        let order = filter.order(OLDEST_FIRST);
+        let sql = format!("SELECT {columns} FROM weir_dead WHERE {MATCHES} ORDER BY {order} LIMIT ?8 OFFSET ?9");
+        let select = bind(sqlx::query(AssertSqlSafe(sql)), filter).bind(filter.limit).bind(filter.skip);
         let rows = bounded(self.deadline, ACTION, select.fetch_all(tx.connection())).await?;
         tx.finish().await?;
         all_kept(&rows)

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::browser::Rect;
-
 pub(crate) type Rgb = [u8; 3];
+/// A left, a top, a right and a bottom, in pixels.
+pub(crate) type Rect = [f64; 4];
 
 pub(crate) struct Picture {
     width: usize,

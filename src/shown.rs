@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 /// Text whose control characters are made visible.
-pub(super) fn safe(text: &str) -> String {
+pub(crate) fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match is_printable(c) {
@@ -30,7 +30,7 @@ fn as_text(bytes: &[u8]) -> Option<&str> {
 }
 
 /// Bytes on one line: text, or hexadecimal with their number.
-pub(super) fn line(bytes: &[u8]) -> String {
+pub(crate) fn line(bytes: &[u8]) -> String {
     match as_text(bytes) {
         Some(text) => safe(text),
         None => format!("{} ({} bytes, hex)", hex(bytes), bytes.len()),
@@ -38,7 +38,7 @@ pub(super) fn line(bytes: &[u8]) -> String {
 }
 
 /// Bytes as they are printed whole.
-pub(super) fn whole(bytes: &[u8]) -> String {
+pub(crate) fn whole(bytes: &[u8]) -> String {
     match as_text(bytes) {
         Some(text) => text.replace('\r', "\\r"),
         None => line(bytes),
@@ -46,7 +46,7 @@ pub(super) fn whole(bytes: &[u8]) -> String {
 }
 
 /// Bytes for programs: under the name where they are text, else as hexadecimal under the name with `_hex`.
-pub(super) fn put(object: &mut Value, name: &str, bytes: Option<&[u8]>) {
+pub(crate) fn put(object: &mut Value, name: &str, bytes: Option<&[u8]>) {
     match bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| hex(bytes))) {
         None => object[name] = Value::Null,
         Some(Ok(text)) => object[name] = json!(text),
@@ -62,14 +62,14 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Who runs this command, for the record.
-pub(super) fn who() -> String {
+pub(crate) fn who() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     safe(&format!("{user}@{}", host.trim()))
 }
 
 /// A point in time, given in milliseconds since 1970.
-pub(super) fn time(ms: i64) -> String {
+pub(crate) fn time(ms: i64) -> String {
     let since = Duration::from_millis(ms.try_into().unwrap_or_default());
     match UNIX_EPOCH.checked_add(since) {
         // The last year that the format can write.
@@ -79,7 +79,7 @@ pub(super) fn time(ms: i64) -> String {
 }
 
 /// A point in time as people write it, such as 2026-01-31T08:00:00Z, or how long ago, such as 2h. Milliseconds since 1970.
-pub(super) fn parse_time(text: &str) -> Result<i64, String> {
+pub(crate) fn parse_time(text: &str) -> Result<i64, String> {
     let wrong = || format!("{text:?} is no time: give one such as 2026-01-31T08:00:00Z, or how long ago, such as 2h");
     let time = match humantime::parse_rfc3339(text) {
         Ok(time) => time,
