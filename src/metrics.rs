@@ -490,7 +490,6 @@ mod tests {
         pool.set_status_unpublished(1);
         pool.set_message_days(7, 0);
         pool.set_transactions_limit(1);
-        pool.set_message_days(7, 0);
         drop(metrics.spans());
         metrics
     }
