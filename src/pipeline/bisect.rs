@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::settle::leave;
 use super::{Batch, Failure, Pipelines};
 use crate::event::Payload;
 use crate::handler::Rejection;
@@ -51,9 +52,7 @@ impl<T: Payload> Pipelines<T> {
         let mut tx = self.store.begin().await?;
         let applied = self.apply(&mut *tx, batch, entries).await;
         match &applied {
-            Err(failure) if failure.error.fault == Fault::Outage => drop(tx),
-            // The database may have ended the transaction by itself.
-            Err(_) => drop(tx.rollback().await.ok()),
+            Err(failure) => leave(tx, failure.error.fault).await,
             Ok(_) => tx.rollback().await?,
         }
         applied.map(drop)

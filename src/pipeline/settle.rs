@@ -55,6 +55,16 @@ impl From<store::Error> for Failure {
     }
 }
 
+/// Leaves a transaction that failed. Its connection goes back to the pool only if it answers, and if another could do no
+/// better: one whose statements were prepared before a table was changed would fail again for ever.
+pub(super) async fn leave(tx: Box<dyn Tx>, fault: Fault) {
+    match fault {
+        Fault::Outage | Fault::Busy => drop(tx),
+        // A database that has ended the transaction by itself refuses this: what it was ended for is the failure.
+        _ => drop(tx.rollback().await.ok()),
+    }
+}
+
 /// Commits a batch's transaction.
 pub(super) async fn commit<T>(tx: Box<dyn Tx>, batch: &Batch<T>) -> store::Result<()> {
     let clock = batch.trace.clock();
@@ -100,11 +110,7 @@ impl<T: Payload> Pipelines<T> {
                     }
                 }
                 Err(failure) => {
-                    // A connection that still answers goes back to the pool; any other is closed by the drop. A database that
-                    // has ended the transaction by itself refuses the rollback: what it was ended for is the failure.
-                    if failure.error.fault != Fault::Outage {
-                        tx.rollback().await.ok();
-                    }
+                    leave(tx, failure.error.fault).await;
                     match failure.error.fault {
                         Fault::Reject | Fault::Hold | Fault::Fatal if assumed => {
                             tracing::debug!(place = %held.place, error = %failure.error, "not new as a whole; writing it again");

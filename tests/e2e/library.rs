@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use sqlx::Row as _;
 use tokio_util::sync::CancellationToken;
 use weir::config::{self, Config, Start};
 use weir::event::{Event, Payload};
@@ -167,6 +168,47 @@ async fn a_good_copy_of_a_dead_id_settles_it_and_a_bad_copy_of_a_live_one_change
     running.stop().await;
     assert_eq!(world.count("SELECT count(*) FROM weir_dead").await, 0);
     assert_eq!(world.count("SELECT sum(total)::bigint FROM sums").await, 11);
+}
+
+/// Reads a whole row of its own table for each payment.
+struct Convert;
+
+#[async_trait]
+impl HandleEach<OrderPaid> for Convert {
+    async fn apply(&self, tx: &mut dyn Tx, event: &Event<OrderPaid>) -> Result<(), store::Error> {
+        let connection = tx.postgres().expect("the store is PostgreSQL");
+        let rate = sqlx::query("SELECT * FROM rates").fetch_one(&mut *connection).await?;
+        sqlx::query("INSERT INTO converted VALUES ($1, $2)")
+            .bind(event.id.as_str())
+            .bind(rate.get::<i64, _>("rate"))
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_changes_under_a_handlers_prepared_statement_holds_nothing_up() {
+    let world = World::new(1).await;
+    world.sql("CREATE TABLE rates (rate bigint NOT NULL); INSERT INTO rates VALUES (3)").await;
+    world.sql("CREATE TABLE converted (event_id text PRIMARY KEY, rate bigint NOT NULL)").await;
+    let pool = Pool::<OrderPaid>::builder(&world.pool)
+        .topics([&world.topic])
+        .start(Start::Beginning)
+        .pipeline("convert", Each(Convert))
+        .build(&config(&world))
+        .unwrap();
+    let running = Running::start(pool);
+    for round in 0..12 {
+        pay(&world, &format!("before{round}"), 1, 1, "EUR").await;
+        world.drained(PATIENCE).await;
+    }
+    world.sql("ALTER TABLE rates ADD COLUMN since text").await;
+    pay(&world, "after", 1, 1, "EUR").await;
+    world.drained(PATIENCE).await;
+    running.stop().await;
+    assert_eq!(world.count("SELECT count(*) FROM converted").await, 13);
+    assert_eq!(world.count("SELECT count(*) FROM weir_dead").await, 0);
 }
 
 /// Takes its time, and tells when it is in the middle of it.
