@@ -68,7 +68,7 @@ async fn a_key_lands_on_the_partition_that_java_would_choose() {
     let publisher = publisher();
     let mut keys: Vec<Vec<u8>> =
         ["", "a", "1001:1002", "zoë", "日本語", "😀😀", "group-42"].map(|key| key.as_bytes().to_vec()).into();
-    keys.extend((1..=64).map(|length| (0..length).map(|byte| byte.wrapping_mul(31).wrapping_add(200)).collect()));
+    keys.extend((1..=64).map(|length| (0..length).map(|byte: u8| byte.wrapping_mul(31).wrapping_add(200)).collect()));
     let mut handles = Vec::new();
     for key in &keys {
         let event = Outgoing::new(&topic.0, key).key(key);
