@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::settle::commit;
+use super::settle::{commit, leave};
 use super::{Batch, Counts, Decoding, Failure, Pipelines};
 use crate::event::{Origin, Payload, Record, headers_from_json};
 use crate::handler::Rejection;
@@ -73,9 +73,7 @@ impl<T: Payload> Pipelines<T> {
                 Ok(undone)
             }
             Err(failure) => {
-                if failure.error.fault != crate::store::Fault::Outage {
-                    tx.rollback().await?;
-                }
+                leave(tx, failure.error.fault).await;
                 Err(failure)
             }
         }
