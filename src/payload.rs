@@ -1,16 +1,9 @@
-//! The shipped event types, one file a topic.
-//!
-//! | file | topic | type |
-//! |---|---|---|
-//! | [`message`] | `message-events` | [`MessageEvent`] |
-//! | [`user`] | `user-events` | [`UserEvent`], [`UserLogin`] |
-//! | [`group`] | `group-events` | [`GroupEvent`] |
-//! | [`system`] | `system-events` | [`SystemEvent`] |
-//! | [`order`] | `order-events` | [`OrderEvent`], [`OrderPaid`] |
+//! The shipped event types, one file a topic: its types, and what they tell of themselves.
 //!
 //! Fields that a type does not know are ignored, so that a producer may add some before its consumers
 //! are changed. `schemas/` has them as JSON Schema, for producers in other languages. Time stamps are milliseconds since 1970 (UTC).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
@@ -21,15 +14,22 @@ pub mod group;
 pub mod message;
 pub mod order;
 #[cfg(test)]
-mod schema;
+mod shipped;
 pub mod system;
 pub mod user;
 
 pub use group::GroupEvent;
 pub use message::{Message, MessageEvent};
 pub use order::{OrderEvent, OrderPaid};
+#[cfg(test)]
+pub(crate) use shipped::{Decoded, Shipped, of_any_type};
 pub use system::SystemEvent;
 pub use user::{UserEvent, UserLogin};
+
+/// Every topic whose types are shipped.
+#[cfg(test)]
+pub(crate) const SHIPPED: &[Shipped] =
+    &[message::SHIPPED, user::SHIPPED, group::SHIPPED, system::SHIPPED, order::SHIPPED];
 
 /// An identifier that a producer spells either as a string or as an integer. It stays what it was when
 /// it is written again; as text ([`fmt::Display`]) an integer is its decimal form.
@@ -48,6 +48,14 @@ impl Id {
     /// Whether it is the empty string, which names nobody.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Text(text) if text.is_empty())
+    }
+
+    /// As text; only an integer's is made anew.
+    fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Integer(integer) => Cow::Owned(integer.to_string()),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::attributes::payload;
 use super::{Id, UserId};
 
 /// A change of a group, on topic `group-events`.
@@ -22,18 +23,13 @@ pub struct GroupEvent {
     pub timestamp: i64,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+payload!(GroupEvent, |event| &event.r#type, |event| event.user_id.as_ref());
 
-    #[test]
-    fn group_events_are_written_as_they_were_read() {
-        for json in [
-            r#"{"type":"member_joined","event_id":"e","group_id":42,"user_id":"1001","timestamp":1}"#,
-            r#"{"type":"group_created","group_id":"g","timestamp":1}"#,
-        ] {
-            let event: GroupEvent = serde_json::from_str(json).unwrap();
-            assert_eq!(serde_json::to_string(&event).unwrap(), json);
-        }
-    }
-}
+#[cfg(test)]
+pub(super) const SHIPPED: super::Shipped = super::Shipped::new::<GroupEvent>(
+    "group-events",
+    &[
+        r#"{"type":"member_joined","event_id":"e","group_id":42,"user_id":"1001","timestamp":1}"#,
+        r#"{"type":"group_created","group_id":"g","timestamp":1}"#,
+    ],
+);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Id;
+use super::attributes::payload;
 
 /// A notice of the system, on topic `system-events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,18 +23,13 @@ pub struct SystemEvent {
     pub timestamp: i64,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+payload!(SystemEvent, |event| &event.r#type, |_| None);
 
-    #[test]
-    fn system_events_are_written_as_they_were_read() {
-        for json in [
-            r#"{"type":"quota_exceeded","event_id":3,"source":"gateway","detail":{"limit":5},"timestamp":1}"#,
-            r#"{"type":"maintenance_started","source":"ops","timestamp":1}"#,
-        ] {
-            let event: SystemEvent = serde_json::from_str(json).unwrap();
-            assert_eq!(serde_json::to_string(&event).unwrap(), json);
-        }
-    }
-}
+#[cfg(test)]
+pub(super) const SHIPPED: super::Shipped = super::Shipped::new::<SystemEvent>(
+    "system-events",
+    &[
+        r#"{"type":"quota_exceeded","event_id":3,"source":"gateway","detail":{"limit":5},"timestamp":1}"#,
+        r#"{"type":"maintenance_started","source":"ops","timestamp":1}"#,
+    ],
+);
