@@ -2,8 +2,8 @@
 
 use prometheus::core::Collector;
 
-use super::pool::PHASES;
-use super::{Phase, PoolMetrics};
+use super::PoolMetrics;
+use super::batches::PHASES;
 
 /// A pool's figures in this process. Those that only grow are since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -14,7 +14,7 @@ pub struct PoolFigures {
     pub events: f64,
     /// Events that ended as dead rows.
     pub dead: u64,
-    /// Seconds of the partition tasks, by phase in the order of [`Phase::labels`].
+    /// Seconds of the partition tasks, by phase in the order of [`Phase::labels`](super::Phase::labels).
     pub loop_s: [f64; PHASES.len()],
     /// The events that the next batch may have, where that is least.
     pub batch_limit: i64,
@@ -40,32 +40,24 @@ pub struct PoolFigures {
     pub unknown: u64,
 }
 
-impl Phase {
-    /// The labels of all phases, in their order.
-    #[must_use]
-    pub fn labels() -> &'static [&'static str] {
-        &PHASES
-    }
-}
-
 impl PoolMetrics {
     /// The pool's figures as they stand.
     #[must_use]
     pub fn figures(&self) -> PoolFigures {
         let series = self.series();
         PoolFigures {
-            batches: series.batch_events.get_sample_count(),
-            events: series.batch_events.get_sample_sum(),
-            dead: series.dead.iter().map(|reason| reason.get()).sum(),
-            loop_s: std::array::from_fn(|phase| series.loop_seconds[phase].get()),
-            batch_limit: series.batch_limit.get(),
-            rate_per_s: self.where_there_is(&self.families().rate),
-            transactions_limit: self.where_there_is(&self.families().transactions_limit),
-            desired_replicas: series.desired_replicas.get(),
-            dead_unpublished: series.dead_unpublished.get(),
-            parked_keys: series.parked_keys.get(),
-            rebalances: series.rebalances.get(),
-            fences: series.fences.get(),
+            batches: series.batches.events.get_sample_count(),
+            events: series.batches.events.get_sample_sum(),
+            dead: series.dead.events.iter().map(|reason| reason.get()).sum(),
+            loop_s: std::array::from_fn(|phase| series.batches.loop_seconds[phase].get()),
+            batch_limit: series.batches.limit.get(),
+            rate_per_s: self.where_there_is(&self.families().flow.rate),
+            transactions_limit: self.where_there_is(&self.families().flow.transactions_limit),
+            desired_replicas: series.flow.desired_replicas.get(),
+            dead_unpublished: series.dead.unpublished.get(),
+            parked_keys: series.dead.parked_keys.get(),
+            rebalances: series.ownership.rebalances.get(),
+            fences: series.ownership.fences.get(),
             hits: series.lookups.hit.get(),
             misses: series.lookups.miss.get(),
             unknown: series.lookups.unknown.get(),
@@ -85,8 +77,7 @@ impl PoolMetrics {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
-    use crate::metrics::Metrics;
+    use crate::metrics::{Metrics, Phase};
 
     #[test]
     fn figures_are_those_of_the_pool_and_looking_makes_no_series() {

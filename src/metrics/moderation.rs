@@ -1,8 +1,21 @@
 //! What pipelines that moderate count.
 
-use prometheus::{Histogram, IntCounter};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 use super::PoolMetrics;
+use super::family::families;
+use super::pool::count;
+
+families! {
+    /// Verdicts that a pipeline reached, by outcome: allow, flag or hide; those of repeated attempts included.
+    verdicts: IntCounterVec = "weir_verdicts_total" ["pool", "pipeline", "outcome"];
+    /// Requests to a classifier, by outcome: ok, error, timeout, or skipped (not sent: it is left alone).
+    requests: IntCounterVec = "weir_classifier_requests_total" ["pool", "pipeline", "outcome"];
+    /// Time a classifier took to answer a request, or not to.
+    request_seconds: HistogramVec = "weir_classifier_duration_seconds" ["pool", "pipeline"] WORK_BUCKETS;
+    /// Verdicts of which no status event was sent yet.
+    status_unpublished: IntGaugeVec = "weir_status_unpublished" ["pool"];
+}
 
 /// The outcomes, from the mildest to the gravest.
 const OUTCOMES: [&str; 3] = ["allow", "flag", "hide"];
@@ -37,27 +50,26 @@ impl PoolMetrics {
     /// The verdicts of one of the pool's pipelines: ask once, keep it.
     #[must_use]
     pub fn moderation(&self, pipeline: &str) -> ModerationMetrics {
-        let verdicts = &self.families().verdicts;
+        let verdicts = &self.families().moderation.verdicts;
         ModerationMetrics(OUTCOMES.map(|outcome| verdicts.with_label_values(&[self.name(), pipeline, outcome])))
     }
 
     /// The classifier's requests of one of the pool's pipelines: ask once, keep it.
     #[must_use]
     pub fn classifier(&self, pipeline: &str) -> ClassifierMetrics {
-        let requests =
-            |outcome| self.families().classifier_requests.with_label_values(&[self.name(), pipeline, outcome]);
+        let families = &self.families().moderation;
+        let requests = |outcome| families.requests.with_label_values(&[self.name(), pipeline, outcome]);
         ClassifierMetrics {
             ok: requests("ok"),
             error: requests("error"),
             timeout: requests("timeout"),
             skipped: requests("skipped"),
-            duration: self.families().classifier_duration.with_label_values(&[self.name(), pipeline]),
+            duration: families.request_seconds.with_label_values(&[self.name(), pipeline]),
         }
     }
 
     /// Verdicts of which no status event was sent yet.
     pub fn set_status_unpublished(&self, verdicts: usize) {
-        let verdicts = i64::try_from(verdicts).unwrap_or(i64::MAX);
-        self.families().status_unpublished.with_label_values(&[self.name()]).set(verdicts);
+        self.families().moderation.status_unpublished.with_label_values(&[self.name()]).set(count(verdicts));
     }
 }

@@ -1,8 +1,13 @@
 //! What became of the spans of traces.
 
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntCounterVec};
 
-use super::Families;
+use super::family::families;
+
+families! {
+    /// Spans of traces, by result: exported, failed (the receiver did not take them) or dropped (too many waited).
+    spans: IntCounterVec = "weir_spans_total" ["result"];
+}
 
 /// The spans of a process. Clones count in the same series.
 #[derive(Debug, Clone)]

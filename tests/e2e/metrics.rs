@@ -13,7 +13,7 @@ use super::world::{World, admin};
 use super::{PATIENCE, until};
 
 /// What a worker serves only where something is tried again, moderated, routed by a condition, read anew or traced.
-const OF_SOME_POOLS: [&str; 11] = [
+const OF_SOME_POOLS: &[&str] = &[
     "weir_retries_total",
     "weir_classifier_duration_seconds",
     "weir_classifier_requests_total",
