@@ -31,10 +31,10 @@ mod wait;
 pub use claim::{Claim, Claimant};
 pub use control::{Change, Control, Controls, Pause, RateSet};
 pub(crate) use days::made_ms;
-pub use days::{Converted, Day, Partitioned, Upkeep};
+pub use days::{ByDay, Converted, Day, Effort, Partitioned, Upkeep};
 pub use dead::{Asked, DeadFilter, DeadRows, KeptDead, Rejected, Release, ReplayTx, RequestStanding};
 pub(crate) use driver::Audit;
-pub use driver::problems;
+pub use driver::{check_days, problems};
 pub(crate) use fault::message as message_of;
 pub use find::{Finds, FoundVerdict};
 #[cfg(feature = "mysql")]
@@ -296,29 +296,36 @@ pub trait Store: DeadRows + Seeks + Controls + Finds + Verdicts + 'static {
     /// Brings the schema up to this release, all or nothing by step. Steps of a newer release are left alone.
     async fn migrate(&self) -> Result<()>;
 
+    /// What keeps `messages` by days, where the database has partitions.
+    fn by_day(&self) -> Option<&dyn ByDay> {
+        None
+    }
+
     /// Makes `messages` partitioned by day (see [`Upkeep`]), rows kept, workers running; where it is already, brings its days up to
     /// date.
     async fn partition_messages(&self) -> Result<Partitioned> {
-        let message = "SQLite has no partitions; delete old rows by a statement of your own, or keep the messages in PostgreSQL or \
-                       MariaDB"
-            .to_owned();
-        Err(Error { fault: Fault::Fatal, action: "partition messages", message })
+        let by_day = self.by_day().ok_or_else(days::none)?;
+        let converted = by_day.divide().await?;
+        let upkeep = by_day.keep(Effort::ASKED).await?.unwrap_or_default();
+        Ok(Partitioned { converted, upkeep })
     }
 
     /// Makes the days of `messages` that are due, and drops those that are older than the retention; one worker at a time, and
     /// never in the writers' way for long. `None`: it is not partitioned.
     async fn keep_days(&self) -> Result<Option<Upkeep>> {
-        Ok(None)
+        let Some(by_day) = self.by_day() else { return Ok(None) };
+        by_day.keep(by_day.background()).await
     }
 
     /// How they stand, without a change. `None`: it is not partitioned.
     async fn days(&self) -> Result<Option<Upkeep>> {
-        Ok(None)
+        let Some(by_day) = self.by_day() else { return Ok(None) };
+        by_day.look().await
     }
 
     /// How long the days of `messages` are kept, by configuration.
     fn messages_retention(&self) -> Option<std::time::Duration> {
-        None
+        self.by_day()?.retention()
     }
 
     /// Whether the database can be reached at all. Asks by a connection of its own, so that the answer comes soon and

@@ -25,13 +25,8 @@ pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> 
     let Some(settings) = config.store.as_ref() else {
         return Err(Usage("`store.url` is not set: say which database to migrate".to_owned()).into());
     };
-    if args.partitioned && settings.url.expose().starts_with("sqlite:") {
-        return Err(Usage(
-            "SQLite has no partitions: delete old rows of `messages` by a statement of your own, or keep them in PostgreSQL or \
-             MariaDB"
-                .to_owned(),
-        )
-        .into());
+    if args.partitioned {
+        store::check_days(settings).map_err(|error| Usage(error.message))?;
     }
     let store = store::open(settings)?;
     store::await_answer(&*store, config.startup_timeout).await?;

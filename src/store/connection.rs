@@ -4,6 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use sqlx::Connection as _;
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, Executor, Pool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -92,6 +94,21 @@ impl<DB: Database> Drop for OpenTx<DB> {
             drop(connection.detach());
         }
     }
+}
+
+/// Runs a statement on a connection of its own, which no deadline bounds.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) async fn execute_alone<DB>(url: &str, action: &'static str, sql: String) -> Result<()>
+where
+    DB: Database,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let failed = |error: sqlx::Error| fault::error(action, &error);
+    let mut connection = DB::Connection::connect(url).await.map_err(failed)?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map_err(failed)?;
+    // It is done; how the database takes the goodbye changes nothing.
+    connection.close().await.ok();
+    Ok(())
 }
 
 /// Gives an operation up after a deadline.

@@ -17,10 +17,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{Error, Fault, KeyType, Result};
 
+const ACTION: &str = "partition messages";
 /// Days that are made ahead of today.
 pub(super) const AHEAD: i64 = 7;
 /// So far back is looked for days that could not be made when they were due.
@@ -216,7 +218,7 @@ pub struct Partitioned {
 
 /// How much may be done at once.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Effort {
+pub struct Effort {
     pub(super) rows_max: i64,
     pub(super) deadline: Duration,
 }
@@ -224,6 +226,34 @@ pub(super) struct Effort {
 impl Effort {
     /// Somebody asked for it and waits.
     pub(super) const ASKED: Self = Self { rows_max: i64::MAX, deadline: Duration::from_secs(24 * 60 * 60) };
+}
+
+/// What a database with partitions does for the days of `messages`.
+#[async_trait]
+pub trait ByDay: Send + Sync {
+    /// Divides the table. `None`: it is already.
+    async fn divide(&self) -> Result<Option<Converted>>;
+
+    /// Makes and drops the days that are due. `None`: the table is not divided.
+    async fn keep(&self, effort: Effort) -> Result<Option<Upkeep>>;
+
+    /// How they stand. `None`: the table is not divided.
+    async fn look(&self) -> Result<Option<Upkeep>>;
+
+    /// How much is done beside other work.
+    fn background(&self) -> Effort;
+
+    /// How long they are kept, by configuration.
+    fn retention(&self) -> Option<Duration>;
+}
+
+/// Said where a database has no partitions.
+pub(super) fn none() -> Error {
+    let message =
+        "this database has no partitions: delete old rows of `messages` by a statement of your own, or keep them in \
+                   PostgreSQL or MariaDB"
+            .to_owned();
+    Error { fault: Fault::Fatal, action: ACTION, message }
 }
 
 /// Why something is not done, for an operator. A database that is away is an error of its own.
@@ -236,7 +266,7 @@ pub(super) fn reason(what: &str, error: Error) -> Result<String> {
 
 /// What weir does not do by itself.
 pub(super) fn refused(message: String) -> Error {
-    Error { fault: Fault::Hold, action: "partition messages", message }
+    Error { fault: Fault::Hold, action: ACTION, message }
 }
 
 #[cfg(test)]

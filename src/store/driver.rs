@@ -9,7 +9,7 @@ use sqlx::error::DatabaseError;
 
 #[cfg(test)]
 use super::migrations::Step;
-use super::{DRIVERS, Error, Fault, Result, Store};
+use super::{DRIVERS, Error, Fault, Result, Store, days};
 use crate::config;
 
 /// A database.
@@ -32,6 +32,11 @@ pub(super) trait Driver: Debug + Sync {
 
     /// Whether a pooler may stand before it (`store.pooler`).
     fn has_poolers(&self) -> bool {
+        false
+    }
+
+    /// Whether `messages` can be kept by days (`store.messages_retention`, `weir migrate --partitioned`).
+    fn has_days(&self) -> bool {
         false
     }
 
@@ -124,11 +129,31 @@ pub fn problems(store: Option<&config::Store>) -> Vec<String> {
             "`store.pooler` is of PostgreSQL, and `store.url` names another kind of database: leave it out".to_owned(),
         );
     }
+    if store.messages_retention.is_some() && !driver.has_days() {
+        problems.push(
+            "`store.messages_retention` is of PostgreSQL and MariaDB, and `store.url` names a database without partitions to drop: \
+             leave it out"
+                .to_owned(),
+        );
+    }
     problems
+}
+
+/// Whether `messages` can be kept by days in the database at `store.url`. Asks no service.
+///
+/// # Errors
+/// The address is none, or the database has no partitions.
+pub fn check_days(store: &config::Store) -> Result<()> {
+    match of_store(store)?.has_days() {
+        true => Ok(()),
+        false => Err(days::none()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -140,6 +165,19 @@ mod tests {
             let store = config::Store { url: driver.example().into(), ..config::Store::default() };
             assert_eq!(problems(Some(&store)), Vec::<String>::new(), "{driver:?}");
             assert_eq!(of_store(&store).unwrap().schemes(), driver.schemes());
+        }
+    }
+
+    #[test]
+    fn what_only_some_databases_have_is_refused_for_the_others() {
+        for driver in DRIVERS {
+            let of_all = config::Store { url: driver.example().into(), ..config::Store::default() };
+            let refused = |store: &config::Store, key: &str| problems(Some(store)).concat().contains(key);
+            let days = config::Store { messages_retention: Some(Duration::from_secs(86_400 * 90)), ..of_all.clone() };
+            assert_eq!(refused(&days, "`store.messages_retention`"), !driver.has_days(), "{driver:?}");
+            assert_eq!(check_days(&of_all).is_err(), !driver.has_days(), "{driver:?}");
+            let pooled = config::Store { pooler: Some(config::Pooler::Transaction), ..of_all };
+            assert_eq!(refused(&pooled, "`store.pooler`"), !driver.has_poolers(), "{driver:?}");
         }
     }
 }

@@ -43,10 +43,9 @@ use uuid::Uuid;
 use self::session::Session;
 use self::tx::BatchTx;
 use super::connection::{Connections, OpenTx, bounded};
-use super::days::{Effort, ROWS_MAX};
 use super::{
-    Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Partitioned, Place, Result, Store, Tx,
-    UnpublishedLetter, Upkeep, claim,
+    ByDay, Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter,
+    claim,
 };
 use crate::config;
 
@@ -140,22 +139,8 @@ impl Store for Mysql {
         migrate::run(&mut connection, self.session.is_mariadb(), self.deadline).await
     }
 
-    async fn partition_messages(&self) -> Result<Partitioned> {
-        let converted = self.convert_messages().await?;
-        let upkeep = self.keep_messages(Effort::ASKED).await?.unwrap_or_default();
-        Ok(Partitioned { converted, upkeep })
-    }
-
-    async fn keep_days(&self) -> Result<Option<Upkeep>> {
-        self.keep_messages(Effort { rows_max: ROWS_MAX, deadline: self.deadline }).await
-    }
-
-    async fn days(&self) -> Result<Option<Upkeep>> {
-        self.look_at_messages().await
-    }
-
-    fn messages_retention(&self) -> Option<Duration> {
-        self.messages_retention
+    fn by_day(&self) -> Option<&dyn ByDay> {
+        Some(self)
     }
 
     async fn reach(&self) -> Result<()> {

@@ -35,10 +35,8 @@ use uuid::Uuid;
 
 use super::claim;
 use super::connection::{Connections, OpenTx, bounded};
-use super::days::{Effort, ROWS_MAX};
 use super::{
-    Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Partitioned, Place, Result, Store, Tx,
-    UnpublishedLetter, Upkeep,
+    ByDay, Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter,
 };
 use crate::config;
 
@@ -117,22 +115,8 @@ impl Store for Postgres {
         migrate::run(&mut connection, self.pooler, self.deadline).await
     }
 
-    async fn partition_messages(&self) -> Result<Partitioned> {
-        let converted = self.convert_messages().await?;
-        let upkeep = self.keep_messages(Effort::ASKED).await?.unwrap_or_default();
-        Ok(Partitioned { converted, upkeep })
-    }
-
-    async fn keep_days(&self) -> Result<Option<Upkeep>> {
-        self.keep_messages(Effort { rows_max: ROWS_MAX, deadline: self.deadline }).await
-    }
-
-    async fn days(&self) -> Result<Option<Upkeep>> {
-        self.look_at_messages().await
-    }
-
-    fn messages_retention(&self) -> Option<Duration> {
-        self.messages_retention
+    fn by_day(&self) -> Option<&dyn ByDay> {
+        Some(self)
     }
 
     async fn reach(&self) -> Result<()> {

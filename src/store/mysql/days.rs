@@ -8,11 +8,14 @@
 
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{Mysql, NOW_MS};
 use crate::store::connection::{OpenTx, bounded};
-use crate::store::days::{AHEAD, Converted, Day, Effort, FIRST, LAST, Part, Parts, STRAYS_MAX, reason, refused};
+use crate::store::days::{
+    AHEAD, ByDay, Converted, Day, Effort, FIRST, LAST, Part, Parts, ROWS_MAX, STRAYS_MAX, reason, refused,
+};
 use crate::store::{Error, Fault, Result, Upkeep, fault};
 
 type Connection = OpenTx<sqlx::MySql>;
@@ -70,8 +73,13 @@ const OBSTACLES: &str = "
     UNION ALL SELECT CONCAT('engine ', engine) FROM information_schema.tables
      WHERE table_schema = DATABASE() AND table_name = 'messages' AND engine <> 'InnoDB'";
 
-impl Mysql {
-    pub(super) async fn keep_messages(&self, effort: Effort) -> Result<Option<Upkeep>> {
+#[async_trait]
+impl ByDay for Mysql {
+    async fn divide(&self) -> Result<Option<Converted>> {
+        self.convert_messages().await
+    }
+
+    async fn keep(&self, effort: Effort) -> Result<Option<Upkeep>> {
         let retention = self.messages_retention;
         let mut db = self.beside(effort).await?;
         let is_ours = turn(&mut db, effort).await?;
@@ -100,15 +108,25 @@ impl Mysql {
         Ok(Some(upkeep))
     }
 
-    pub(super) async fn look_at_messages(&self) -> Result<Option<Upkeep>> {
+    async fn look(&self) -> Result<Option<Upkeep>> {
         let mut db = self.open(ACTION).await?;
         let parts = parts(&mut db).await?;
         db.finish().await?;
         Ok(parts.map(|parts| Upkeep::of(&parts, self.messages_retention)))
     }
 
+    fn background(&self) -> Effort {
+        Effort { rows_max: ROWS_MAX, deadline: self.deadline }
+    }
+
+    fn retention(&self) -> Option<Duration> {
+        self.messages_retention
+    }
+}
+
+impl Mysql {
     /// `None`: it is partitioned already. The server copies the table, and lets others read meanwhile.
-    pub(super) async fn convert_messages(&self) -> Result<Option<Converted>> {
+    async fn convert_messages(&self) -> Result<Option<Converted>> {
         let mut db = self.beside(Effort::ASKED).await?;
         if !turn(&mut db, Effort::ASKED).await? {
             return Err(refused("somebody else is at it: try again when that is done".to_owned()));

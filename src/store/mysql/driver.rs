@@ -33,6 +33,10 @@ impl Driver for MysqlDriver {
         "mysql://user:password@host:3306/database"
     }
 
+    fn has_days(&self) -> bool {
+        true
+    }
+
     fn open(&self, store: &config::Store) -> Result<Arc<dyn Store>> {
         Ok(Arc::new(Mysql::new(store)?))
     }

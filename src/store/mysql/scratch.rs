@@ -1,9 +1,10 @@
 //! A database of its own.
 
-use sqlx::Connection as _;
+use sqlx::MySql;
 
 use crate::config;
-use crate::store::{Error, Fault, Result, fault};
+use crate::store::connection::execute_alone;
+use crate::store::{Error, Fault, Result};
 
 const ACTION: &str = "make or remove a scratch database";
 
@@ -15,19 +16,10 @@ pub(super) async fn make(store: &config::Store, name: &str) -> Result<config::St
         message: error.to_string(),
     })?;
     url.set_path(name);
-    execute(store, &format!("CREATE DATABASE `{name}`")).await?;
+    execute_alone::<MySql>(store.url.expose(), ACTION, format!("CREATE DATABASE `{name}`")).await?;
     Ok(config::Store { url: String::from(url).into(), ..store.clone() })
 }
 
 pub(super) async fn remove(store: &config::Store, name: &str) -> Result<()> {
-    execute(store, &format!("DROP DATABASE `{name}`")).await
-}
-
-async fn execute(store: &config::Store, sql: &str) -> Result<()> {
-    let failed = |error: sqlx::Error| fault::error(ACTION, &error);
-    let mut connection = sqlx::MySqlConnection::connect(store.url.expose()).await.map_err(failed)?;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.map_err(failed)?;
-    // It is done; how the database takes the goodbye changes nothing.
-    connection.close().await.ok();
-    Ok(())
+    execute_alone::<MySql>(store.url.expose(), ACTION, format!("DROP DATABASE `{name}`")).await
 }

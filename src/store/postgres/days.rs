@@ -7,12 +7,15 @@
 //! Strays (`store/days.rs`) are found by an index that is made without a lock when the day is to go, and kept up to date by
 //! PostgreSQL from then on: so that under the lock none is missed, and the day need not be read.
 
+use std::time::Duration;
+
+use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::Postgres;
 use crate::store::connection::{OpenTx, bounded};
-use crate::store::days::{Day, Effort, Part, Parts, STRAYS_MAX, reason, refused};
+use crate::store::days::{ByDay, Converted, Day, Effort, Part, Parts, ROWS_MAX, STRAYS_MAX, reason, refused};
 use crate::store::{Fault, Result, Upkeep, fault};
 
 type Transaction = OpenTx<sqlx::Postgres>;
@@ -65,37 +68,28 @@ impl Standing {
     }
 }
 
-impl Postgres {
-    pub(super) async fn keep_messages(&self, effort: Effort) -> Result<Option<Upkeep>> {
+#[async_trait]
+impl ByDay for Postgres {
+    async fn divide(&self) -> Result<Option<Converted>> {
+        self.convert_messages().await
+    }
+
+    async fn keep(&self, effort: Effort) -> Result<Option<Upkeep>> {
         let retention = self.messages_retention;
         let Some(mut standing) = self.standing().await? else { return Ok(None) };
         let mut upkeep = Upkeep::default();
         for day in standing.parts.missing(retention) {
             let name = format!("messages_{}", day.digits());
-            match self.make_day(&standing, day, &name, effort).await {
-                Ok(true) => upkeep.made.push(name),
-                Ok(false) => break,
-                // Each further wait for a lock would hold writers up anew.
-                Err(error) => {
-                    let is_busy = error.fault == Fault::Busy;
-                    upkeep.unmade.push(reason(&day.to_string(), error)?);
-                    if is_busy {
-                        break;
-                    }
-                }
+            let made = self.make_day(&standing, day, &name, effort).await.map(|is_made| is_made.then_some(name));
+            if !goes_on(made, &day.to_string(), &mut upkeep.made, &mut upkeep.unmade)? {
+                break;
             }
         }
         for part in standing.parts.expired(retention) {
-            match self.drop_part(&standing, part, effort).await {
-                Ok(true) => upkeep.dropped.push(part.name.clone()),
-                Ok(false) => break,
-                Err(error) => {
-                    let is_busy = error.fault == Fault::Busy;
-                    upkeep.kept.push(reason(&part.name, error)?);
-                    if is_busy {
-                        break;
-                    }
-                }
+            let dropped = self.drop_part(&standing, part, effort).await;
+            let dropped = dropped.map(|is_dropped| is_dropped.then(|| part.name.clone()));
+            if !goes_on(dropped, &part.name, &mut upkeep.dropped, &mut upkeep.kept)? {
+                break;
             }
         }
         if let Some(now) = self.standing().await? {
@@ -105,11 +99,21 @@ impl Postgres {
         Ok(Some(upkeep))
     }
 
-    pub(super) async fn look_at_messages(&self) -> Result<Option<Upkeep>> {
+    async fn look(&self) -> Result<Option<Upkeep>> {
         let standing = self.standing().await?;
         Ok(standing.map(|standing| Upkeep::of(&standing.parts, self.messages_retention)))
     }
 
+    fn background(&self) -> Effort {
+        Effort { rows_max: ROWS_MAX, deadline: self.deadline }
+    }
+
+    fn retention(&self) -> Option<Duration> {
+        self.messages_retention
+    }
+}
+
+impl Postgres {
     async fn standing(&self) -> Result<Option<Standing>> {
         let mut tx = self.open(ACTION).await?;
         let table = sqlx::query(TABLE).fetch_optional(tx.connection());
@@ -238,6 +242,23 @@ impl Postgres {
         let sql = format!("SELECT to_regclass('{table}') IS NOT NULL");
         let asked = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(tx.connection());
         bounded(self.deadline, ACTION, asked).await
+    }
+}
+
+/// Notes what came of a turn, which somebody else may have had; whether another is taken. After a lock that was not to be had
+/// none is: each further wait would hold writers up anew.
+fn goes_on(turn: Result<Option<String>>, what: &str, done: &mut Vec<String>, undone: &mut Vec<String>) -> Result<bool> {
+    match turn {
+        Ok(name) => {
+            let is_done = name.is_some();
+            done.extend(name);
+            Ok(is_done)
+        }
+        Err(error) => {
+            let is_busy = error.fault == Fault::Busy;
+            undone.push(reason(what, error)?);
+            Ok(!is_busy)
+        }
     }
 }
 

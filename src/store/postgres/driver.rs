@@ -36,6 +36,10 @@ impl Driver for PostgresDriver {
         true
     }
 
+    fn has_days(&self) -> bool {
+        true
+    }
+
     fn open(&self, store: &config::Store) -> Result<Arc<dyn Store>> {
         Ok(Arc::new(Postgres::new(store)?))
     }
