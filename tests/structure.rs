@@ -128,3 +128,15 @@ fn unsafe_code_is_in_one_small_file() {
     assert_eq!(with_unsafe.len(), 1, "{with_unsafe:?}");
     assert!(with_unsafe[0].ends_with("source/native.rs"));
 }
+
+#[test]
+fn every_file_is_a_module_of_the_one_above_it() {
+    for (_, path, _) in modules() {
+        let (folder, name) = (path.parent().unwrap(), path.file_stem().unwrap().to_string_lossy());
+        let beside = folder.with_extension("rs");
+        let above = if beside.exists() { beside } else { folder.join("lib.rs") };
+        let text = fs::read_to_string(&above).unwrap_or_else(|error| panic!("{}: {error}", above.display()));
+        let declares = |line: &str| line.trim_start().ends_with(&format!("mod {name};"));
+        assert!(text.lines().any(declares), "{} has no line `mod {name};`", above.display());
+    }
+}
