@@ -1,4 +1,5 @@
 //! Ids of version 7 that were made on some day, and how the days of `messages` are bounded.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
