@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use futures_util::future::BoxFuture;
 
-use super::{Beside, DynHandler, analyze, forward, moderate, notify, persist};
+use super::{Beside, DynHandler};
 use crate::config::{self, Config, HandlerKind, Kinds};
 use crate::event::{Document, Fields};
 use crate::metrics::PoolMetrics;
@@ -40,7 +40,15 @@ pub(crate) struct Shipped {
 }
 
 /// Every one of them, in the order in which they are told.
-const SHIPPED: &[Shipped] = &[persist::SHIPPED, analyze::SHIPPED, moderate::SHIPPED, forward::SHIPPED, notify::SHIPPED];
+const SHIPPED: &[Shipped] = &[
+    // In the database.
+    super::persist::SHIPPED,
+    super::analyze::SHIPPED,
+    super::moderate::SHIPPED,
+    // Elsewhere.
+    super::forward::SHIPPED,
+    super::notify::SHIPPED,
+];
 
 static KINDS: LazyLock<Vec<HandlerKind>> = LazyLock::new(|| SHIPPED.iter().map(|shipped| shipped.kind).collect());
 
