@@ -8,6 +8,7 @@
 
 #[cfg(any(feature = "console", feature = "load"))]
 pub(crate) mod ask;
+mod limited;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,6 +26,8 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use limited::Limited;
 
 use crate::metrics::{Dependency, Metrics};
 
@@ -286,7 +289,8 @@ pub async fn serve(
         .with_state(metrics)
         .merge(Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(health));
     let task = tokio::spawn(async move {
-        let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+        let served =
+            axum::serve(Limited::new(listener), routes).with_graceful_shutdown(shutdown.cancelled_owned()).await;
         if let Err(error) = served {
             tracing::error!(%error, "health and metrics are no longer served: restart the worker");
         }

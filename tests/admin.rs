@@ -132,3 +132,23 @@ async fn the_shutdown_ends_it() {
     tokio::time::timeout(Duration::from_secs(5), task).await.unwrap().unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+#[tokio::test]
+async fn connections_have_a_bound_and_who_waits_comes_when_another_goes() {
+    let address = serve(&Metrics::new(), &Health::new(["storage"])).await;
+    let mut open = Vec::new();
+    for _ in 0..128 {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: weir\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        open.push(socket);
+    }
+    let mut waiting = tokio::spawn(get(address, "/metrics"));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+    assert!(early.is_err(), "the bound is passed");
+    open.pop();
+    let (status, ..) = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap().unwrap();
+    assert_eq!(status, 200);
+}

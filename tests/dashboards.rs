@@ -13,8 +13,8 @@ use panels::{Query, Selector, dashboards, panels, queries, read, selectors, text
 const LEFT_OUT: [(&str, &str); 11] = [
     ("weir_classifier_duration_seconds", "only pools that moderate by a service have it"),
     ("weir_classifier_requests_total", "only pools that moderate by a service have it"),
-    ("weir_message_days_ahead", "only where messages is partitioned; the log tells when it is not well"),
-    ("weir_message_days_overdue", "only where messages is partitioned; the log tells when it is not well"),
+    ("weir_message_days_ahead", "only where messages is partitioned; an alert and the log tell when it is not well"),
+    ("weir_message_days_overdue", "only where messages is partitioned; an alert and the log tell when it is not well"),
     ("weir_paused", "an operator's own doing, which `/readyz` and the log tell"),
     ("weir_reloads_total", "only pools with lookup tables or lists have it"),
     ("weir_spans_total", "only where traces are sent"),

@@ -18,9 +18,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 const COMMIT_LATENCY: Duration = Duration::from_millis(50);
 /// Many transactions, and fewer at a time in a worker than there are partitions, so that a second worker has its use.
 const SMALL: Lines = Lines { pool: "max_poll_records = 10\n", store: "connections = 4\n" };
-/// Batches are full from the first on: many partitions would else have the more small ones, and it is the cost at one batch
-/// size that must not grow.
-const AT_ONCE: Lines = Lines { pool: "handle_ms = 0.1\n", store: "" };
+/// It is the cost at one batch size that must not grow: batches are full from the first on, since many partitions would else have
+/// the more small ones, and of a size for which the queue of one of 512 partitions has room.
+const AT_ONCE: Lines = Lines { pool: "handle_ms = 0.1\nmax_poll_records = 250\n", store: "" };
 
 /// What one run cost.
 struct Cost<'a> {

@@ -11,7 +11,7 @@ use crate::pool::lag::{self, PartitionLag, PoolLag};
 /// Tells how far pools are behind, partition by partition
 ///
 /// Asked of Kafka and the database, so it needs no worker: the log's end, the ledger, which is the pool's place, and Kafka's
-/// committed offset, which follows it. The age is that of the oldest record that is not settled. Offsets without a record,
+/// committed offset, which follows it; of a pool without a store it is the place. The age is that of the oldest record that is not settled. Offsets without a record,
 /// such as a transaction's marker at the log's end, are counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = super::examples!("weir lag", "weir lag storage --json | jq '[.pools[].partitions[].records] | add'"))]
@@ -26,10 +26,15 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let names = pool_names(&args.pools, &config)?;
-    let store = open_store(&config).await?;
+    let has_store = |name: &String| config.pools[name].needs_store();
+    let store = match names.iter().any(has_store) {
+        true => Some(open_store(&config).await?),
+        false => None,
+    };
     let mut pools = Vec::with_capacity(names.len());
     for name in names {
-        let lag = lag::of_pool(&config, &name, &*store).await?;
+        let store = store.as_deref().filter(|_| has_store(&name));
+        let lag = lag::of_pool(&config, &name, store).await?;
         pools.push((name, lag));
     }
     let text = match args.json {
@@ -51,16 +56,19 @@ fn value((name, lag): &(String, PoolLag)) -> Value {
             })
         })
         .collect();
-    json!({"pool": name, "group": lag.group, "dead": lag.dead, "parked": lag.parked, "partitions": partitions})
+    json!({"pool": name, "group": lag.group, "dead": lag.dead.map(|dead| dead.all),
+        "parked": lag.dead.map(|dead| dead.parked), "partitions": partitions})
 }
 
 fn table((name, lag): &(String, PoolLag)) -> String {
     let records: i64 = lag.partitions.iter().map(|one| one.records).sum();
     let oldest = lag.partitions.iter().filter_map(|one| one.seconds).fold(0.0, f64::max);
-    let mut lines = vec![format!(
-        "pool {name}, group {}: {records} events behind, the oldest {oldest:.1} s; {} dead rows, {} of them parked",
-        lag.group, lag.dead, lag.parked
-    )];
+    let dead = match lag.dead {
+        Some(dead) => format!("{} dead rows, {} of them parked", dead.all, dead.parked),
+        None => "no store, so the place is what is committed".to_owned(),
+    };
+    let mut lines =
+        vec![format!("pool {name}, group {}: {records} events behind, the oldest {oldest:.1} s; {dead}", lag.group)];
     let width = lag.partitions.iter().map(|one| one.topic.len() + 6).max().unwrap_or_default();
     let row = |cells: [String; 7]| {
         let [at, end, ledger, committed, records, seconds, owner] = cells;

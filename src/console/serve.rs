@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dead::{Asked, Refused};
 use super::{Console, Shown, guard, pages};
+use crate::admin::Limited;
 use crate::config::ConsoleListen;
 
 /// Between two points of the charts.
@@ -52,7 +53,8 @@ impl Console {
         let noting = tokio::spawn(note(Arc::clone(&self.0), shutdown.clone()));
         let routes = self.routes();
         let task = tokio::spawn(async move {
-            let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+            let served =
+                axum::serve(Limited::new(listener), routes).with_graceful_shutdown(shutdown.cancelled_owned()).await;
             if let Err(error) = served {
                 tracing::warn!(%error, "the console is no longer served; the pools go on");
             }

@@ -32,9 +32,16 @@ pub struct PoolLag {
     pub group: String,
     /// By topic and number.
     pub partitions: Vec<PartitionLag>,
-    /// Dead rows, those that wait behind one of their key included.
-    pub dead: i64,
-    /// Dead rows that wait behind one of their key.
+    /// Its dead rows; a pool without a store has none.
+    pub dead: Option<DeadRows>,
+}
+
+/// How many rows were set aside.
+#[derive(Debug, Clone, Copy)]
+pub struct DeadRows {
+    /// All of them.
+    pub all: i64,
+    /// Those that wait behind one of their key.
     pub parked: i64,
 }
 
@@ -59,36 +66,46 @@ pub struct PartitionLag {
     pub seconds: Option<f64>,
 }
 
-/// Looks at a pool once: blocks on Kafka in a thread of its own.
+/// Looks at a pool once: blocks on Kafka in a thread of its own. The place of a pool without a store is what it committed.
 ///
 /// # Errors
 /// A service does not answer, or a topic is not there.
-pub async fn of_pool(config: &Config, pool: &str, store: &dyn Store) -> Result<PoolLag, LagError> {
+pub async fn of_pool(config: &Config, pool: &str, store: Option<&dyn Store>) -> Result<PoolLag, LagError> {
     let settings = config.pools.get(pool).cloned().unwrap_or_default();
     let settings = resolved(&config.kafka, &settings, config.startup_timeout).await.map_err(LogError::from)?;
     let group = settings.group_of(pool).to_owned();
-    let ledger = store.ledger_of_group(&group).await?;
-    let filter = |reason: Option<&str>| DeadFilter {
-        pool: pool.to_owned(),
-        reason: reason.map(str::to_owned),
-        ..DeadFilter::default()
+    let ledger = match store {
+        Some(store) => Some(store.ledger_of_group(&group).await?),
+        None => None,
     };
-    let dead = store.count_dead(&filter(None)).await?;
-    let parked = store.count_dead(&filter(Some("parked"))).await?;
+    let dead = match store {
+        Some(store) => Some(dead_rows(pool, store).await?),
+        None => None,
+    };
     let (kafka, asked, patience) = (config.kafka.clone(), group.clone(), config.startup_timeout);
     let looked = tokio::task::spawn_blocking(move || {
         let reader = LogReader::open(&kafka, &settings.topics, patience)?;
         let mut partitions = Vec::new();
         for topic in &settings.topics {
             let topic_id = reader.topic_id(topic)?;
-            let at = |partition| ledger.get(&(topic_id, partition)).copied();
-            partitions.extend(of_topic(&reader, &kafka, &asked, topic, at)?);
+            let rows = ledger.as_ref().map(|ledger| |partition| ledger.get(&(topic_id, partition)).copied());
+            partitions.extend(of_topic(&reader, &kafka, &asked, topic, rows)?);
         }
         Ok::<_, LogError>(partitions)
     });
     let partitions =
         looked.await.map_err(|error| LagError::Kafka(format!("looking at Kafka was cut off: {error}")))??;
-    Ok(PoolLag { group, partitions, dead, parked })
+    Ok(PoolLag { group, partitions, dead })
+}
+
+async fn dead_rows(pool: &str, store: &dyn Store) -> Result<DeadRows, store::Error> {
+    let filter = |reason: Option<&str>| DeadFilter {
+        pool: pool.to_owned(),
+        reason: reason.map(str::to_owned),
+        ..DeadFilter::default()
+    };
+    let all = store.count_dead(&filter(None)).await?;
+    Ok(DeadRows { all, parked: store.count_dead(&filter(Some("parked"))).await? })
 }
 
 fn of_topic(
@@ -96,7 +113,7 @@ fn of_topic(
     kafka: &config::Kafka,
     group: &str,
     topic: &str,
-    ledger: impl Fn(i32) -> Option<store::LedgerRow>,
+    ledger: Option<impl Fn(i32) -> Option<store::LedgerRow>>,
 ) -> Result<Vec<PartitionLag>, LogError> {
     let logs = reader.partitions(topic)?;
     let committed = committed(kafka, group, topic, &logs)?;
@@ -104,8 +121,9 @@ fn of_topic(
         .iter()
         .zip(committed)
         .map(|(log, committed)| {
-            let row = ledger(log.partition);
-            let records = row.map_or(log.high - log.low, |row| unsettled(*log, row.next_offset));
+            let row = ledger.as_ref().and_then(|ledger| ledger(log.partition));
+            let next = if ledger.is_some() { row.map(|row| row.next_offset) } else { committed };
+            let records = next.map_or(log.high - log.low, |next| unsettled(*log, next));
             PartitionLag {
                 topic: topic.to_owned(),
                 partition: log.partition,
@@ -123,7 +141,8 @@ fn of_topic(
         .zip(&partitions)
         .filter(|(_, lag)| lag.records > 0)
         .map(|(log, lag)| {
-            let from = lag.ledger.unwrap_or(log.low).max(log.low);
+            let place = if ledger.is_some() { lag.ledger } else { lag.committed };
+            let from = place.unwrap_or(log.low).max(log.low);
             Span { partition: log.partition, from, to: from + 1 }
         })
         .collect();

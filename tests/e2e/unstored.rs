@@ -16,6 +16,7 @@ use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::dead::{json, run};
 use super::worker::Worker;
 use super::world::{World, admin, kafka};
 use super::{PATIENCE, until};
@@ -333,4 +334,34 @@ async fn the_delivery_of_a_pool_is_told_and_what_it_cannot_have_is_refused() {
     assert!(code == Some(2) && said.contains("a pool of its own"), "{said}");
     let (code, said) = check(&config(&world, "", forward), &["verify"]);
     assert!(code == Some(2) && said.contains("has no store"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lag_of_a_pool_without_a_store_is_counted_from_what_it_committed() {
+    let world = World::new(2).await;
+    let out = format!("{}-out", world.topic);
+    make_topic(&out, 1).await;
+    let config = config(&world, "", &format!("handler = \"forward\"\ntopic = \"{out}\""));
+    let events = |from: usize, count: usize| {
+        (from..from + count).map(|n| (format!("k{n}"), format!(r#"{{"type":"paid","id":"e{n}"}}"#)))
+    };
+    send_all(&world, events(0, 40)).await;
+    let lag = || {
+        let (code, told) = json(&world, &config, &["lag"]);
+        assert_eq!(code, 0, "{told:#}");
+        let pool = &told["pools"][0];
+        assert!(pool["dead"].is_null() && pool["partitions"][0]["ledger"].is_null(), "{told:#}");
+        let partitions = pool["partitions"].as_array().unwrap();
+        partitions.iter().map(|one| one["records"].as_i64().unwrap()).sum::<i64>()
+    };
+    assert_eq!(lag(), 40);
+    let mut worker = Worker::start_configured(&world, &config).await;
+    world.committed_by(&world.pool, PATIENCE).await;
+    assert!(worker.terminate().0.success());
+    assert_eq!(lag(), 0);
+    send_all(&world, events(40, 7)).await;
+    assert_eq!(lag(), 7);
+    let (code, text, err) = run(&world, &config, &["lag"]);
+    assert!(code == 0 && text.contains("7 events behind") && text.contains("no store"), "{text}{err}");
+    delete_topic(&out).await;
 }

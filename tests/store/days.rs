@@ -2,41 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use uuid::Uuid;
 use weir::config;
 use weir::store::{Converted, Fault, OnDuplicate, Store, Table, Upkeep};
 
+use super::uuid_days::{DAY_MS, bound, digits, divided_on, id, today};
 use super::{World, begin, rows};
 
-const DAY_MS: i64 = 86_400_000;
 const DAY: Duration = Duration::from_secs(86_400);
-
-fn today() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_millis()).unwrap() / DAY_MS
-}
-
-/// An id of version 7 that was made on a day, in its second hour.
-fn id(day: i64, number: u64) -> String {
-    let ms = u128::try_from(day * DAY_MS + 3_600_000).unwrap();
-    Uuid::from_u128(ms << 80 | 7 << 76 | 2 << 62 | u128::from(number)).to_string()
-}
 
 /// An id of version 4 that lies among those of a day.
 fn stray(day: i64, number: u64) -> String {
     id(day, number).replacen("-7", "-4", 1)
-}
-
-fn bound(day: i64) -> String {
-    let hex = format!("{:012x}", day * DAY_MS);
-    format!("'{}-{}-7000-8000-000000000000'", &hex[..8], &hex[8..])
-}
-
-fn digits(day: i64) -> String {
-    let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(day * DAY_MS).unwrap());
-    humantime::format_rfc3339_seconds(at).to_string()[..10].replace('-', "")
 }
 
 impl World {
@@ -51,7 +29,6 @@ impl World {
     /// The same as though it had been converted so many days ago.
     async fn since(self, days: i64) -> Self {
         let (from, to) = (today() - days, today() + 1);
-        let first = bound(18_262);
         if self.kind == "mysql" {
             let part = |day: i64| format!("PARTITION weir_{} VALUES LESS THAN ({})", digits(day), bound(day + 1));
             let parts: Vec<String> = (from..to).map(part).collect();
@@ -59,12 +36,9 @@ impl World {
             let parts = parts.join(", ");
             self.sql(&format!("ALTER TABLE messages REORGANIZE PARTITION weir_before INTO ({before}, {parts})")).await;
         } else {
-            self.sql("ALTER TABLE messages DETACH PARTITION messages_before").await;
-            let to = bound(from);
-            self.sql(&format!(
-                "ALTER TABLE messages ATTACH PARTITION messages_before FOR VALUES FROM ({first}) TO ({to})"
-            ))
-            .await;
+            for sql in divided_on(from) {
+                self.sql(&sql).await;
+            }
             let made = self.store.keep_days().await.unwrap().unwrap().made;
             assert_eq!(made.len(), usize::try_from(days).unwrap() + 1, "{made:?}");
         }

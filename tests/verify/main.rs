@@ -1,6 +1,7 @@
 //! The auditor against real Kafka and PostgreSQL, in states made by hand: it must not need a worker to be right.
 #![expect(clippy::print_stdout, reason = "figures, shown when they are asked for")]
 
+mod days;
 #[path = "../common/kafka.rs"]
 mod kafka;
 mod memory;
@@ -8,6 +9,8 @@ mod order;
 #[path = "../common/services.rs"]
 mod services;
 mod since;
+#[path = "../common/uuid_days.rs"]
+mod uuid_days;
 mod world;
 
 use std::process::Command;
