@@ -186,7 +186,7 @@ mod tests {
         refused(both, &format!("`{at}.token` and `{at}.token_file` are both set"));
         let foreign = "handler = \"forward\"\ntopic = \"t\"\npager = \"p\"\n";
         refused(foreign, &format!("`{at}.pager` belongs to the handler page, not to forward"));
-        refused("handler = \"pag\"\n", "expected one of persist, analyze, moderate, forward, notify, page");
+        refused("handler = \"pag\"\n", &format!("`{at}.handler`: there is no handler \"pag\", expected one of "));
     }
 
     #[test]
