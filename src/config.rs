@@ -2,16 +2,20 @@
 //!
 //! A later layer wins: defaults, the files in their order, `WEIR__…` variables, `--set`. A key that is not known is
 //! an error in every layer, and everything wrong is said at once.
+//!
+//! Which handlers there are, and with them the keys of pipelines, this module is told (`handler.rs`). So [`Config::load`] and what
+//! else depends on it stand where the handlers are known, in `src/handler/registry.rs`.
 
 mod bloom;
 mod budget;
 mod conform;
 mod console;
-mod duration;
+pub(crate) mod duration;
 mod error;
 mod files;
 #[cfg(test)]
 mod fuzz;
+mod handler;
 mod kafka;
 mod layers;
 mod lookup;
@@ -25,9 +29,10 @@ mod reference;
 #[cfg(test)]
 mod samples;
 mod scaling;
-mod schema;
+pub(crate) mod schema;
 mod secret;
-mod size;
+mod settings;
+pub(crate) mod size;
 mod start;
 mod store;
 mod topics;
@@ -41,6 +46,7 @@ pub use budget::Budget;
 pub(crate) use conform::nearest;
 pub use console::{Console, ConsoleListen};
 pub use error::Error;
+pub(crate) use handler::{Check, HandlerKind, Kinds};
 pub use kafka::{GroupProtocol, Kafka};
 pub use lookup::Lookup;
 pub use moderate::{Classifier, Match, Moderate, OnUnavailable, PatternList, Verdict, VerdictRule, WordList};
@@ -52,10 +58,12 @@ pub use rate::Rate;
 pub(crate) use reference::{Entry, Section, reference};
 pub use scaling::Scaling;
 pub use secret::Secret;
+pub use settings::Settings;
 pub use start::Start;
 pub use store::{Pooler, Store};
+pub(crate) use topics::is_topic;
 pub use traces::{Headers, Relation, Traces};
-pub(crate) use validate::address_problem;
+pub(crate) use validate::{SQL_NAME, address_problem, is_name, is_sql_name};
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -108,39 +116,40 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Loads and checks configuration: defaults, then files, then variables, then `key=value` settings.
-    ///
-    /// # Errors
-    /// A file cannot be read, something is no TOML, or the whole cannot be used.
-    pub fn load(files: &[PathBuf], sets: &[String]) -> Result<Self, Error> {
+    /// Loads and checks configuration with the process' variables.
+    pub(crate) fn load_for(kinds: Kinds<'_>, files: &[PathBuf], sets: &[String]) -> Result<Self, Error> {
         let variables = std::env::vars_os().filter_map(text_of).collect::<Result<Vec<_>, _>>()?;
-        Self::load_with(files, variables.into_iter(), sets)
+        Self::load_with(kinds, files, variables.into_iter(), sets)
     }
 
-    fn load_with(
+    pub(crate) fn load_with(
+        kinds: Kinds<'_>,
         files: &[PathBuf],
         variables: impl Iterator<Item = (String, String)>,
         sets: &[String],
     ) -> Result<Self, Error> {
         let merged = layers::merge(files, variables, sets)?;
         let problems = match &merged.cache.kind {
-            ::config::ValueKind::Table(values) => conform::problems(values),
+            ::config::ValueKind::Table(values) => conform::problems(values, kinds),
             _ => Vec::new(),
         };
         if !problems.is_empty() {
             return Err(Error::invalid(problems));
         }
         let mut config: Self = merged.try_deserialize().map_err(|error| Error::invalid([error.to_string()]))?;
+        config.pools.values_mut().for_each(|pool| kinds.seal(pool));
         let mut problems = Vec::new();
-        files::read_secrets(&mut config, &mut problems);
-        problems.extend(validate::problems(&config));
+        files::read_secrets(&mut config, kinds, &mut problems);
+        problems.extend(validate::problems(&config, kinds));
         config.kafka.fill_in();
         if problems.is_empty() { Ok(config) } else { Err(Error::invalid(problems)) }
     }
 
-    /// What is wrong with a pool that a program made or changed by itself: a line each, nothing where all is well.
-    pub fn pool_problems(&self, name: &str, pool: &Pool) -> Vec<String> {
-        validate::of_pool(&self.kafka, self.redis.as_ref(), name, pool)
+    /// What is wrong with a pool that a program made or changed by itself: a line each.
+    pub(crate) fn problems_of_pool(&self, kinds: Kinds<'_>, name: &str, pool: &Pool) -> Vec<String> {
+        let mut pool = pool.clone();
+        kinds.seal(&mut pool);
+        validate::of_pool(&self.kafka, self.redis.as_ref(), kinds, (name, &pool))
     }
 }
 

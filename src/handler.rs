@@ -2,7 +2,7 @@
 //! checks; no writes) and `apply` inside the one transaction of the batch.
 //!
 //! A handler sees a batch and answers for each event; [`Each`] makes one of a handler that sees one event at a
-//! time. A new shipped handler is a file here and a line in [`SHIPPED`].
+//! time. A new shipped handler is a file here, its `mod`, and a line in `SHIPPED` (`registry.rs`).
 
 mod analyze;
 mod delivered;
@@ -21,9 +21,7 @@ pub(crate) use moderate::problems as moderation_problems;
 pub use moderate::{Judgement, Moderate, ModerateError};
 pub use notify::Notify;
 pub use persist::{Persist, PersistError};
-pub(crate) use registry::{SHIPPED, Setup};
-#[cfg(test)]
-pub(crate) use template::NAMES as TEMPLATE_NAMES;
+pub(crate) use registry::{Setup, Shipped, shipped};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;

@@ -504,6 +504,32 @@ fn a_secret_can_lie_in_a_file() {
 }
 
 #[test]
+fn what_a_handler_outside_of_the_database_needs_is_checked_and_its_secrets_stay_hidden() {
+    let hook =
+        |lines: &str| format!("{POOL}[[pools.storage.pipelines]]\nname = \"hook\"\nhandler = \"notify\"\n{lines}\n");
+    let at = "`pools.storage.pipelines[0]";
+    for (lines, part) in [
+        ("", format!("{at}.url` is not set: give the address to post to, or {at}.url_file`")),
+        ("url = \"ftp://u:hunter2@x\"", format!("{at}.url` must be an address such as https://host/path")),
+        ("url = [\"hunter2\"]", format!("{at}.url` (weir.toml): found a list, expected text")),
+        ("url = \"http://x\"\nsecret = \"\"", format!("{at}.secret` is empty: leave it out")),
+        ("url = \"http://x\"\ntimeout = \"0s\"", format!("{at}.timeout` must be greater than 0")),
+        ("url_file = \"gone\"", format!("{at}.url_file`: read gone: No such file")),
+        ("url = \"http://x\"\nurl_file = \"x\"", format!("{at}.url` and {at}.url_file` are both set: give one")),
+        ("url = \"http://x\"\nrecord_key = \"k\"", format!("{at}.record_key` belongs to the handler forward")),
+        ("url = \"http://x\"\nsecrt = \"hunter2\"", "did you mean `secret`?".to_owned()),
+    ] {
+        refused(&hook(lines), &[&part]);
+    }
+    let place = Place::new(&hook("url = \"https://u:hunter2@host/x\"\nsecret_file = \"key\"\ntimeout = \"2s\""));
+    place.write("key", "hunter5\n");
+    place.check(&[]).shows(&["url = \"https://u:***@host/x\"", "secret = \"***\"", "timeout = \"2s\""]);
+    place.check(&["--json"]).shows(&["https://u:***@host/x", "\"secret\": \"***\""]);
+    let forward = hook("topic = \"t\"\nrecord_key = \"{kee}\"").replace("notify", "forward");
+    refused(&forward, &[&format!("{at}.record_key`: there is no \"kee\": known are a JSON pointer")]);
+}
+
+#[test]
 fn a_later_layer_goes_over_an_earlier_one() {
     let place = Place::working("[log]\nlevel = \"warn\"");
     let other = place.write("other.toml", "[pools.storage]\nmax_poll_records = 20\nbatch_linger = \"6ms\"\n");

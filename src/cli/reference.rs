@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::print;
-use crate::config::{Entry, Section, reference};
+use crate::config::{Entry, Kinds, Section, reference};
 
 /// Tells about configuration itself
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,7 @@ that is not known is refused in every layer, with the nearest known one; so is a
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let What::Reference { json } = args.what;
-    let sections = reference();
+    let sections = reference(Kinds::shipped());
     let text = match json {
         true => serde_json::to_string_pretty(&sections).context("write the reference as JSON")?,
         false => markdown(&sections)?,

@@ -2,23 +2,24 @@
 
 use ::config::{Map, Value, ValueKind};
 
-use super::schema::{Key, ROOT, Shape};
-use super::{Rate, duration, secret, size, start};
+use super::schema::{Key, PIPELINE, ROOT, Shape};
+use super::{Kinds, Rate, duration, secret, size, start};
 
 /// Every way in which the values are not of the schema's shape.
-pub(super) fn problems(values: &Map<String, Value>) -> Vec<String> {
-    let mut conform = Conform { problems: Vec::new() };
+pub(super) fn problems(values: &Map<String, Value>, kinds: Kinds<'_>) -> Vec<String> {
+    let mut conform = Conform { kinds, problems: Vec::new() };
     if let Shape::Table(keys) = ROOT {
         conform.keys("", values, keys);
     }
     conform.problems
 }
 
-struct Conform {
+struct Conform<'a> {
+    kinds: Kinds<'a>,
     problems: Vec<String>,
 }
 
-impl Conform {
+impl Conform<'_> {
     fn keys(&mut self, path: &str, values: &Map<String, Value>, keys: &[Key]) {
         let mut names: Vec<_> = values.keys().collect();
         names.sort_unstable();
@@ -46,6 +47,11 @@ impl Conform {
                     self.value(&format!("{path}[{index}]"), value, Shape::Table(keys));
                 }
             }
+            (Shape::Pipelines, ValueKind::Array(list)) => {
+                for (index, value) in list.iter().enumerate() {
+                    self.pipeline(&format!("{path}[{index}]"), value);
+                }
+            }
             (Shape::Texts, ValueKind::Array(list)) => {
                 for (index, value) in list.iter().enumerate() {
                     self.value(&format!("{path}[{index}]"), value, Shape::Text);
@@ -61,6 +67,15 @@ impl Conform {
                 self.problems.push(format!("`{path}`{}: found {found}, expected {expected}", place(value)));
             }
         }
+    }
+
+    fn pipeline(&mut self, path: &str, value: &Value) {
+        let ValueKind::Table(values) = &value.kind else { return self.value(path, value, Shape::Table(PIPELINE)) };
+        let handler = values.get("handler").and_then(|name| match &name.kind {
+            ValueKind::String(name) => Some(name.as_str()),
+            _ => None,
+        });
+        self.keys(path, values, &self.kinds.keys_of(handler));
     }
 
     fn option(&mut self, path: &str, value: &Value) {

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use super::{Config, Headers, Secret};
+use super::schema::Shape;
+use super::{Config, Headers, Kinds, Secret, Settings};
 
 /// The options of librdkafka that can lie in files.
 const OPTIONS: [&str; 2] = ["sasl_password", "ssl_key_password"];
 
 /// Reads the secrets that configuration names files for.
-pub(super) fn read_secrets(config: &mut Config, problems: &mut Vec<String>) {
+pub(super) fn read_secrets(config: &mut Config, kinds: Kinds<'_>, problems: &mut Vec<String>) {
     if let Some(store) = &mut config.store {
         read_url("store", &mut store.url, store.url_file.as_deref(), problems);
     }
@@ -28,9 +29,14 @@ pub(super) fn read_secrets(config: &mut Config, problems: &mut Vec<String>) {
     }
     for (name, pool) in &mut config.pools {
         for (index, pipeline) in pool.pipelines.iter_mut().enumerate() {
-            let at = format!("pools.{name}.pipelines[{index}]");
-            read_optional(&format!("{at}.url"), &mut pipeline.url, pipeline.url_file.as_deref(), problems);
-            read_optional(&format!("{at}.secret"), &mut pipeline.secret, pipeline.secret_file.as_deref(), problems);
+            let Some(kind) = kinds.named(&pipeline.handler) else { continue };
+            for key in kind.keys.iter().filter(|key| key.shape == Shape::Secret) {
+                let file = format!("{}_file", key.name);
+                if kind.has(&file) {
+                    let path = format!("pools.{name}.pipelines[{index}].{}", key.name);
+                    read_setting(&path, &mut pipeline.settings, (key.name, &file), problems);
+                }
+            }
         }
     }
     let options = &mut config.kafka.options;
@@ -58,11 +64,12 @@ fn read_url(section: &str, url: &mut Secret, file: Option<&Path>, problems: &mut
     }
 }
 
-fn read_optional(path: &str, secret: &mut Option<Secret>, file: Option<&Path>, problems: &mut Vec<String>) {
-    match file {
-        Some(_) if secret.is_some() => problems.push(both(path)),
-        Some(file) => *secret = read(path, file, problems).map(Secret::new),
-        None => {}
+fn read_setting(path: &str, settings: &mut Settings, (key, file_key): (&str, &str), problems: &mut Vec<String>) {
+    let Some(file) = settings.text(file_key) else { return };
+    if settings.has(key) {
+        problems.push(both(path));
+    } else if let Some(content) = read(path, Path::new(file), problems) {
+        settings.set_text(key, content);
     }
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config as Runs, RngAlgorithm, TestRng, TestRunner};
 
-use super::{Budget, Config, Error};
+use super::{Budget, Config, Error, Kinds};
 
 const PASSWORD: &str = "hUnTeR2";
 
@@ -128,7 +128,7 @@ fn every_configuration_loads_or_is_refused_in_words_without_its_secrets() {
         &(select(samples), vec(edit(), 1..5)),
         |(sample, edits)| {
             std::fs::write(&file, edited(&sample, &edits)).unwrap();
-            match Config::load_with(std::slice::from_ref(&file), std::iter::empty(), &[]) {
+            match Config::load_with(Kinds::shipped(), std::slice::from_ref(&file), std::iter::empty(), &[]) {
                 Ok(config) => {
                     for pool in config.pools.values() {
                         prop_assert!(!Budget::of(&config.kafka, pool).to_string().is_empty());

@@ -147,5 +147,5 @@ fn value_of(value: toml::Value, origin: &str) -> Value {
 /// What conformity finds in a table.
 #[cfg(test)]
 pub(super) fn problems_of(table: toml::Table) -> Vec<String> {
-    super::conform::problems(&map_of(table, "a test"))
+    super::conform::problems(&map_of(table, "a test"), super::Kinds::shipped())
 }

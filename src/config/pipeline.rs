@@ -1,20 +1,19 @@
 //! A pipeline: a handler and what it needs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Moderate, Secret, duration};
+use super::{Moderate, Settings};
 
-/// What is done with a pool's events. Keys of one handler are refused on another.
+/// What is done with a pool's events. Keys of one handler are refused on another; what is a field is read by others than its
+/// handler, too.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Pipeline {
     /// The pipeline's name in logs, metrics and dead rows.
     pub name: String,
-    /// `persist`, `analyze`, `moderate`, `forward` or `notify`.
+    /// The name of its handler.
     pub handler: String,
     /// The events that it wants, as a condition in CEL; without one, all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,41 +42,9 @@ pub struct Pipeline {
     /// `forward`: the topic to send to, with places such as `{type}` or `{/order/id}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// `forward`: the key to send under, with places; without one, the record's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub record_key: Option<String>,
-    /// `notify`: the address to post to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<Secret>,
-    /// A file with that address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url_file: Option<PathBuf>,
-    /// `notify`: what requests are signed with; without it, they are not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret: Option<Secret>,
-    /// A file with that.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret_file: Option<PathBuf>,
-    /// `notify`: how long an answer is waited for; without it, 10 s.
-    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Duration>,
-}
-
-/// Handlers whose effect is outside any database: they are in pools without a store.
-const UNSTORED: [&str; 2] = ["forward", "notify"];
-
-impl Pipeline {
-    /// Whether its effect is in the database.
-    #[must_use]
-    pub fn needs_store(&self) -> bool {
-        !UNSTORED.contains(&self.handler.as_str())
-    }
-
-    /// How long `notify` waits for an answer.
-    #[must_use]
-    pub fn notify_timeout(&self) -> Duration {
-        self.timeout.unwrap_or(Duration::from_secs(10))
-    }
+    /// The keys that its handler alone reads.
+    #[serde(flatten)]
+    pub settings: Settings,
 }
 
 /// The table that `persist` writes where none is named: that of `weir migrate --messages`.

@@ -83,12 +83,6 @@ impl Pool {
         self.group.as_deref().unwrap_or(name)
     }
 
-    /// Whether its effects are in the database. Pools whose handlers all have theirs elsewhere have no store.
-    #[must_use]
-    pub fn needs_store(&self) -> bool {
-        self.pipelines.is_empty() || self.pipelines.iter().any(Pipeline::needs_store)
-    }
-
     /// What of the settings a pool without a store cannot have, a line each.
     pub(crate) fn problems_without_store(&self, name: &str) -> Vec<String> {
         let mut problems = Vec::new();

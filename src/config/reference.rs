@@ -6,13 +6,15 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use toml::{Table, Value};
 
+use super::handler::{HandlerKind, Kinds};
 use super::schema::{self, Shape};
 use super::{Config, validate};
 
 /// The documented configuration, in whose order the keys come.
 const DOCUMENTED: &str = include_str!("../../config/weir.toml");
-/// A configuration with everything that there can be, each with no more than it needs: what it does not say is default.
-const WHOLE: &str = r#"
+/// What a configuration with everything that there can be begins with: each with no more than it needs, since what it does not
+/// say is default. A pipeline of each handler comes behind it.
+const SERVICES_AND_POOLS: &str = r#"
 [store]
 url = "postgres://weir@db/weir"
 [redis]
@@ -22,35 +24,9 @@ topics = ["t"]
 start = "beginning"
 [pools.storage.lookups.users]
 file = "users.csv"
-[[pools.storage.pipelines]]
-name = "persist"
-handler = "persist"
-[[pools.storage.pipelines]]
-name = "analyze"
-handler = "analyze"
-[[pools.storage.pipelines]]
-name = "moderate"
-handler = "moderate"
-[[pools.storage.pipelines.moderate.words]]
-file = "words"
-[[pools.storage.pipelines.moderate.patterns]]
-file = "patterns"
-[[pools.storage.pipelines.moderate.rules]]
-name = "r"
-when = "true"
-[pools.storage.pipelines.moderate.classifier]
-url = "http://classifier"
 [pools.hooks]
 topics = ["t"]
 start = "beginning"
-[[pools.hooks.pipelines]]
-name = "forward"
-handler = "forward"
-topic = "other"
-[[pools.hooks.pipelines]]
-name = "notify"
-handler = "notify"
-url = "https://example.org"
 "#;
 /// The names of the user's choice that these have, and what stands for any.
 const NAMES: [(&str, &str); 3] =
@@ -84,8 +60,8 @@ pub(crate) struct Entry {
 }
 
 /// Every key, in the order of `config/weir.toml`.
-pub(crate) fn reference() -> Vec<Section> {
-    let whole = Whole::new();
+pub(crate) fn reference(kinds: Kinds<'_>) -> Vec<Section> {
+    let whole = Whole::new(kinds);
     let mut sections: Vec<Section> = vec![Section { path: String::new(), meaning: String::new(), keys: Vec::new() }];
     let (mut at, mut place, mut comment) = (0, Vec::new(), Vec::new());
     // The paragraph at the top is about the file.
@@ -131,25 +107,41 @@ fn named(text: &str) -> String {
     NAMES.iter().fold(text.to_owned(), |text, (name, any)| text.replace(name, any))
 }
 
-/// [`WHOLE`] as it is written, and with all defaults.
-struct Whole {
+/// The name of the pool, of [`SERVICES_AND_POOLS`], that a handler's pipeline is in.
+fn pool_of(kind: &HandlerKind) -> &'static str {
+    if kind.is_stored { "storage" } else { "hooks" }
+}
+
+/// Everything that there can be, as TOML.
+fn everything(kinds: Kinds<'_>) -> String {
+    let mut all = SERVICES_AND_POOLS.to_owned();
+    for kind in kinds.iter() {
+        let (pool, name) = (pool_of(kind), kind.name);
+        all += &format!("[[pools.{pool}.pipelines]]\nname = \"{name}\"\nhandler = \"{name}\"\n{}\n", kind.example);
+    }
+    all
+}
+
+/// [`everything`] as it is written, and with all defaults.
+struct Whole<'a> {
+    kinds: Kinds<'a>,
     written: Table,
     full: Table,
     fine: BTreeSet<String>,
 }
 
-impl Whole {
-    fn new() -> Self {
-        let written: Table = WHOLE.parse().expect("it is TOML, which a test holds");
+impl<'a> Whole<'a> {
+    fn new(kinds: Kinds<'a>) -> Self {
+        let written: Table = everything(kinds).parse().expect("it is TOML, which a test holds");
         let config: Config = written.clone().try_into().expect("it is a configuration, which a test holds");
-        let fine = validate::problems(&config).into_iter().collect();
+        let fine = problems(config.clone(), kinds).into_iter().collect();
         let full = Table::try_from(&config).expect("a configuration can be written as TOML, as `weir check` does");
-        Self { written, full, fine }
+        Self { kinds, written, full, fine }
     }
 
     fn entry(&self, place: &[String], name: &str, value: &str, meaning: String) -> Option<Entry> {
         let path: Vec<&str> = place.iter().map(String::as_str).chain([name]).collect();
-        let key = schema::key_at(&path);
+        let key = schema::key_at(&path, self.kinds);
         let shape = match key {
             Some(key) => key.shape,
             // A setting of librdkafka.
@@ -174,19 +166,20 @@ impl Whole {
 
     /// The place of a key in the whole: in a pipeline of the handler that has it.
     fn steps(&self, path: &[&str]) -> Vec<Step> {
-        let handler = match path {
-            ["pools", _, "pipelines", name, ..] => validate::handler_of(name).unwrap_or("persist"),
-            _ => "",
+        let kind = match path {
+            ["pools", _, "pipelines", name, ..] => self.kinds.with_key(name).next().or(self.kinds.iter().next()),
+            _ => None,
         };
         let mut steps: Vec<Step> = Vec::new();
         for name in path {
-            let pool = if ["forward", "notify"].contains(&handler) { "hooks" } else { "storage" };
+            let pool = kind.map_or("storage", pool_of);
             let is_pool = matches!(&steps[..], [Step::Name(pools)] if pools == "pools");
             steps.push(Step::Name(if is_pool { pool.to_owned() } else { (*name).to_owned() }));
             if let Some(Value::Array(list)) = find(&self.written, &steps)
                 && list.first().is_some_and(Value::is_table)
             {
-                let has = |value: &Value| value.get("handler").and_then(Value::as_str) == Some(handler);
+                let handler = kind.map(|kind| kind.name);
+                let has = |value: &Value| value.get("handler").and_then(Value::as_str) == handler;
                 steps.push(Step::Index(list.iter().position(has).unwrap_or(0)));
             }
         }
@@ -210,7 +203,7 @@ impl Whole {
             let mut table = self.written.clone();
             set(&mut table, at, value);
             let Ok(config) = table.try_into::<Config>() else { continue };
-            for problem in validate::problems(&config).into_iter().filter(|problem| !self.fine.contains(problem)) {
+            for problem in problems(config, self.kinds).into_iter().filter(|problem| !self.fine.contains(problem)) {
                 let problem = named(&problem);
                 if !said.contains(&problem) {
                     said.push(problem);
@@ -219,6 +212,11 @@ impl Whole {
         }
         said
     }
+}
+
+fn problems(mut config: Config, kinds: Kinds<'_>) -> Vec<String> {
+    config.pools.values_mut().for_each(|pool| kinds.seal(pool));
+    validate::problems(&config, kinds)
 }
 
 /// A step on the way to a value.
@@ -260,7 +258,7 @@ mod tests {
     use super::*;
 
     fn entry(section: &str, name: &str) -> Entry {
-        let sections = reference();
+        let sections = reference(Kinds::shipped());
         let found = sections.iter().find(|found| found.path == section).unwrap_or_else(|| panic!("{sections:#?}"));
         found.keys.iter().find(|key| key.name == name).unwrap_or_else(|| panic!("{found:#?}")).clone()
     }
@@ -272,6 +270,10 @@ mod tests {
                 let path = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
                 keys.iter().for_each(|key| each_key(&path(key.name), key.shape, paths));
             }
+            Shape::Pipelines => {
+                let keys = Kinds::shipped().keys_of(None);
+                keys.iter().for_each(|key| each_key(&format!("{at}.{}", key.name), key.shape, paths));
+            }
             Shape::Named(keys) => each_key(&format!("{at}.NAME"), Shape::Table(keys), paths),
             Shape::Options => {}
             _ => paths.push(at.to_owned()),
@@ -280,14 +282,14 @@ mod tests {
 
     #[test]
     fn what_the_whole_has_is_fine_as_it_is() {
-        assert_eq!(Whole::new().fine, BTreeSet::new());
-        let table: Table = WHOLE.parse().unwrap();
+        assert_eq!(Whole::new(Kinds::shipped()).fine, BTreeSet::new());
+        let table: Table = everything(Kinds::shipped()).parse().unwrap();
         assert_eq!(super::super::layers::problems_of(table), Vec::<String>::new());
     }
 
     #[test]
     fn every_key_of_the_schema_is_in_the_reference_with_a_meaning() {
-        let sections = reference();
+        let sections = reference(Kinds::shipped());
         let mut missing = Vec::new();
         let mut paths = Vec::new();
         each_key("", schema::ROOT, &mut paths);

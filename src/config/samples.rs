@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use super::schema::{Key, ROOT, Shape};
-use super::{Config, Pipeline, Pool, Redis, Secret, Store};
+use super::{Config, Kinds, Pipeline, Pool, Redis, Secret, Store};
 
 fn sample(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
 }
 
 fn load(file: PathBuf) -> Config {
-    Config::load_with(&[file], std::iter::empty(), &[]).unwrap_or_else(|error| panic!("{error}"))
+    Config::load_with(Kinds::shipped(), &[file], std::iter::empty(), &[]).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -85,15 +85,21 @@ fn undocumented(path: &str, tables: &[&toml::Table], keys: &[Key]) -> Vec<String
                 .flat_map(|value| value.as_table().unwrap().values())
                 .filter_map(toml::Value::as_table)
                 .collect(),
-            Shape::List(_) => {
+            Shape::List(_) | Shape::Pipelines => {
                 values.iter().flat_map(|value| value.as_array().unwrap()).filter_map(toml::Value::as_table).collect()
             }
             _ => Vec::new(),
         };
         if values.is_empty() {
             missing.push(path);
-        } else if let Shape::Table(keys) | Shape::Named(keys) | Shape::List(keys) = key.shape {
-            missing.extend(undocumented(&path, &below, keys));
+            continue;
+        }
+        match key.shape {
+            Shape::Table(keys) | Shape::Named(keys) | Shape::List(keys) => {
+                missing.extend(undocumented(&path, &below, keys));
+            }
+            Shape::Pipelines => missing.extend(undocumented(&path, &below, &Kinds::shipped().keys_of(None))),
+            _ => {}
         }
     }
     missing

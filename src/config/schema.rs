@@ -1,9 +1,12 @@
 //! Every key there is and the shape of its value: what a key is checked against, and how text from a variable or
-//! from `--set` is read.
+//! from `--set` is read. The keys of pipelines come from the handlers ([`Kinds`]).
+
+use super::Kinds;
+use super::secret::is_secret_name;
 
 /// The shape of a value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// Text.
     Text,
     /// Text that no message shows.
@@ -38,6 +41,8 @@ pub(super) enum Shape {
     Named(&'static [Key]),
     /// A list of tables.
     List(&'static [Key]),
+    /// A list of tables with the keys of a pipeline, those of its handler among them.
+    Pipelines,
 }
 
 impl Shape {
@@ -61,13 +66,14 @@ impl Shape {
             Self::TextMap => "a table of texts".to_owned(),
             Self::Options => "a table of librdkafka's settings".to_owned(),
             Self::Table(_) | Self::Named(_) => "a table".to_owned(),
-            Self::List(_) => "a list of tables".to_owned(),
+            Self::List(_) | Self::Pipelines => "a list of tables".to_owned(),
         }
     }
 
     /// The shape below this one under a name, where there is one.
-    fn below(self, name: &str) -> Option<Self> {
+    pub(super) fn below(self, name: &str) -> Option<Self> {
         match self {
+            Self::Options if is_secret_name(name) => Some(Self::Secret),
             Self::TextMap | Self::Options => Some(Self::Text),
             Self::Named(keys) => Some(Self::Table(keys)),
             Self::Table(keys) => keys.iter().find(|key| key.name == name).map(|key| key.shape),
@@ -86,17 +92,19 @@ impl Shape {
 
 /// A key that there is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Key {
-    pub(super) name: &'static str,
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
     pub(super) shape: Shape,
     pub(super) required: bool,
 }
 
-const fn key(name: &'static str, shape: Shape) -> Key {
+/// A key that may be left out.
+pub(crate) const fn key(name: &'static str, shape: Shape) -> Key {
     Key { name, shape, required: false }
 }
 
-const fn required(name: &'static str, shape: Shape) -> Key {
+/// A key that must be given.
+pub(crate) const fn required(name: &'static str, shape: Shape) -> Key {
     Key { name, shape, required: true }
 }
 
@@ -176,7 +184,7 @@ const POOL: &[Key] = &[
     key("scaling", Shape::Table(SCALING)),
     key("event", Shape::Table(EVENT)),
     key("lookups", Shape::Named(LOOKUP)),
-    key("pipelines", Shape::List(PIPELINE)),
+    key("pipelines", Shape::Pipelines),
 ];
 
 const BLOOM: &[Key] = &[
@@ -204,61 +212,21 @@ const EVENT: &[Key] = &[
 const LOOKUP: &[Key] =
     &[key("file", Shape::Text), key("table", Shape::Text), key("key", Shape::Text), key("refresh", Shape::Duration)];
 
-const PIPELINE: &[Key] = &[
-    required("name", Shape::Text),
-    required("handler", Shape::Text),
-    key("when", Shape::Text),
-    key("table", Shape::Text),
-    key("key", Shape::Text),
-    key("on_duplicate", Shape::Choice(&["ignore", "update"])),
-    key("newer_by", Shape::Text),
-    key("dimensions", Shape::Texts),
-    key("columns", Shape::TextMap),
-    key("topic", Shape::Text),
-    key("record_key", Shape::Text),
-    key("url", Shape::Secret),
-    key("url_file", Shape::Text),
-    key("secret", Shape::Secret),
-    key("secret_file", Shape::Text),
-    key("timeout", Shape::Duration),
-    key("moderate", Shape::Table(MODERATE)),
-];
-
-const VERDICT: Shape = Shape::Choice(&["flag", "hide"]);
-
-const MODERATE: &[Key] = &[
-    key("text", Shape::Text),
-    key("reload", Shape::Duration),
-    key("status_topic", Shape::Text),
-    key(
-        "words",
-        Shape::List(&[
-            required("file", Shape::Text),
-            key("verdict", VERDICT),
-            key("match", Shape::Choice(&["word", "substring"])),
-        ]),
-    ),
-    key("patterns", Shape::List(&[required("file", Shape::Text), key("verdict", VERDICT)])),
-    key("rules", Shape::List(&[required("name", Shape::Text), required("when", Shape::Text), key("verdict", VERDICT)])),
-    key(
-        "classifier",
-        Shape::Table(&[
-            required("url", Shape::Text),
-            key("timeout", Shape::Duration),
-            key("concurrency", Shape::Int),
-            key("attempts", Shape::Int),
-            key("on_unavailable", Shape::Choice(&["flag", "hold", "allow"])),
-        ]),
-    ),
-];
+/// The keys of every pipeline; the others are its handler's.
+pub(super) const PIPELINE: &[Key] =
+    &[required("name", Shape::Text), required("handler", Shape::Text), key("when", Shape::Text)];
 
 /// The key at a path, in lists of tables too; text under names of the user's choice is none.
-pub(super) fn key_at(path: &[&str]) -> Option<Key> {
+pub(super) fn key_at(path: &[&str], kinds: Kinds<'_>) -> Option<Key> {
     let (mut shape, mut found) = (ROOT, None);
     for name in path {
         (shape, found) = match shape {
             Shape::Table(keys) | Shape::List(keys) => {
                 let key = *keys.iter().find(|key| key.name == *name)?;
+                (key.shape, Some(key))
+            }
+            Shape::Pipelines => {
+                let key = kinds.key(name)?;
                 (key.shape, Some(key))
             }
             Shape::Named(keys) => (Shape::Table(keys), None),

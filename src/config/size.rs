@@ -8,11 +8,11 @@ use serde::{Deserializer, Serializer, de};
 const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 const DECIMAL_UNITS: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     deserializer.deserialize_any(SizeVisitor)
 }
 
-pub(super) fn serialize<S: Serializer>(bytes: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(bytes: &usize, serializer: S) -> Result<S::Ok, S::Error> {
     let count = *bytes as u64;
     match UNITS.iter().find(|(_, unit)| count >= *unit && count.is_multiple_of(*unit)) {
         Some((name, unit)) => serializer.collect_str(&format_args!("{}{name}", count / unit)),

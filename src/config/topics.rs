@@ -10,6 +10,8 @@ const MARK: char = '^';
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 /// What a name of a topic can have beside letters and digits.
 const IN_NAMES: &str = "._-";
+/// The longest name that Kafka takes for a topic.
+const NAME_BYTES_MAX: usize = 249;
 
 fn is_pattern(topic: &str) -> bool {
     topic.starts_with(MARK)
@@ -21,6 +23,12 @@ fn compiled(pattern: &str) -> Result<Regex, String> {
         why.lines().last().unwrap_or_default().trim_start_matches("error: ").trim().to_owned()
     };
     RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build().map_err(told)
+}
+
+/// Whether Kafka takes it for a topic's name.
+pub(crate) fn is_topic(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || IN_NAMES.contains(c);
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && ![".", ".."].contains(&name) && name.chars().all(is_plain)
 }
 
 /// What is wrong with an entry of `topics`.
@@ -164,6 +172,14 @@ mod tests {
         let pool = Pool { pipelines: vec![forward, moderate], ..pool(&["^.*"]) };
         let existing = ["a", "a.out", "moderation-events"].map(str::to_owned);
         assert_eq!(pool.topics_among(&existing), ["a"]);
+    }
+
+    #[test]
+    fn names_of_topics_are_those_that_kafka_takes() {
+        assert!(is_topic("orders-paid_2.x") && is_topic(&"a".repeat(249)));
+        for bad in ["", ".", "..", "a b", "a/b", "ä", &"a".repeat(250)] {
+            assert!(!is_topic(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -4,12 +4,12 @@ mod kafka;
 mod pipeline;
 mod traces;
 
-pub(super) use self::pipeline::handler_of;
+pub(crate) use self::pipeline::{SQL_NAME, is_sql_name};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Bitmap, Bloom, Budget, Config, Kafka, Pipeline, Pool, ProcessedSet, Redis, Scaling, Store};
+use super::{Bitmap, Bloom, Budget, Config, Kafka, Kinds, Pipeline, Pool, ProcessedSet, Redis, Scaling, Store};
 
 /// The most events that a batch may have.
 const RECORDS_MAX: usize = 100_000;
@@ -36,7 +36,7 @@ const RETENTION_MAX: Duration = Duration::from_secs(50 * 365 * 24 * 60 * 60);
 const TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Everything that is wrong with the whole.
-pub(super) fn problems(config: &Config) -> Vec<String> {
+pub(super) fn problems(config: &Config, kinds: Kinds<'_>) -> Vec<String> {
     let mut problems = Vec::new();
     positive("startup_timeout", config.startup_timeout, &mut problems);
     kafka::check(&config.kafka, &mut problems);
@@ -51,11 +51,11 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
     }
     problems.extend(super::console::problems(&config.console));
     traces::check(&config.traces, &mut problems);
-    if config.store.is_none() && config.pools.values().any(Pool::needs_store) {
+    if config.store.is_none() && config.pools.values().any(|pool| kinds.needs_store(pool)) {
         problems.push("pools need a database: give `store.url` or `store.url_file`".to_owned());
     }
     for (name, pool) in &config.pools {
-        problems.extend(of_pool(&config.kafka, config.redis.as_ref(), name, pool));
+        problems.extend(of_pool(&config.kafka, config.redis.as_ref(), kinds, (name, pool)));
         if let (Some(store), Some(max)) = (&config.store, pool.transactions_max) {
             check_transactions(name, max, store.connections, &mut problems);
         }
@@ -65,9 +65,14 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
 }
 
 /// Everything that is wrong with a pool's own settings.
-pub(super) fn of_pool(kafka: &Kafka, redis: Option<&Redis>, name: &str, pool: &Pool) -> Vec<String> {
+pub(super) fn of_pool(
+    kafka: &Kafka,
+    redis: Option<&Redis>,
+    kinds: Kinds<'_>,
+    (name, pool): (&str, &Pool),
+) -> Vec<String> {
     let mut problems = Vec::new();
-    check_pool(name, pool, &mut problems);
+    check_pool(name, pool, kinds, &mut problems);
     check_bloom(name, pool, redis, &mut problems);
     let budget = Budget::of(kafka, pool);
     if pool.handle_ms.is_none_or(is_handle_ms) && !budget.fits() {
@@ -133,13 +138,13 @@ pub(crate) fn address_problem(path: &str, url: &str) -> Option<String> {
     ))
 }
 
-fn at_most<T: PartialOrd + std::fmt::Display>(path: &str, value: T, most: T, problems: &mut Vec<String>) {
+pub(super) fn at_most<T: PartialOrd + std::fmt::Display>(path: &str, value: T, most: T, problems: &mut Vec<String>) {
     if value > most {
         problems.push(format!("`{path}` is {value}, at most {most} can be"));
     }
 }
 
-fn timeout(path: &str, duration: Duration, problems: &mut Vec<String>) {
+pub(super) fn timeout(path: &str, duration: Duration, problems: &mut Vec<String>) {
     positive(path, duration, problems);
     if !duration.is_zero() && !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&duration) {
         let [found, least, most] = [duration, TIMEOUT_MIN, TIMEOUT_MAX].map(humantime::format_duration);
@@ -153,7 +158,7 @@ fn positive(path: &str, duration: Duration, problems: &mut Vec<String>) {
     }
 }
 
-fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
+fn check_pool(name: &str, pool: &Pool, kinds: Kinds<'_>, problems: &mut Vec<String>) {
     let at = format!("pools.{name}");
     if !is_name(name) {
         problems.push(format!("`{at}`: a pool's name consists of 1 to 64 of a-z, 0-9, '_' and '-'"));
@@ -194,7 +199,7 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
         problems.push(format!("`{at}.types` has an empty name: name the types that the pool knows, or leave it out"));
     }
     check_park(&at, pool, problems);
-    if !pool.needs_store() {
+    if !kinds.needs_store(pool) {
         problems.extend(pool.problems_without_store(name));
     }
     check_scaling(&at, &pool.scaling, problems);
@@ -205,7 +210,7 @@ fn check_pool(name: &str, pool: &Pool, problems: &mut Vec<String>) {
     positive(&format!("{at}.seen_horizon"), pool.seen_horizon, problems);
     check_pointers(&at, pool, problems);
     pipeline::check_lookups(&at, pool, problems);
-    pipeline::check_all(&at, pool, problems);
+    pipeline::check_all(&at, pool, kinds, problems);
 }
 
 fn check_bloom(name: &str, pool: &Pool, redis: Option<&Redis>, problems: &mut Vec<String>) {
@@ -325,6 +330,6 @@ fn is_handle_ms(handle_ms: f64) -> bool {
     handle_ms > 0.0 && handle_ms.is_finite()
 }
 
-pub(super) fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }

@@ -4,14 +4,27 @@
 //! partition, so that tasks do not wait for each other; the view `message_stats` sums the shards.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
 
-use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup};
+use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup, Shipped};
+use crate::config::schema::{Shape, key};
+use crate::config::{Check, HandlerKind};
 use crate::event::{Event, Payload};
 use crate::store::{self, Count, Tx};
+
+pub(super) const SHIPPED: Shipped = Shipped {
+    kind: HandlerKind {
+        name: "analyze",
+        keys: &[key("dimensions", Shape::Texts)],
+        is_stored: true,
+        example: "",
+        check,
+    },
+    build: |setup| Box::pin(async move { Ok(Box::new(Analyze::set_up(&setup)?) as _) }),
+};
 
 /// The longest member counted, in bytes: it is part of a database key.
 const MEMBER_BYTES_MAX: usize = 1024;
@@ -32,9 +45,11 @@ pub enum Dimension {
 }
 
 impl Dimension {
+    const ALL: [Self; 4] = [Self::Type, Self::User, Self::Conversation, Self::ActiveUsers];
+
     /// The dimension of a name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Type, Self::User, Self::Conversation, Self::ActiveUsers].into_iter().find(|known| known.name() == name)
+        Self::ALL.into_iter().find(|known| known.name() == name)
     }
 
     /// The name in configuration and in `message_stats`.
@@ -44,6 +59,22 @@ impl Dimension {
             Self::User => "user",
             Self::Conversation => "conversation",
             Self::ActiveUsers => "active_users",
+        }
+    }
+}
+
+fn check(check: &mut Check<'_>) {
+    let Some(dimensions) = &check.pipeline.dimensions else { return };
+    if dimensions.is_empty() {
+        check.say("dimensions", "is empty: name what to count by, or leave it out");
+    }
+    let mut seen = BTreeSet::new();
+    for name in dimensions {
+        if Dimension::from_name(name).is_none() {
+            let (at, known) = (check.at, Dimension::ALL.map(Dimension::name).join(", "));
+            check.problem(format!("`{at}.dimensions`: there is no dimension {name:?}, known are {known}"));
+        } else if !seen.insert(name) {
+            check.say("dimensions", format!("names {name:?} twice"));
         }
     }
 }

@@ -4,16 +4,48 @@
 //! that whoever reads the topic, weir among them, knows it again. `weir-source` tells where it came from.
 
 use async_trait::async_trait;
+use serde::Deserialize;
 
 use super::delivered::Delivered;
 use super::template::Template;
-use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup};
+use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup, Shipped};
+use crate::config::schema::{Shape, key};
+use crate::config::{Check, HandlerKind, is_topic};
 use crate::event::{Document, Event};
 use crate::publish::{Outgoing, PublishError, PublishOptions, Publisher};
 use crate::store::{self, Fault, Tx};
 
-/// The longest name that Kafka takes for a topic.
-const TOPIC_BYTES_MAX: usize = 249;
+pub(super) const SHIPPED: Shipped = Shipped {
+    kind: HandlerKind {
+        name: "forward",
+        keys: &[key("topic", Shape::Text), key("record_key", Shape::Text)],
+        is_stored: false,
+        example: "topic = \"other\"",
+        check,
+    },
+    build: |mut setup| Box::pin(async move { Ok(Box::new(Forward::set_up(&mut setup)?) as _) }),
+};
+
+/// Its own keys; `topic` is read by others, too.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Settings {
+    /// The key to send under, with places; without one, the record's own.
+    record_key: Option<String>,
+}
+
+fn check(check: &mut Check<'_>) {
+    let topic = check.pipeline.topic.as_deref();
+    if topic.unwrap_or_default().is_empty() {
+        check.say("topic", "is not set: name the topic to send to");
+    }
+    let Some(Settings { record_key }) = check.read() else { return };
+    for (key, template) in [("topic", topic), ("record_key", record_key.as_deref())] {
+        if let Some(why) = template.and_then(Template::problem) {
+            check.problem(format!("`{}.{key}`: {why}", check.at));
+        }
+    }
+}
 
 /// The handler `forward`.
 pub struct Forward {
@@ -33,7 +65,8 @@ struct Target {
 impl Forward {
     pub(super) fn set_up(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
         let topic = Template::parse(setup.pipeline.topic.as_deref().unwrap_or_default(), setup.fields)?;
-        let key = setup.pipeline.record_key.as_deref().map(|key| Template::parse(key, setup.fields)).transpose()?;
+        let Settings { record_key } = setup.pipeline.settings.read().map_err(anyhow::Error::msg)?;
+        let key = record_key.as_deref().map(|key| Template::parse(key, setup.fields)).transpose()?;
         let publisher = Publisher::new(setup.kafka.client(), PublishOptions::default())?;
         Ok(Self { publisher, topic, key, delivered: Delivered::default() })
     }
@@ -128,26 +161,8 @@ impl Handler<Document> for Forward {
     }
 }
 
-fn is_topic(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=TOPIC_BYTES_MAX).contains(&name.len()) && ![".", ".."].contains(&name) && name.bytes().all(is_plain)
-}
-
 impl std::fmt::Debug for Forward {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Forward").field("topic", &self.topic).field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_topics_are_those_that_kafka_takes() {
-        assert!(is_topic("orders-paid_2.x") && is_topic(&"a".repeat(249)));
-        for bad in ["", ".", "..", "a b", "a/b", "ä", &"a".repeat(250)] {
-            assert!(!is_topic(bad), "{bad}");
-        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod classifier;
 mod fold;
+mod kind;
 mod lists;
 mod verdict;
 mod words;
@@ -20,12 +21,17 @@ use self::classifier::{Classifier, Question, Unavailable};
 use self::lists::Lists;
 pub use self::verdict::Judgement;
 use self::verdict::Verdict;
-use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup};
+use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup, Shipped};
 use crate::config::{self, OnUnavailable};
 use crate::event::{Document, Event, Fields, FieldsError, Payload as _, Slot};
 use crate::metrics::{ModerationMetrics, PoolMetrics};
 use crate::rules::{Lookups, Rule, RuleError, Ruling};
 use crate::store::{self, Fault, IdKey, KeyType, Reason, StoredVerdict, Tx};
+
+pub(super) const SHIPPED: Shipped = Shipped {
+    kind: kind::KIND,
+    build: |setup| Box::pin(async move { Ok(Box::new(Moderate::set_up(setup).await?) as _) }),
+};
 
 /// Where the status of a persisted message is kept.
 const STATUS: &str = "status";

@@ -5,21 +5,79 @@
 //! tell who sent it and that it is not an old one sent again.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::Deserialize;
 use sha2::Sha256;
 
 use super::delivered::Delivered;
-use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup};
+use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup, Shipped};
 use crate::breaker::{Breaker, Change, Permit};
-use crate::config::Secret;
+use crate::config::schema::{Shape, key};
+use crate::config::{Check, HandlerKind, Secret, duration};
 use crate::event::{Document, Event, Payload as _};
 use crate::store::{self, Fault, Tx};
+
+pub(super) const SHIPPED: Shipped = Shipped {
+    kind: HandlerKind {
+        name: "notify",
+        keys: &[
+            key("url", Shape::Secret),
+            key("url_file", Shape::Text),
+            key("secret", Shape::Secret),
+            key("secret_file", Shape::Text),
+            key("timeout", Shape::Duration),
+        ],
+        is_stored: false,
+        example: "url = \"https://example.org\"",
+        check,
+    },
+    build: |setup| Box::pin(async move { Ok(Box::new(Notify::set_up(&setup)?) as _) }),
+};
+
+/// Its own keys.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Settings {
+    /// The address to post to.
+    url: Option<Secret>,
+    url_file: Option<PathBuf>,
+    /// What requests are signed with; without it, they are not.
+    secret: Option<Secret>,
+    /// How long an answer is waited for.
+    #[serde(with = "duration")]
+    timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { url: None, url_file: None, secret: None, timeout: Duration::from_secs(10) }
+    }
+}
+
+fn check(check: &mut Check<'_>) {
+    let Some(Settings { url, url_file, secret, timeout }) = check.read() else { return };
+    let is_http = |url: &Secret| {
+        url::Url::parse(url.expose()).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    };
+    match url {
+        None if url_file.is_none() => {
+            check.say("url", format!("is not set: give the address to post to, or `{}.url_file`", check.at));
+        }
+        Some(url) if !is_http(&url) => check.say("url", "must be an address such as https://host/path"),
+        _ => {}
+    }
+    if secret.is_some_and(|secret| secret.is_empty()) {
+        check.say("secret", "is empty: leave it out to sign nothing");
+    }
+    check.timeout("timeout", timeout);
+}
 
 /// Requests at a time, a partition. Events of one key go through one lane, and so in order.
 const LANES: u64 = 8;
@@ -61,19 +119,19 @@ enum Outcome {
 
 impl Notify {
     pub(super) fn set_up(setup: &Setup<'_>) -> anyhow::Result<Self> {
-        let pipeline = setup.pipeline;
-        let url = pipeline.url.clone().context("url is not set")?;
+        let settings: Settings = setup.pipeline.settings.read().map_err(anyhow::Error::msg)?;
+        let url = settings.url.context("url is not set")?;
         let parsed = url::Url::parse(url.expose()).context("url is no address")?;
         let place = format!("{}://{}", parsed.scheme(), parsed.host_str().unwrap_or_default());
         let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(pipeline.notify_timeout()))
+            .timeout_global(Some(settings.timeout))
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)
             .build()
             .into();
-        let (secret, pool) = (pipeline.secret.clone(), setup.pool_name.to_string());
+        let (secret, pool) = (settings.secret, setup.pool_name.to_string());
         let (breaker, delivered) = (Breaker::default(), Delivered::default());
         Ok(Self(Arc::new(Hook { pool, agent, url, place, secret, breaker, delivered })))
     }

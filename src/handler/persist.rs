@@ -7,6 +7,7 @@
 mod cell;
 mod days;
 mod json;
+mod kind;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +16,15 @@ use async_trait::async_trait;
 
 use self::cell::{Cell, Source};
 use self::days::{Keeper, KnownFrom};
-use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup};
+use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup, Shipped};
 use crate::config;
 use crate::event::{Document, Event};
 use crate::store::{self, Column, ColumnType, IdKey, KeyType, OnDuplicate, Table, Tx};
+
+pub(super) const SHIPPED: Shipped = Shipped {
+    kind: kind::KIND,
+    build: |setup| Box::pin(async move { Ok(Box::new(Persist::set_up(setup).await?) as _) }),
+};
 
 /// The mapping of the chat envelope to the table `messages`.
 const MESSAGES: [(&str, &str); 7] = [

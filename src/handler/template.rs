@@ -1,12 +1,12 @@
 //! Texts with places for what an event tells: `orders-{type}`, `{key}`, `{/order/id}`.
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use super::Rejection;
 use crate::event::{Document, Event, Fields, Payload as _, Slot};
 
 /// What may stand between braces, beside JSON pointers.
-pub(crate) const NAMES: [&str; 8] = ["id", "type", "key", "topic", "partition", "offset", "user", "conversation"];
+const NAMES: [&str; 8] = ["id", "type", "key", "topic", "partition", "offset", "user", "conversation"];
 
 /// A text with places.
 #[derive(Debug, Clone)]
@@ -20,20 +20,36 @@ enum Part {
 }
 
 impl Template {
+    /// What is wrong with the places of a template.
+    pub(super) fn problem(text: &str) -> Option<String> {
+        let mut rest = text;
+        while let Some((_, after)) = rest.split_once('{') {
+            let Some((name, behind)) = after.split_once('}') else {
+                return Some("a '{' is without its '}'".to_owned());
+            };
+            if !name.starts_with('/') && !NAMES.contains(&name) {
+                let known = NAMES.join(", ");
+                let or = "known are a JSON pointer such as \"/order/id\", and";
+                return Some(format!("there is no {name:?}: {or} {known}"));
+            }
+            rest = behind;
+        }
+        None
+    }
+
     /// Reads a template, and asks the decoder for the fields in it.
     pub(super) fn parse(text: &str, fields: &mut Fields) -> anyhow::Result<Self> {
+        if let Some(why) = Self::problem(text) {
+            bail!("{text:?}: {why}");
+        }
         let (mut parts, mut rest) = (Vec::new(), text);
-        while let Some((before, after)) = rest.split_once('{') {
-            let (name, behind) =
-                after.split_once('}').with_context(|| format!("{text:?} has a '{{' without its '}}'"))?;
+        while let Some((before, (name, behind))) =
+            rest.split_once('{').and_then(|(before, after)| Some((before, after.split_once('}')?)))
+        {
             parts.push(Part::Text(before.to_owned()));
             parts.push(match NAMES.iter().find(|known| **known == name) {
                 Some(known) => Part::Name(known),
-                None if name.starts_with('/') => Part::Field(name.to_owned(), fields.value(name)?),
-                None => {
-                    let known = NAMES.join(", ");
-                    bail!("{text:?}: there is no {name:?}: known are a JSON pointer such as \"/order/id\", and {known}")
-                }
+                None => Part::Field(name.to_owned(), fields.value(name)?),
             });
             rest = behind;
         }

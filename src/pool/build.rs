@@ -10,7 +10,7 @@ use crate::admin::Health;
 use crate::config::{self, Config, OnUnknownType, Start};
 use crate::dead_letter::Letters;
 use crate::event::{Decode, Document, Event, Fields, FieldsError, Json, Payload};
-use crate::handler::{Beside, DynHandler, Handler, PersistError, SHIPPED, Setup};
+use crate::handler::{Beside, DynHandler, Handler, PersistError, Setup, shipped};
 use crate::metrics::{Metrics, PoolMetrics};
 use crate::once::{Link, ProcessedSet};
 use crate::pipeline::{Decoding, Pipeline, Pipelines, PipelinesError, When};
@@ -336,9 +336,8 @@ async fn handler_of(setup: Setup<'_>) -> Result<Box<dyn DynHandler<Document>>, B
     let (pool, pipeline) = (setup.pool_name.to_string(), setup.pipeline.name.clone());
     let handler = &setup.pipeline.handler;
     let problem = |problem: String| BuildError::Handler { pool, pipeline, problem };
-    let shipped = SHIPPED.iter().find(|(name, _)| *name == handler);
-    let Some((_, build)) = shipped else { return Err(problem(format!("there is no handler {handler:?}"))) };
-    build(setup).await.map_err(|error| match error.downcast() {
+    let Some(shipped) = shipped(handler) else { return Err(problem(format!("there is no handler {handler:?}"))) };
+    (shipped.build)(setup).await.map_err(|error| match error.downcast() {
         Ok(PersistError::Store(error)) => BuildError::Store(error),
         Ok(error) => problem(error.to_string()),
         Err(error) => match error.downcast::<store::Error>() {

@@ -27,19 +27,27 @@ pub(super) enum Source {
 }
 
 impl Source {
+    /// Those that are no field, by their names in a mapping.
+    pub(super) const NAMED: [(&str, Self); 8] = [
+        ("$id", Self::Id),
+        ("$key", Self::Key),
+        ("$topic", Self::Topic),
+        ("$partition", Self::Partition),
+        ("$offset", Self::Offset),
+        ("$kafka_timestamp", Self::KafkaTimestamp),
+        ("$type", Self::Type),
+        ("$conversation", Self::Conversation),
+    ];
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::NAMED.iter().find(|(known, _)| *known == name).map(|(_, source)| *source)
+    }
+
     pub(super) fn compile(source: &str, column: &ColumnType, fields: &mut Fields) -> Result<Self, String> {
-        let picked = match source {
-            "$id" => return Ok(Self::Id),
-            "$key" => return Ok(Self::Key),
-            "$topic" => return Ok(Self::Topic),
-            "$partition" => return Ok(Self::Partition),
-            "$offset" => return Ok(Self::Offset),
-            "$kafka_timestamp" => return Ok(Self::KafkaTimestamp),
-            "$type" => return Ok(Self::Type),
-            "$conversation" => return Ok(Self::Conversation),
-            pointer if *column == ColumnType::Json => fields.json(pointer),
-            pointer => fields.value(pointer),
-        };
+        if let Some(named) = Self::named(source) {
+            return Ok(named);
+        }
+        let picked = if *column == ColumnType::Json { fields.json(source) } else { fields.value(source) };
         picked.map(Self::Field).map_err(|error| error.to_string())
     }
 
