@@ -103,18 +103,15 @@ fn check_store(store: &Store, problems: &mut Vec<String>) {
         timeout(name, duration, problems);
     }
     if let Some(retention) = store.messages_retention {
-        check_retention(retention, url, problems);
+        check_retention(retention, problems);
     }
 }
 
-fn check_retention(retention: Duration, url: &str, problems: &mut Vec<String>) {
+fn check_retention(retention: Duration, problems: &mut Vec<String>) {
     let at = "store.messages_retention";
     if !(RETENTION_MIN..=RETENTION_MAX).contains(&retention) {
         let [found, least, most] = [retention, RETENTION_MIN, RETENTION_MAX].map(humantime::format_duration);
         problems.push(format!("`{at}` is {found}, expected {least} to {most}: days are dropped whole"));
-    }
-    if url.starts_with("sqlite:") {
-        problems.push(format!("`{at}` is of PostgreSQL and MariaDB: SQLite has no partitions to drop; leave it out"));
     }
 }
 
