@@ -103,6 +103,8 @@ POSTGRES_URL=postgres://weir:weir@127.0.0.1:$(port_of postgres)/weir
 MYSQL_URL=mysql://weir:weir@127.0.0.1:$(port_of mariadb)/weir
 REDIS_URL=redis://127.0.0.1:$(port_of redis)
 ENV
+  # Tests stop and start services by this script: those of the same set.
+  if [ -n "${WEIR_SERVICES_DIR:-}" ]; then echo "WEIR_SERVICES_DIR=$WEIR_SERVICES_DIR" >> "$dir/env.new"; fi
   mv "$dir/env.new" "$dir/env"
 }
 
@@ -117,7 +119,7 @@ up() { # the named services
   done
   for name in "$@"; do await "$name"; done
   write_env
-  say "$* ready; addresses in .services/env"
+  say "$* ready; addresses in ${WEIR_SERVICES_DIR:-.services}/env"
 }
 
 down() {
