@@ -40,6 +40,8 @@ use crate::metrics::PoolMetrics;
 
 /// No partition is asked for less at once.
 const FETCH_BYTES_MIN: usize = 16 << 10;
+/// No partition's queue has room for less, however many share `queue_bytes`.
+const QUEUE_KIB_MIN: usize = 32;
 /// How long one poll of the main queue waits; also how soon a stop is noticed.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 /// The bound of calls that ask the broker something.
@@ -123,7 +125,7 @@ fn client_config(subscription: &Subscription<'_>) -> ClientConfig {
 
 /// The prefetch budget of one partition, in KiB: librdkafka counts it for every split queue on its own.
 fn queue_kib(queue_bytes: usize, partitions: usize) -> usize {
-    (queue_bytes / partitions.max(1) / 1024).max(64)
+    (queue_bytes / partitions.max(1) / 1024).max(QUEUE_KIB_MIN)
 }
 
 /// How much a partition is asked for at once. An answer counts only when it is in the queue, unpacked, and so goes over the
@@ -262,7 +264,7 @@ mod tests {
     fn the_prefetch_budget_is_divided_over_the_partitions() {
         assert_eq!(queue_kib(96 << 20, 8), 12 * 1024);
         assert_eq!(queue_kib(96 << 20, 0), 96 * 1024);
-        assert_eq!(queue_kib(96 << 20, 100_000), 64);
+        assert_eq!(queue_kib(96 << 20, 100_000), 32);
     }
 
     #[test]
