@@ -36,10 +36,11 @@ pub(crate) struct Headers {
 impl Origin {
     /// Reads both headers; the second one only where the first says that the trace is recorded.
     pub fn of<'a>(traceparent: Option<&[u8]>, tracestate: impl FnOnce() -> Option<&'a [u8]>) -> Self {
-        let Some((trace, span, flags)) = traceparent.and_then(fields) else { return Self::None };
-        if flags & SAMPLED == 0 {
+        let Some(fields) = traceparent.and_then(Fields::of) else { return Self::None };
+        if !fields.is_sampled() {
             return Self::Unsampled;
         }
+        let Some((trace, span)) = fields.ids() else { return Self::None };
         // A state that cannot be read is dropped, the trace is not: so the recommendation has it.
         let state = tracestate().and_then(state);
         let flags = TraceFlags::default().with_sampled(true);
@@ -56,24 +57,39 @@ fn state(header: &[u8]) -> Option<TraceState> {
     members.all(is_member).then(|| TraceState::from_str(text).ok())?
 }
 
-/// A header's fields: trace, span and flags. Later versions may append to it.
-fn fields(header: &[u8]) -> Option<(TraceId, SpanId, u8)> {
-    let (head, rest) = header.split_at_checked(LENGTH)?;
-    let is_hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let [version, trace, span, flags] = [&head[..2], &head[3..35], &head[36..52], &head[53..]];
-    let is_whole = match version {
-        b"ff" => false,
-        b"00" => rest.is_empty(),
-        _ => rest.is_empty() || rest[0] == b'-',
-    };
-    let has_dashes = [head[2], head[35], head[52]] == [b'-'; 3];
-    if !is_whole || !has_dashes || ![version, trace, span, flags].into_iter().all(is_hex) {
-        return None;
+/// A header's fields, looked at but not read: most are of traces that are not recorded.
+struct Fields<'a> {
+    trace: &'a [u8],
+    span: &'a [u8],
+    flags: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// Those of a header that is whole. Later versions may append to it.
+    fn of(header: &'a [u8]) -> Option<Self> {
+        let (head, rest) = header.split_at_checked(LENGTH)?;
+        let is_hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let [version, trace, span, flags] = [&head[..2], &head[3..35], &head[36..52], &head[53..]];
+        let is_whole = match version {
+            b"ff" => false,
+            b"00" => rest.is_empty(),
+            _ => rest.is_empty() || rest[0] == b'-',
+        };
+        let has_dashes = [head[2], head[35], head[52]] == [b'-'; 3];
+        let are_hex = [version, trace, span, flags].into_iter().all(is_hex);
+        let are_ids = [trace, span].into_iter().all(|id| id.iter().any(|digit| *digit != b'0'));
+        (is_whole && has_dashes && are_hex && are_ids).then_some(Self { trace, span, flags })
     }
-    let text = |part| std::str::from_utf8(part).ok();
-    let (trace, span) = (TraceId::from_hex(text(trace)?).ok()?, SpanId::from_hex(text(span)?).ok()?);
-    let flags = u8::from_str_radix(text(flags)?, 16).ok()?;
-    (trace != TraceId::INVALID && span != SpanId::INVALID).then_some((trace, span, flags))
+
+    fn is_sampled(&self) -> bool {
+        let flags = std::str::from_utf8(self.flags).ok().and_then(|flags| u8::from_str_radix(flags, 16).ok());
+        flags.is_some_and(|flags| flags & SAMPLED != 0)
+    }
+
+    fn ids(&self) -> Option<(TraceId, SpanId)> {
+        let text = |part| std::str::from_utf8(part).ok();
+        Some((TraceId::from_hex(text(self.trace)?).ok()?, SpanId::from_hex(text(self.span)?).ok()?))
+    }
 }
 
 impl Headers {
