@@ -63,7 +63,7 @@ pub use start::Start;
 pub use store::{Pooler, Store};
 pub(crate) use topics::is_topic;
 pub use traces::{Headers, Relation, Traces};
-pub(crate) use validate::{SQL_NAME, address_problem, is_name, is_sql_name};
+pub(crate) use validate::{SQL_NAME, address_problem, is_http, is_name, is_sql_name};
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -27,8 +27,12 @@ fn compiled(pattern: &str) -> Result<Regex, String> {
 
 /// Whether Kafka takes it for a topic's name.
 pub(crate) fn is_topic(name: &str) -> bool {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || IN_NAMES.contains(c);
-    (1..=NAME_BYTES_MAX).contains(&name.len()) && ![".", ".."].contains(&name) && name.chars().all(is_plain)
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && ![".", ".."].contains(&name) && is_plain(name)
+}
+
+/// Whether it has nothing that a name of a topic cannot have.
+fn is_plain(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || IN_NAMES.contains(c))
 }
 
 /// What is wrong with an entry of `topics`.
@@ -36,8 +40,7 @@ pub(super) fn problem(topic: &str) -> Option<String> {
     if is_pattern(topic) {
         return compiled(topic).err().map(|why| format!("{topic:?} is no regular expression: {why}"));
     }
-    let is_name = topic.chars().all(|c| c.is_ascii_alphanumeric() || IN_NAMES.contains(c));
-    (!is_name).then(|| {
+    (!is_plain(topic)).then(|| {
         format!(
             "{topic:?} is no name of a topic, which has letters, digits, '.', '_' and '-'; a pattern begins with '^'"
         )

@@ -135,6 +135,11 @@ pub(crate) fn address_problem(path: &str, url: &str) -> Option<String> {
     ))
 }
 
+/// Whether it is the address of a web service.
+pub(crate) fn is_http(url: &str) -> bool {
+    url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
 pub(super) fn at_most<T: PartialOrd + std::fmt::Display>(path: &str, value: T, most: T, problems: &mut Vec<String>) {
     if value > most {
         problems.push(format!("`{path}` is {value}, at most {most} can be"));

@@ -20,7 +20,7 @@ use super::delivered::Delivered;
 use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup, Shipped};
 use crate::breaker::{Breaker, Change, Permit};
 use crate::config::schema::{Shape, key};
-use crate::config::{Check, HandlerKind, Secret, duration};
+use crate::config::{Check, HandlerKind, Secret, duration, is_http};
 use crate::event::{Document, Event, Payload as _};
 use crate::store::{self, Fault, Tx};
 
@@ -63,14 +63,11 @@ impl Default for Settings {
 
 fn check(check: &mut Check<'_>) {
     let Some(Settings { url, url_file, secret, timeout }) = check.read() else { return };
-    let is_http = |url: &Secret| {
-        url::Url::parse(url.expose()).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-    };
     match url {
         None if url_file.is_none() => {
             check.say("url", format!("is not set: give the address to post to, or `{}.url_file`", check.at));
         }
-        Some(url) if !is_http(&url) => check.say("url", "must be an address such as https://host/path"),
+        Some(url) if !is_http(url.expose()) => check.say("url", "must be an address such as https://host/path"),
         _ => {}
     }
     if secret.is_some_and(|secret| secret.is_empty()) {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use prometheus::core::{Collector, Desc};
+use prometheus::core::{Atomic, Collector, Desc, GenericGaugeVec};
 use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
@@ -56,33 +56,30 @@ pub(super) trait Family: Collector + Clone + Sized + 'static {
     fn make(options: Opts, labels: &[&str], buckets: &[f64]) -> prometheus::Result<Self>;
 }
 
-impl Family for IntCounterVec {
-    fn make(options: Opts, labels: &[&str], _: &[f64]) -> prometheus::Result<Self> {
-        Self::new(options, labels)
-    }
+macro_rules! without_buckets {
+    ($($family:ty),+) => {
+        $(impl Family for $family {
+            fn make(options: Opts, labels: &[&str], _: &[f64]) -> prometheus::Result<Self> {
+                Self::new(options, labels)
+            }
+        })+
+    };
 }
 
-impl Family for CounterVec {
-    fn make(options: Opts, labels: &[&str], _: &[f64]) -> prometheus::Result<Self> {
-        Self::new(options, labels)
-    }
-}
-
-impl Family for IntGaugeVec {
-    fn make(options: Opts, labels: &[&str], _: &[f64]) -> prometheus::Result<Self> {
-        Self::new(options, labels)
-    }
-}
-
-impl Family for GaugeVec {
-    fn make(options: Opts, labels: &[&str], _: &[f64]) -> prometheus::Result<Self> {
-        Self::new(options, labels)
-    }
-}
+without_buckets!(IntCounterVec, CounterVec, IntGaugeVec, GaugeVec);
 
 impl Family for HistogramVec {
     fn make(options: Opts, labels: &[&str], buckets: &[f64]) -> prometheus::Result<Self> {
         Self::new(HistogramOpts::from(options).buckets(buckets.to_vec()), labels)
+    }
+}
+
+/// Sets a series; without a value it goes away.
+pub(super) fn set<P: Atomic>(family: &GenericGaugeVec<P>, labels: &[&str], value: Option<P::T>) {
+    match value {
+        Some(value) => family.with_label_values(labels).set(value),
+        // One that was never there is away already.
+        None => drop(family.remove_label_values(labels)),
     }
 }
 

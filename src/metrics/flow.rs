@@ -3,7 +3,7 @@
 use prometheus::{Gauge, GaugeVec, IntGauge, IntGaugeVec};
 
 use super::PoolMetrics;
-use super::family::families;
+use super::family::{families, set};
 use super::pool::count;
 
 families! {
@@ -35,11 +35,7 @@ impl Series {
 impl PoolMetrics {
     /// The rate of the whole group; `None`: there is none.
     pub fn set_rate(&self, events_per_s: Option<f64>) {
-        let (rate, labels) = (&self.families().flow.rate, [self.name()]);
-        match events_per_s {
-            Some(events_per_s) => rate.with_label_values(&labels).set(events_per_s),
-            None => drop(rate.remove_label_values(&labels)),
-        }
+        set(&self.families().flow.rate, &[self.name()], events_per_s);
     }
 
     /// Whether an operator has paused the pool.

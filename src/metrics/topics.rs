@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 use super::PoolMetrics;
-use super::family::families;
+use super::family::{families, set};
 
 families! {
     /// Events read from Kafka, redeliveries included.
@@ -38,25 +38,13 @@ impl TopicMetrics {
     /// that all is well.
     pub fn set_lag(&self, events: Option<u64>, seconds: Option<f64>) {
         let (families, labels) = (&self.pool.families().topics, [self.pool.name(), &*self.topic]);
-        match events {
-            Some(events) => {
-                families.lag_events.with_label_values(&labels).set(i64::try_from(events).unwrap_or(i64::MAX));
-            }
-            None => drop(families.lag_events.remove_label_values(&labels)),
-        }
-        match seconds {
-            Some(seconds) => families.lag_seconds.with_label_values(&labels).set(seconds),
-            None => drop(families.lag_seconds.remove_label_values(&labels)),
-        }
+        set(&families.lag_events, &labels, events.map(|events| i64::try_from(events).unwrap_or(i64::MAX)));
+        set(&families.lag_seconds, &labels, seconds);
     }
 
     /// Until Kafka's retention reaches what is not settled. `None`: never, or it is not known; then there is no series.
     pub fn set_retention_left(&self, seconds: Option<f64>) {
-        let (family, labels) = (&self.pool.families().topics.retention_left, [self.pool.name(), &*self.topic]);
-        match seconds {
-            Some(seconds) => family.with_label_values(&labels).set(seconds),
-            None => drop(family.remove_label_values(&labels)),
-        }
+        set(&self.pool.families().topics.retention_left, &[self.pool.name(), &*self.topic], seconds);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::config::schema::{Key, Shape, key, required};
-use crate::config::{self, Check, HandlerKind, Moderate, OnDuplicate, is_name, is_topic};
+use crate::config::{self, Check, HandlerKind, Moderate, OnDuplicate, is_http, is_name, is_topic};
 
 /// The most requests to a classifier at a time.
 const CONCURRENCY_MAX: usize = 1000;
@@ -102,8 +102,7 @@ fn check_moderate(check: &mut Check<'_>, moderate: &Moderate) {
 }
 
 fn check_classifier(check: &mut Check<'_>, classifier: &config::Classifier) {
-    let is_http = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
-    if !url::Url::parse(&classifier.url).is_ok_and(|url| is_http(&url)) {
+    if !is_http(&classifier.url) {
         check.say("moderate.classifier.url", "must be an address such as http://127.0.0.1:8900/judge");
     }
     check.timeout("moderate.classifier.timeout", classifier.timeout);
