@@ -74,13 +74,9 @@ pub async fn of_pool(config: &Config, pool: &str, store: Option<&dyn Store>) -> 
     let settings = config.pools.get(pool).cloned().unwrap_or_default();
     let settings = resolved(&config.kafka, &settings, config.startup_timeout).await.map_err(LogError::from)?;
     let group = settings.group_of(pool).to_owned();
-    let ledger = match store {
-        Some(store) => Some(store.ledger_of_group(&group).await?),
-        None => None,
-    };
-    let dead = match store {
-        Some(store) => Some(dead_rows(pool, store).await?),
-        None => None,
+    let (ledger, dead) = match store {
+        Some(store) => (Some(store.ledger_of_group(&group).await?), Some(dead_rows(pool, store).await?)),
+        None => (None, None),
     };
     let (kafka, asked, patience) = (config.kafka.clone(), group.clone(), config.startup_timeout);
     let looked = tokio::task::spawn_blocking(move || {
