@@ -1,4 +1,4 @@
-//! What one event costs outside the services: decoding, its id, its attributes; and what a batch's watermark costs. Run it with `make bench-micro`.
+//! What one event costs outside the services: decoding, its id, its attributes; and what a batch's watermark and metrics cost. Run it with `make bench-micro`.
 #![allow(missing_docs, reason = "divan's macros make items of their own")]
 
 use std::sync::Arc;
@@ -198,6 +198,61 @@ mod watermark {
         bencher
             .with_inputs(|| (0..partitions).for_each(|partition| watermarks.advance("message-events", partition, 500)))
             .bench_local_values(|()| watermarks.untold());
+    }
+}
+
+mod metrics {
+    use std::time::Duration;
+
+    use weir::metrics::Phase;
+
+    use super::*;
+
+    /// Events in a batch.
+    const BATCHES: [usize; 3] = [1, 100, 1_000];
+    /// Topics of a pool with a topic for each conversation.
+    const TOPICS: [usize; 3] = [1, 100, 2_000];
+
+    /// All that a batch of one pipeline counts.
+    #[divan::bench(args = BATCHES)]
+    fn batch(bencher: Bencher<'_, '_>, events: usize) {
+        let metrics = Metrics::new();
+        let pool = metrics.pool("storage");
+        let persist = pool.pipeline("persist");
+        let (took, count) = (Duration::from_micros(1_234), events as u64);
+        bencher.counter(ItemsCount::new(events)).bench_local(|| {
+            pool.topic("message-events").consumed.inc_by(count);
+            for phase in [Phase::Queue, Phase::Wait, Phase::Poll, Phase::Decode, Phase::Dedupe] {
+                pool.spent(phase, black_box(took));
+            }
+            pool.lookups().miss.inc_by(count);
+            for phase in [Phase::Prepare, Phase::Apply, Phase::Commit] {
+                pool.spent(phase, black_box(took));
+            }
+            pool.applied_in(took);
+            persist.prepare_seconds.observe(took.as_secs_f64());
+            pool.batch(events);
+            pool.tombstones(0);
+            pool.unknown_types(0);
+            pool.settled_after((0..events).map(|at| black_box(at) as f64 / 1_000.0));
+            for outcome in [&persist.applied, &persist.duplicate, &persist.filtered, &persist.dead] {
+                outcome.inc_by(black_box(count));
+            }
+        });
+    }
+
+    /// What a scrape is answered with, of a pool with so many topics.
+    #[divan::bench(args = TOPICS)]
+    fn scrape(bencher: Bencher<'_, '_>, topics: usize) {
+        let metrics = Metrics::new();
+        let pool = metrics.pool("storage");
+        for at in 0..topics {
+            let topic = pool.topic(&format!("chat.conversation-{at}"));
+            topic.consumed.inc();
+            topic.set_lag(Some(7), Some(0.5));
+            topic.set_retention_left(Some(90.5));
+        }
+        bencher.bench_local(|| metrics.render().len());
     }
 }
 

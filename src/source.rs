@@ -7,6 +7,7 @@
 //!
 //! How each rule of librdkafka's split queues is kept, and which test holds it, is in ARCHITECTURE.md.
 
+mod answers;
 mod client;
 mod commit;
 mod context;
@@ -17,6 +18,7 @@ mod native;
 mod queue;
 mod watermarks;
 
+use answers::Answers;
 pub(crate) use client::Client;
 use commit::{Committer, Committing};
 use context::Context;
@@ -162,6 +164,7 @@ impl Source {
             watermarks: Arc::clone(&watermarks),
             // The mock cluster names a controller that it does not have; its only broker is 1.
             topic_id_broker: subscription.kafka.in_memory.then_some(1),
+            topic_ids: Answers::default(),
         };
         let handle = SourceHandle { client: Arc::new(client), watermarks, closing };
         let committing = Committer::start(&subscription, &consumer, Arc::clone(&handle.watermarks))?;

@@ -21,6 +21,8 @@ mod mysql;
 mod postgres;
 mod scratch;
 mod seek;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod socket;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod table;

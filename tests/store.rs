@@ -17,6 +17,8 @@ mod pooled;
 mod replays;
 #[path = "common/services.rs"]
 mod services;
+#[path = "store/sockets.rs"]
+mod sockets;
 #[path = "common/uuid_days.rs"]
 mod uuid_days;
 #[path = "store/verdicts.rs"]

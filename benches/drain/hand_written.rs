@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
-use redis::AsyncCommands as _;
+use redis::{AsyncCommands as _, IntoConnectionInfo as _};
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
@@ -21,6 +21,7 @@ use weir::metrics::Percentiles;
 use weir::payload::MessageEvent;
 
 use crate::latency::now_us;
+use crate::socket;
 
 const BATCH: usize = 500;
 const EXPIRY_SECONDS: u64 = 900;
@@ -54,14 +55,25 @@ pub(crate) async fn run() -> Result<()> {
             .set("fetch.queue.backoff.ms", "20")
             .create()?,
     );
+    let postgres: sqlx::postgres::PgConnectOptions = var("BENCH_POSTGRES")?.parse()?;
+    let port = postgres.get_port();
     let pool = sqlx::postgres::PgPoolOptions::new()
         .max_connections(8)
         .test_before_acquire(false)
-        .connect(&var("BENCH_POSTGRES")?)
+        .after_connect(move |_, _| {
+            socket::send_at_once(port);
+            Box::pin(async { Ok(()) })
+        })
+        .connect_with(postgres)
         .await?;
-    let redis =
-        (var("BENCH_REDIS")? == "true").then(|| redis::Client::open(var("REDIS_URL")?).map_err(anyhow::Error::from));
-    let redis = redis.transpose()?;
+    let redis = match var("BENCH_REDIS")?.as_str() {
+        "true" => {
+            let info = var("REDIS_URL")?.into_connection_info()?;
+            let tcp = info.tcp_settings().clone().set_nodelay(true);
+            Some(redis::Client::open(info.set_tcp_settings(tcp))?)
+        }
+        _ => None,
+    };
     let metadata = consumer.fetch_metadata(Some(&topic), Duration::from_secs(5))?;
     let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|p| p.id()).collect();
     let mut assignment = TopicPartitionList::new();

@@ -35,6 +35,9 @@ mod proxy;
 mod scale;
 mod services;
 mod side;
+#[path = "../../src/store/socket.rs"]
+#[expect(unused_imports, reason = "its tests run with the library's")]
+mod socket;
 mod traces;
 
 use std::path::{Path, PathBuf};

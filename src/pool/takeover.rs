@@ -60,7 +60,8 @@ impl<T: Payload> Task<T> {
     /// The partition with its topic's present id.
     pub(super) async fn origin(&mut self) -> Result<Arc<Origin>, Halt> {
         loop {
-            match self.shared.source.client.topic_id(&self.topic).await {
+            let asked = self.shared.source.client.topic_id(&self.topic);
+            match self.unless_stopped(asked).await? {
                 Ok(topic_id) => {
                     let (topic, partition) = (Arc::clone(&self.topic), self.partition);
                     return Ok(Arc::new(Origin { topic, topic_id, partition }));

@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
+use super::answers::Answers;
 use super::native::{self, TopicIdError, cached_watermarks};
 use super::{Context, REQUEST_TIMEOUT, Watermarks};
 use crate::config::Start;
@@ -66,6 +67,7 @@ pub(super) struct Kafka {
     pub(super) watermarks: Arc<Watermarks>,
     /// Which broker is asked for topic ids; `None`: the controller.
     pub(super) topic_id_broker: Option<i32>,
+    pub(super) topic_ids: Answers<Result<Uuid, TopicIdError>>,
 }
 
 impl Kafka {
@@ -105,10 +107,13 @@ impl Client for Kafka {
     async fn topic_id(&self, topic: &str) -> Result<Uuid, TopicIdError> {
         let (consumer, broker, name) = (Arc::clone(&self.consumer), self.topic_id_broker, topic.to_owned());
         let ask = move || native::topic_id_from(consumer.client(), broker, &name, REQUEST_TIMEOUT);
-        tokio::task::spawn_blocking(ask).await.unwrap_or_else(|_| {
-            let message = "the process is ending".to_owned();
-            Err(TopicIdError::Unanswered { topic: topic.to_owned(), message })
-        })
+        let asked = async {
+            tokio::task::spawn_blocking(ask).await.unwrap_or_else(|_| {
+                let message = "the process is ending".to_owned();
+                Err(TopicIdError::Unanswered { topic: topic.to_owned(), message })
+            })
+        };
+        self.topic_ids.of(topic, asked).await
     }
 
     async fn log_ends(&self, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {

@@ -1,6 +1,6 @@
 //! Two librdkafka calls that rdkafka has no safe form of: the id of a topic (`rd_kafka_DescribeTopics`), and a
-//! partition's watermarks as its last fetch saw them (`rd_kafka_get_watermark_offsets`). The only unsafe code of the
-//! crate; every pointer made here is destroyed here.
+//! partition's watermarks as its last fetch saw them (`rd_kafka_get_watermark_offsets`). Every pointer made
+//! here is destroyed here.
 #![expect(unsafe_code, reason = "librdkafka's C interface; see the module's text")]
 
 use std::ffi::{CStr, CString, c_char, c_int};

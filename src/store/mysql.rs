@@ -45,7 +45,7 @@ use self::tx::BatchTx;
 use super::connection::{Connections, OpenTx, bounded};
 use super::{
     ByDay, Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter,
-    claim,
+    claim, socket,
 };
 use crate::config;
 
@@ -108,13 +108,17 @@ impl Mysql {
         let deadline = store.statement_timeout + CLIENT_GRACE;
         let session = Arc::new(Session::new(store));
         let of_each = Arc::clone(&session);
+        let port = options.get_port();
         let pool = MySqlPoolOptions::new()
             .max_connections(store.connections)
             .acquire_timeout(deadline)
             .test_before_acquire(false)
             .after_connect(move |connection, _| {
                 let session = Arc::clone(&of_each);
-                Box::pin(async move { session.begin(connection).await })
+                Box::pin(async move {
+                    socket::send_at_once(port);
+                    session.begin(connection).await
+                })
             })
             .connect_lazy_with(options);
         let turns = Arc::new(Semaphore::new(store.connections as usize));

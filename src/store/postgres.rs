@@ -37,6 +37,7 @@ use super::claim;
 use super::connection::{Connections, OpenTx, bounded};
 use super::{
     ByDay, Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter,
+    socket,
 };
 use crate::config;
 
@@ -79,10 +80,17 @@ impl Postgres {
     pub fn new(store: &config::Store) -> Result<Self> {
         let options = session::options(store)?;
         let deadline = store.statement_timeout + CLIENT_GRACE;
+        let port = options.get_port();
         let pool = PgPoolOptions::new()
             .max_connections(store.connections)
             .acquire_timeout(deadline)
             .test_before_acquire(false)
+            .after_connect(move |_, _| {
+                Box::pin(async move {
+                    socket::send_at_once(port);
+                    Ok(())
+                })
+            })
             .connect_lazy_with(options);
         let begin = session::begin(store.pooler, &session::time_outs(store));
         let turns = Arc::new(Semaphore::new(store.connections as usize));

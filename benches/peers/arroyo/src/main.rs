@@ -1,6 +1,9 @@
 //! Kafka to PostgreSQL on sentry_arroyo's `StreamProcessor`: batches, decoded and inserted by several tasks at a time,
 //! offsets committed once a second.
 
+#[path = "../../../../src/store/socket.rs"]
+mod socket;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +20,7 @@ use sentry_arroyo::processing::strategies::run_task_in_threads::{
 use sentry_arroyo::processing::strategies::{ProcessingStrategy, ProcessingStrategyFactory};
 use sentry_arroyo::types::{Message, Topic};
 use serde::Deserialize;
-use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 const CONCURRENCY: usize = 8;
 const INSERT: &str = "
@@ -113,7 +116,13 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let url = var("POSTGRES_URL");
-    let pool = runtime.block_on(PgPoolOptions::new().max_connections(CONCURRENCY as u32).connect(&url));
+    let postgres: PgConnectOptions = url.parse().expect("POSTGRES_URL");
+    let port = postgres.get_port();
+    let pool = PgPoolOptions::new().max_connections(CONCURRENCY as u32).after_connect(move |_, _| {
+        socket::send_at_once(port);
+        Box::pin(async { Ok(()) })
+    });
+    let pool = runtime.block_on(pool.connect_with(postgres));
     let pool = pool.expect("PostgreSQL");
     let config = KafkaConfig::new_consumer_config(
         vec![var("BROKERS")],
