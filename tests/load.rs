@@ -7,6 +7,7 @@ mod common {
 }
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -51,11 +52,14 @@ impl World {
         std::fs::create_dir_all(&dir).unwrap();
         let mirror = Topic::named(&format!("{}.{POOL}.dead", topic.0), 1);
         let world = Self { _mirror: mirror, topic, database, dir };
+        // An address that is given, as a user may: only one worker of a run can have it.
+        let console = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let config = format!(
-            "startup_timeout = \"120s\"\n[kafka]\nbrokers = [\"{}\"]\nsession_timeout_ms = 10000\n[store]\nurl = \"{}\"\n\
+            "startup_timeout = \"120s\"\n[console]\nlisten = \"{}\"\n[kafka]\nbrokers = [\"{}\"]\nsession_timeout_ms = 10000\n[store]\nurl = \"{}\"\n\
              [redis]\nurl = \"{}\"\n[health]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n[pools.{POOL}]\ngroup = \"{}\"\n\
              topics = [\"{}\"]\nstart = \"beginning\"\n[[pools.{POOL}.pipelines]]\nname = \"persist\"\n\
              handler = \"persist\"\n[[pools.{POOL}.pipelines]]\nname = \"stats\"\nhandler = \"analyze\"\n",
+            console,
             services::env("KAFKA_BROKERS"),
             world.url(),
             services::env("REDIS_URL"),

@@ -41,7 +41,9 @@ pub(super) async fn start(
 ) -> Result<Vec<Worker>> {
     let mut workers = Vec::with_capacity(count);
     for number in 1..=count {
-        workers.push(Worker::start(called, pool, folder.join(format!("worker-{number}.log")))?);
+        // One console shows the whole group, and its address may be given.
+        let console = if number == 1 { None } else { Some("console.listen=off") };
+        workers.push(Worker::start(called, pool, console, folder.join(format!("worker-{number}.log")))?);
     }
     let until = Instant::now() + within;
     for worker in &mut workers {
@@ -67,14 +69,15 @@ impl Drop for Worker {
 }
 
 impl Worker {
-    fn start(called: &Called, pool: &str, log: PathBuf) -> Result<Self> {
+    fn start(called: &Called, pool: &str, console: Option<&str>, log: PathBuf) -> Result<Self> {
         let binary = std::env::current_exe().context("find weir's own binary")?;
         let output = File::create(&log).with_context(|| format!("create {}", log.display()))?;
         let mut command = Command::new(binary);
         command.args(["run", "--pool", pool]);
         called.config.iter().for_each(|file| _ = command.arg("--config").arg(file));
         called.set.iter().for_each(|set| _ = command.arg("--set").arg(set));
-        for set in ["health.listen=127.0.0.1:0", "log.format=text", "log.level=info"] {
+        let own = ["health.listen=127.0.0.1:0", "log.format=text", "log.level=info"];
+        for set in own.into_iter().chain(console) {
             command.arg("--set").arg(set);
         }
         // Its address is read from its log. In a process group of its own, Ctrl-C does not end it before the run.
