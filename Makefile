@@ -121,7 +121,7 @@ bench-processed: preflight ## the processed set as sets and as a bitmap: Redis' 
 	@scripts/require.sh services
 	cargo bench --locked --bench processed
 
-bench-micro: preflight ## what one event costs outside the services: decoding, ids
+bench-micro: preflight ## what one event costs outside the services: decoding, ids, watermarks, metrics
 	cargo bench --locked --bench micro
 
 # ---- the services --------------------------------------------------------------------------------------------------
