@@ -33,8 +33,9 @@ pub(crate) struct Case<'a> {
     pub(crate) book: Arc<Mutex<Book>>,
     load: Option<Load>,
     watch: Option<Watch>,
-    /// Lines in the sections of Kafka and of the pool of every worker's configuration.
+    /// Lines in the sections of Kafka, of Redis and of the pool of every worker's configuration.
     pub(crate) kafka_lines: String,
+    pub(crate) redis_lines: String,
     pub(crate) pool_lines: String,
     /// The database's user.
     pub(crate) user: String,
@@ -67,6 +68,7 @@ impl<'a> Case<'a> {
             load: None,
             watch: None,
             kafka_lines: String::new(),
+            redis_lines: String::new(),
             pool_lines: String::new(),
             user: "weir".to_owned(),
             worker_env: Vec::new(),
@@ -108,7 +110,8 @@ impl<'a> Case<'a> {
     // ---- workers and load ----------------------------------------------------------------------------------------
 
     pub(crate) async fn start_worker(&mut self, slot: usize) -> Result<()> {
-        let mut config = self.world.config(self.lab, slot, &self.user, (&self.kafka_lines, &self.pool_lines));
+        let mut config =
+            self.world.config(self.lab, slot, &self.user, [&self.kafka_lines[..], &self.redis_lines, &self.pool_lines]);
         if self.is_old_release {
             config.truncate(config.rfind("[[pools").context("the last pipeline")?);
         }

@@ -53,7 +53,7 @@ impl World {
 
     async fn migrate(&self, lab: &Lab) -> Result<()> {
         let file = self.dir.join("migrate.toml");
-        std::fs::write(&file, self.config(lab, 0, "weir", ("", "")))?;
+        std::fs::write(&file, self.config(lab, 0, "weir", [""; 3]))?;
         let mut weir = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
         let migrated = weir.arg("migrate").arg("--config").arg(file).output()?;
         ensure!(migrated.status.success(), "weir migrate: {}", String::from_utf8_lossy(&migrated.stderr));
@@ -107,12 +107,13 @@ impl World {
     }
 
     /// The configuration of a worker in a slot: its services are behind the slot's proxies.
-    pub(crate) fn config(&self, lab: &Lab, slot: usize, user: &str, (kafka_lines, pool_lines): (&str, &str)) -> String {
+    pub(crate) fn config(&self, lab: &Lab, slot: usize, user: &str, lines: [&str; 3]) -> String {
+        let [kafka_lines, redis_lines, pool_lines] = lines;
         let Self { pool, topic, database, .. } = self;
         let of = &lab.slots[slot];
         format!(
             "[kafka]\nbrokers = [\"127.0.0.1:{}\"]\n{}metadata_refresh_ms = 2000\n{kafka_lines}\
-             [store]\nurl = \"{}\"\n[redis]\nurl = \"redis://127.0.0.1:{}\"\n[health]\nlisten = \"127.0.0.1:0\"\n\
+             [store]\nurl = \"{}\"\n[redis]\nurl = \"redis://127.0.0.1:{}\"\n{redis_lines}[health]\nlisten = \"127.0.0.1:0\"\n\
              [log]\nlevel = \"info,weir::pool=debug\"\n\
              [pools.{pool}]\ngroup = \"{pool}\"\ntopics = [\"{topic}\"]\nstart = \"beginning\"\n{pool_lines}\n\
              [[pools.{pool}.pipelines]]\nname = \"persist\"\nhandler = \"persist\"\n\

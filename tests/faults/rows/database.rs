@@ -225,7 +225,7 @@ async fn has_begun(case: &Case<'_>, worker: &Worker) -> Result<bool> {
     Ok(case.world.db.is_inside_transaction(worker.pid(), &ports, false).await?)
 }
 
-/// Well below weir's own deadline of Redis, 50 ms.
+/// How late Redis answers a worker that is to be caught outside a transaction.
 const LATE_LOOK_UP: Duration = Duration::from_millis(20);
 
 /// Freezes a worker at a moment when it has work in hand, and is inside a transaction or not.

@@ -53,7 +53,7 @@ pub(super) async fn database_down(case: &mut Case<'_>) -> Result<()> {
 /// A worker on a database file of its own.
 async fn other_pool(case: &Case<'_>) -> Result<Worker> {
     let lab = case.lab;
-    let config = case.world.config(lab, 2, "weir", ("", ""));
+    let config = case.world.config(lab, 2, "weir", [""; 3]);
     let url = lab.database_url(case.world.setting, 2, &case.world.database, "weir");
     let file = format!("sqlite://{}", case.world.dir.join("other.db").display());
     // A pool of another name: what the set of this one knows, its database has.

@@ -151,7 +151,10 @@ async fn start_zombie(case: &mut Case<'_>) -> Result<()> {
         _ => format!("heartbeat_interval_ms = {}\n", HEARTBEAT.as_millis()),
     };
     case.kafka_lines = format!("{heartbeat}[kafka.options]\nclient_id = \"{}\"\n", zombie_of(case));
+    // It is stopped and awakened until it is caught outside a transaction: Redis is waited for all the same.
+    case.redis_lines = "deadline = \"5s\"\n".to_owned();
     case.start_worker(2).await?;
+    case.redis_lines.clear();
     case.kafka_lines.clear();
     Ok(())
 }
