@@ -13,7 +13,6 @@ use crate::case::{Case, RECOVERY_MAX};
 use crate::database::Database;
 use crate::lab::Lab;
 use crate::load::Mix;
-use crate::proxy::Weather;
 use crate::setting::Setting;
 use crate::until;
 use crate::worker::Worker;
@@ -225,22 +224,8 @@ async fn has_begun(case: &Case<'_>, worker: &Worker) -> Result<bool> {
     Ok(case.world.db.is_inside_transaction(worker.pid(), &ports, false).await?)
 }
 
-/// How late Redis answers a worker that is to be caught outside a transaction.
-const LATE_LOOK_UP: Duration = Duration::from_millis(20);
-
 /// Freezes a worker at a moment when it has work in hand, and is inside a transaction or not.
 pub(super) async fn freeze_when(case: &mut Case<'_>, at: usize, inside: bool) -> Result<()> {
-    let redis = &case.lab.slots[case.workers[at].slot].redis;
-    if !inside {
-        // On a busy machine one of its partitions is nearly always inside. Each then waits for Redis with a batch in hand.
-        redis.set(Weather::Slow(LATE_LOOK_UP));
-    }
-    let caught = catch(case, at, inside).await;
-    redis.set(Weather::Clear);
-    caught
-}
-
-async fn catch(case: &mut Case<'_>, at: usize, inside: bool) -> Result<()> {
     let deadline = Instant::now() + RECOVERY_MAX;
     while Instant::now() < deadline {
         case.workers[at].signal("STOP")?;

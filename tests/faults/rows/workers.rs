@@ -30,6 +30,8 @@ const CALM: Duration = Duration::from_secs(12);
 const EVICTIONS_MAX: usize = 6;
 /// As rare as the session time-out allows.
 const HEARTBEAT: Duration = Duration::from_millis(SESSION_TIMEOUT.as_millis() as u64 / 3 - 1);
+/// How late Redis answers a worker that is to be caught outside a transaction.
+const LATE_LOOK_UP: Duration = Duration::from_millis(20);
 /// How much later the heirs of a suspended worker hear from the broker.
 const HEIRS_LATE: Duration = Duration::from_millis(1_500);
 
@@ -166,8 +168,13 @@ async fn freeze(case: &mut Case<'_>, evicted: Option<&str>) -> Result<()> {
     case.moving().await?;
     case.load()?.burst(60_000);
     case.fault_begins()?;
-    // In no transaction: what it does next begins with the fence.
-    freeze_when(case, 2, false).await?;
+    // In no transaction: what it does next begins with the fence. One of its partitions is nearly always in one, unless they
+    // wait for Redis with a batch in hand.
+    let redis = &case.lab.slots[case.workers[2].slot].redis;
+    redis.set(Weather::Slow(LATE_LOOK_UP));
+    let frozen = freeze_when(case, 2, false).await;
+    redis.set(Weather::Clear);
+    frozen?;
     let frozen_at = Instant::now();
     if let Some(member) = evicted {
         group::evict(case.lab, &case.world.pool, member)?;
