@@ -15,6 +15,7 @@ mod joining;
 mod log;
 mod member;
 mod native;
+mod probes;
 mod queue;
 mod watermarks;
 
@@ -164,6 +165,7 @@ impl Source {
             watermarks: Arc::clone(&watermarks),
             // The mock cluster names a controller that it does not have; its only broker is 1.
             topic_id_broker: subscription.kafka.in_memory.then_some(1),
+            probes: Arc::default(),
             topic_ids: Answers::default(),
         };
         let handle = SourceHandle { client: Arc::new(client), watermarks, closing };

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::answers::Answers;
 use super::native::{self, TopicIdError, cached_watermarks};
+use super::probes::Probes;
 use super::{Context, REQUEST_TIMEOUT, Watermarks};
 use crate::config::Start;
 use crate::kafka::names_of;
@@ -67,6 +68,7 @@ pub(super) struct Kafka {
     pub(super) watermarks: Arc<Watermarks>,
     /// Which broker is asked for topic ids; `None`: the controller.
     pub(super) topic_id_broker: Option<i32>,
+    pub(super) probes: Arc<Probes>,
     pub(super) topic_ids: Answers<Result<Uuid, TopicIdError>>,
 }
 
@@ -85,9 +87,18 @@ impl Kafka {
 #[async_trait]
 impl Client for Kafka {
     async fn probe(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
-        let offsets = one(topic, partition, offset)?;
-        let watermarks = Arc::clone(&self.watermarks);
-        self.ask(move |consumer| watermarks.in_turn(|| consumer.commit(&offsets, CommitMode::Sync))).await
+        let (must_send, answered) = self.probes.leave(topic, partition, offset);
+        if must_send {
+            let (probes, watermarks) = (Arc::clone(&self.probes), Arc::clone(&self.watermarks));
+            // Whoever is told to stop meanwhile leaves it to the others.
+            self.ask(move |consumer| {
+                watermarks.in_turn(|| probes.send(|offsets| consumer.commit(offsets, CommitMode::Sync)));
+                Ok(())
+            })
+            .await?;
+        }
+        // Not answered: the process is going down.
+        answered.await.unwrap_or(Err(KafkaError::Canceled))
     }
 
     async fn seek(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
