@@ -8,6 +8,10 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ libssl-dev make pkg-config \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
+# The allocator is built for pages of one size, and works with smaller ones: on arm64 a kernel may have 64 KiB.
+ARG TARGETARCH
+RUN if [ "$TARGETARCH" = arm64 ]; then \
+        printf '[env]\nJEMALLOC_SYS_WITH_LG_PAGE = "16"\n' >> "$CARGO_HOME/config.toml"; fi
 # The dependencies alone, with a stub for each target that the manifest names: this layer lasts until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src tests/faults benches/drain \

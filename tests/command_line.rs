@@ -47,6 +47,16 @@ fn the_version_tells_what_the_binary_is_made_of() {
     assert!(is_commit || is_debug || commit == "unknown" || std::env::var_os("WEIR_COMMIT").is_some(), "{told}");
 }
 
+/// And by jemalloc with weir's settings: a name that it does not look for would be taken for nothing, without a word.
+#[cfg(all(feature = "jemalloc", target_os = "linux"))]
+#[test]
+fn the_binary_allocates_by_jemalloc() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let told = command.arg("-V").env("MALLOC_CONF", "stats_print:true").output().unwrap();
+    let told = String::from_utf8_lossy(&told.stderr);
+    assert!(told.contains("Global variable malloc_conf: \"dirty_decay_ms:1000\""), "{told}");
+}
+
 #[test]
 fn completions_name_every_command_in_the_shells_own_language() {
     for (shell, begin) in [("bash", "_weir()"), ("zsh", "#compdef weir"), ("fish", "complete -c weir")] {
