@@ -96,7 +96,7 @@ bench-scale: ## the cost of an event by backlog, partitions and workers, and wha
 	@$(services) up
 	set -a; . .services/env; set +a; WORKLOAD=scale cargo bench --locked --bench drain
 
-bench-latency: ## from the intended send time to the effect, at 30 % of the loop's rate; EVENTS, ROUNDS
+bench-latency: ## from the intended send time to the effect, at 30 and 10 % of the loop's rate; EVENTS, ROUNDS
 	@scripts/require.sh build services
 	@$(services) up
 	set -a; . .services/env; set +a; WORKLOAD=latency cargo bench --locked --bench drain

@@ -1,7 +1,7 @@
 //! How fast a backlog is drained into PostgreSQL, by sides that take turns: a hand-written rdkafka loop, `weir run`, and
 //! beside them what nobody can beat, the database's `COPY` of the same rows and the broker's own consumer. With
 //! `WORKLOAD=scale`: what an event costs with ten times the backlog, more partitions and more workers, and what more workers
-//! bring. With `WORKLOAD=latency`: how long an event takes at 30 % of the loop's rate. With
+//! bring. With `WORKLOAD=latency`: how long an event takes at 30 and 10 % of the loop's rate. With
 //! `WORKLOAD=traces`: what traces cost, of events that are not sampled and where one in a hundred is. With
 //! `WORKLOAD=moderate`: what moderation's local rules cost.
 //!
