@@ -4,11 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
+use redis::AsyncConnectionConfig;
 
 use super::database::Database;
 use super::proxy::{Proxy, Weather};
@@ -16,6 +18,8 @@ use super::setting::Setting;
 
 /// Workers that run at a time, each with proxies of its own.
 pub(crate) const SLOTS: usize = 3;
+/// How long Redis may take for one command.
+const REDIS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What one worker sees of the services.
 pub(crate) struct Slot {
@@ -178,7 +182,9 @@ impl Lab {
 
     pub(crate) async fn redis(&self, command: &[&str]) -> Result<()> {
         let client = redis::Client::open(self.redis_url.as_str())?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        // To forget some million ids takes longer than the half second that the library waits by itself.
+        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_PATIENCE));
+        let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await?;
         let mut sent = redis::cmd(command[0]);
         command[1..].iter().for_each(|word| _ = sent.arg(*word));
         sent.exec_async(&mut connection).await.with_context(|| command.join(" "))
