@@ -141,6 +141,9 @@ fn send(client: &rdkafka::ClientConfig, topic: &str, rate: f64) -> Result<Sent> 
     let producer: BaseProducer = client
         .clone()
         .set("linger.ms", "2")
+        // librdkafka's default has no bound in practice: small requests would wait in the broker's socket, one behind the other,
+        // where they cannot be joined any more.
+        .set("max.in.flight.requests.per.connection", "5")
         .set("compression.type", "lz4")
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.messages", "500000")
