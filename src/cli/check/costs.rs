@@ -100,7 +100,7 @@ pub(super) struct Cost {
 }
 
 impl Work {
-    /// docs/performance.md, "Figures of 21 November 2026". With counters it was measured with a processed set only, which
+    /// docs/performance.md, "Figures of 22 November 2026". With counters it was measured with a processed set only, which
     /// costs more than none.
     pub(super) fn cost(self, persists: bool, counts: bool) -> Option<Cost> {
         match (self.database, persists, counts, self.is_remembered) {
@@ -117,7 +117,7 @@ impl Work {
 
 /// PostgreSQL's own processor time for a row by `COPY`, in microseconds: docs/performance.md, "Rows by COPY": 5.8 to 6.5.
 pub(super) const COPY_ROW_US: f64 = 6.5;
-/// Rows a second by `COPY` alone over four connections: docs/performance.md, "Figures of 21 November 2026".
+/// Rows a second by `COPY` alone over four connections: docs/performance.md, "Figures of 22 November 2026".
 pub(super) const COPY_ROWS_PER_S: f64 = 310_700.0;
 /// Of a batch, by event: docs/performance.md, "Rows by COPY": a batch of 500 takes 6 ms on its partition.
 pub(super) const BATCH_EVENT_S: f64 = 0.006 / 500.0;
