@@ -1,9 +1,11 @@
 //! Whether a cluster answers, and if not, why not in one line: librdkafka tells every failed attempt of every
 //! connection. And what it is asked before a group is joined.
 
+mod prefetch;
 mod retention;
 mod session;
 
+pub(crate) use prefetch::Prefetch;
 pub(crate) use retention::{Retention, retention};
 pub(crate) use session::session_timeout;
 
@@ -26,8 +28,6 @@ pub(crate) const UNSAID: &str = "rdkafka::consumer::base_consumer=off";
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// The pause before the next.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How soon a client tries a broker again, since somebody waits for it.
-const RECONNECT_MS: &str = "1000";
 /// Events that are looked at for the reason of one failed question.
 const EVENTS_MAX: usize = 100;
 
@@ -199,11 +199,8 @@ impl Probe {
     /// # Errors
     /// librdkafka refuses the settings.
     pub(crate) fn new(kafka: &Kafka) -> Result<Self, KafkaError> {
-        let mut client = kafka.client();
-        if client.get("reconnect.backoff.max.ms").is_none() {
-            client.set("reconnect.backoff.max.ms", RECONNECT_MS);
-        }
-        Ok(Self { client: client.create_with_context(Listener::default())?, brokers: kafka.brokers.join(",") })
+        let client = kafka.client().create_with_context(Listener::default())?;
+        Ok(Self { client, brokers: kafka.brokers.join(",") })
     }
 
     /// How many partitions each topic has; none for one that does not exist. Blocks.

@@ -39,12 +39,9 @@ use rdkafka::{ClientConfig, Message as _};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config;
+use crate::kafka::Prefetch;
 use crate::metrics::PoolMetrics;
 
-/// No partition is asked for less at once.
-const FETCH_BYTES_MIN: usize = 16 << 10;
-/// No partition's queue has room for less, however many share `queue_bytes`.
-const QUEUE_KIB_MIN: usize = 32;
 /// How long one poll of the main queue waits; also how soon a stop is noticed.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 /// The bound of calls that ask the broker something.
@@ -126,17 +123,6 @@ fn client_config(subscription: &Subscription<'_>) -> ClientConfig {
     client
 }
 
-/// The prefetch budget of one partition, in KiB: librdkafka counts it for every split queue on its own.
-fn queue_kib(queue_bytes: usize, partitions: usize) -> usize {
-    (queue_bytes / partitions.max(1) / 1024).max(QUEUE_KIB_MIN)
-}
-
-/// How much a partition is asked for at once. An answer counts only when it is in the queue, unpacked, and so goes over the
-/// budget as a whole; with many partitions these wholes would be most of the memory.
-fn fetch_bytes(max: usize, queue_kib: usize) -> usize {
-    max.min((queue_kib * 1024 / 8).max(FETCH_BYTES_MIN))
-}
-
 impl Source {
     /// Subscribes, and starts polling.
     ///
@@ -145,9 +131,7 @@ impl Source {
     pub(crate) fn start(subscription: Subscription<'_>, partitions: usize) -> Result<Self, KafkaError> {
         let mut client = client_config(&subscription);
         let config::Pool { queue_bytes, max_partition_fetch_bytes, .. } = *subscription.config;
-        let kib = queue_kib(queue_bytes, partitions);
-        client.set("queued.max.messages.kbytes", kib.to_string());
-        client.set("fetch.message.max.bytes", fetch_bytes(max_partition_fetch_bytes, kib).to_string());
+        Prefetch { queue_bytes, fetch_bytes_max: max_partition_fetch_bytes }.share(partitions, &mut client);
         let (sender, events) = mpsc::channel(16);
         let watermarks = Arc::new(Watermarks::default());
         let member = Member::new(subscription.group, subscription.kafka);
@@ -258,24 +242,5 @@ impl Poller {
         drop((handle, committing));
         drop(consumer);
         drop(sender.blocking_send(SourceEvent::Closed));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_prefetch_budget_is_divided_over_the_partitions() {
-        assert_eq!(queue_kib(96 << 20, 8), 12 * 1024);
-        assert_eq!(queue_kib(96 << 20, 0), 96 * 1024);
-        assert_eq!(queue_kib(96 << 20, 100_000), 32);
-    }
-
-    #[test]
-    fn an_answer_is_a_small_part_of_a_partitions_budget() {
-        let of = |partitions| fetch_bytes(256 << 10, queue_kib(32 << 20, partitions));
-        assert_eq!([8, 32, 64, 512, 100_000].map(of), [256 << 10, 128 << 10, 64 << 10, 16 << 10, 16 << 10]);
-        assert_eq!(fetch_bytes(1 << 10, 64), 1 << 10);
     }
 }

@@ -14,6 +14,9 @@ use super::secret::{HIDDEN, is_secret_name};
 const BROKERS_SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 const SESSION_TIMEOUT_MS: u64 = 15_000;
 const HEARTBEAT_INTERVAL_MS: u64 = 500;
+/// How long a client waits at most before it tries a broker again. With librdkafka's own ten seconds, workers would stand
+/// still for as long after an outage.
+const RECONNECT_MS: &str = "1000";
 
 /// How the members of a group agree on who has which partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -109,7 +112,8 @@ impl Kafka {
         client
             .set("bootstrap.servers", self.brokers.join(","))
             .set("client.id", "weir")
-            .set("allow.auto.create.topics", "false");
+            .set("allow.auto.create.topics", "false")
+            .set("reconnect.backoff.max.ms", RECONNECT_MS);
         for (name, value) in &self.options {
             client.set(name.replace('_', "."), value);
         }
@@ -145,6 +149,14 @@ impl fmt::Debug for Kafka {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_tries_again_within_a_second_unless_options_say_otherwise() {
+        let waits = |kafka: &Kafka| kafka.client().get("reconnect.backoff.max.ms").map(str::to_owned);
+        assert_eq!(waits(&Kafka::default()).as_deref(), Some("1000"));
+        let options = [("reconnect_backoff_max_ms".to_owned(), "3000".to_owned())].into();
+        assert_eq!(waits(&Kafka { options, ..Kafka::default() }).as_deref(), Some("3000"));
+    }
 
     #[test]
     fn options_reach_the_client_and_their_secrets_stay_out_of_text() {

@@ -12,7 +12,7 @@ use crate::config;
 use crate::event::{Record, RecordBuffer};
 #[cfg(feature = "console")]
 use crate::kafka::names_of;
-use crate::kafka::{Listener, Probe, Unanswered, Unresolved};
+use crate::kafka::{Listener, Prefetch, Probe, Unanswered, Unresolved};
 
 /// Why a topic cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +69,8 @@ impl LogReader {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "earliest")
-            .set("queued.max.messages.kbytes", "16384");
+            .set("auto.offset.reset", "earliest");
+        Prefetch::OF_A_READER.share(1, &mut client);
         let consumer = client.create_with_context(Listener::default()).map_err(failed)?;
         Ok(Self { client, consumer })
     }
@@ -195,7 +195,9 @@ impl LogReader {
         for span in &open {
             assignment.add_partition_offset(topic, span.partition, Offset::Offset(span.from)).map_err(failed)?;
         }
-        let consumer: BaseConsumer<Listener> = self.client.create_with_context(Listener::default()).map_err(failed)?;
+        let mut client = self.client.clone();
+        Prefetch::OF_A_READER.share(open.len(), &mut client);
+        let consumer: BaseConsumer<Listener> = client.create_with_context(Listener::default()).map_err(failed)?;
         consumer.assign(&assignment).map_err(failed)?;
         let mut heard = Instant::now();
         while !open.is_empty() {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Error, Progress, Step};
 use crate::config;
-use crate::kafka::{Listener, Probe};
+use crate::kafka::{Listener, Prefetch, Probe};
 use crate::source::topic_id;
 
 /// How long Kafka may send nothing before the audit gives up.
@@ -97,7 +97,6 @@ impl Log {
             ("enable.auto.offset.store", "false"),
             ("enable.partition.eof", "true"),
             ("auto.offset.reset", "earliest"),
-            ("queued.max.messages.kbytes", "16384"),
         ];
         settings.iter().for_each(|(name, value)| _ = client.set(*name, *value));
         let consumer = create(&client)?;
@@ -196,7 +195,9 @@ impl Log {
             let number = self.partitions[range.partition].number;
             assignment.add_partition_offset(topic, number, Offset::Offset(range.from)).map_err(failed)?;
         }
-        let consumer = create(&self.client)?;
+        let mut client = self.client.clone();
+        Prefetch::OF_A_READER.share(ranges.len(), &mut client);
+        let consumer = create(&client)?;
         consumer.assign(&assignment).map_err(failed)?;
         let mut open: Vec<Range> = ranges.to_vec();
         let mut heard = Instant::now();

@@ -1,9 +1,10 @@
 //! The workers' clock jumps.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::case::Case;
 use crate::load::Mix;
@@ -25,13 +26,27 @@ pub(super) fn no_fake_clock() -> Option<String> {
     library().is_none().then(|| "libfaketime is not installed (Debian: faketime)".to_owned())
 }
 
+/// Compiles what has a program with jemalloc start under libfaketime.
+fn starter(dir: &Path) -> Result<PathBuf> {
+    let (source, library) = (dir.join("clock.c"), dir.join("clock.so"));
+    std::fs::write(&source, include_str!("clock.c"))?;
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O2", "-o"])
+        .args([&library, &source])
+        .output()
+        .context("run cc, the C compiler")?;
+    ensure!(compiled.status.success(), "cc {}: {}", source.display(), String::from_utf8_lossy(&compiled.stderr).trim());
+    Ok(library)
+}
+
 /// An hour forward and an hour back, each with the database away for a while: retries go by a clock that does not jump.
 pub(super) async fn jumped(case: &mut Case<'_>) -> Result<()> {
     let file = case.world.dir.join("clock");
     set(&file, 0)?;
     let library = library().context("libfaketime")?;
+    let starter = starter(&case.world.dir)?;
     let env = [
-        ("LD_PRELOAD", library.display().to_string()),
+        ("LD_PRELOAD", format!("{} {}", starter.display(), library.display())),
         ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
         ("FAKETIME_CACHE_DURATION", "1".to_owned()),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
