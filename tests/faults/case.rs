@@ -50,7 +50,7 @@ pub(crate) struct Case<'a> {
     pub(crate) scale: f64,
     pub(crate) recovery_max: Duration,
     fault_ended: Option<Instant>,
-    pub(crate) recovery: Option<Duration>,
+    recovery: Option<Duration>,
     peak_memory: Arc<Mutex<HashMap<u32, u64>>>,
 }
 
