@@ -1,5 +1,5 @@
 //! Whether a cluster answers, and if not, why not in one line: librdkafka tells every failed attempt of every
-//! connection. And what it is asked before a group is joined.
+//! connection. What it is asked before a group is joined, and how much of it clients fetch ahead.
 
 mod prefetch;
 mod retention;

@@ -19,7 +19,7 @@ use crate::load::{Backlog, Conversations, PARTITIONS, message};
 use crate::services::Services;
 use crate::side::{Job, Side};
 
-/// Of the rate at which the loop drains: with some of the machine to spare, and with most of it.
+/// Of the rate at which the loop drains.
 const SHARES: [f64; 2] = [0.3, 0.1];
 /// Whoever sends sleeps no less, so that waking takes little from the others; an event may be so much late, which counts.
 const NAP: Duration = Duration::from_micros(500);
