@@ -260,7 +260,7 @@ pub(crate) struct BreakerReport {
 impl BreakerReport {
     fn of(open: &OpenBreaker) -> Self {
         Self {
-            dependency: open.dependency.as_str().to_owned(),
+            dependency: open.dependency.to_string(),
             since: humantime::format_rfc3339_seconds(open.since).to_string(),
             error: open.error.clone(),
         }

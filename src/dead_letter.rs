@@ -130,6 +130,8 @@ impl Mirror {
         };
         let partitions = owned();
         if partitions.is_empty() {
+            // What waits is counted by whoever owns it now.
+            self.metrics.set_dead_unpublished(0);
             return Ok(0);
         }
         let letters = self.store.unpublished(&self.pool, key, &partitions, LETTERS_MAX).await;
@@ -274,6 +276,20 @@ fn exists(admin: &AdminClient<Listener>, topic: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::store::Unstored;
+
+    #[tokio::test]
+    async fn a_worker_that_has_lost_its_partitions_shows_no_letters_of_theirs() {
+        let (metrics, pool): (_, Arc<str>) = (Metrics::new(), Arc::from("p"));
+        let mirror = Mirror::new(&config::Kafka::default(), &pool, Arc::new(Unstored), metrics.pool("p"));
+        let producer: FutureProducer<Listener> = mirror.client.create_with_context(Listener::default()).unwrap();
+        mirror.metrics.set_dead_unpublished(3);
+        let owned: Owned = Arc::new(Vec::<(Uuid, i32)>::new);
+        assert_eq!(mirror.send_some(None, &[], &owned, &mut Some(producer)).await, Ok(0));
+        let text = metrics.render();
+        assert!(text.contains("weir_dead_unpublished{pool=\"p\"} 0"), "{text}");
+    }
 
     #[test]
     fn a_letters_id_is_the_same_each_time_and_of_its_pool() {

@@ -23,6 +23,8 @@ pub use notify::Notify;
 pub use persist::{Persist, PersistError};
 pub(crate) use registry::{Setup, Shipped, shipped};
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,29 @@ use crate::store::{self, Fault, IdKey, Reason, Tx};
 
 /// What runs beside a pool's tasks, until it is told to stop: it looks at what conditions and lists are read from.
 pub(crate) type Beside = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// What a handler needs beside the pool's database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Service {
+    /// Nothing.
+    None,
+    /// It answers, as far as is known.
+    Answers,
+    /// It is left alone, but for a trial now and then.
+    Away {
+        /// When it first failed.
+        since: SystemTime,
+        /// What it failed with last.
+        error: String,
+    },
+}
+
+impl Service {
+    /// As a breaker has it.
+    pub(crate) fn of(open: Option<(SystemTime, String)>) -> Self {
+        open.map_or(Self::Answers, |(since, error)| Self::Away { since, error })
+    }
+}
 
 /// What `prepare` says of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +148,11 @@ pub trait Handler<T: Payload>: Send + Sync + 'static {
     /// # Errors
     /// The database's; a refused value makes weir look for the event at fault.
     async fn apply(&self, tx: &mut dyn Tx, items: &[Item<'_, T, Self::Work>]) -> Result<Applied, store::Error>;
+
+    /// How a service of the handler's own is. It is shown, and changes nothing.
+    fn service(&self) -> Service {
+        Service::None
+    }
 }
 
 /// A handler that sees one event at a time; wrap it in [`Each`].

@@ -23,9 +23,11 @@ pub(crate) use replay::Replayed;
 pub(crate) use settle::{Attempt, Failure};
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::event::{Event, Payload};
-use crate::handler::DynHandler;
+use crate::handler::{DynHandler, Service};
+use crate::metrics::Dependency;
 use crate::store::{IdKey, Store};
 use crate::telemetry::traces::PoolTracer;
 
@@ -60,6 +62,20 @@ pub(crate) struct Pipelines<T> {
     /// The most rows of a key that is held back; `None`: a rejected event holds nothing back.
     park_limit: Option<usize>,
     tracer: PoolTracer,
+}
+
+impl<T> Pipelines<T> {
+    /// What the pipelines need besides, and since when and why it is left alone, if it is.
+    pub(crate) fn outages(&self) -> impl Iterator<Item = (Dependency, Option<(SystemTime, String)>)> {
+        self.list.iter().filter_map(|pipeline| {
+            let outage = match pipeline.handler.service() {
+                Service::None => return None,
+                Service::Answers => None,
+                Service::Away { since, error } => Some((since, error)),
+            };
+            Some((Dependency::Pipeline(Arc::clone(&pipeline.name)), outage))
+        })
+    }
 }
 
 /// Pipelines that cannot work together.

@@ -128,6 +128,8 @@ impl StatusEvents {
         };
         let partitions = owned();
         if partitions.is_empty() {
+            // What waits is counted by whoever owns it now.
+            self.metrics.set_status_unpublished(0);
             return Ok(0);
         }
         let verdicts = self.store.unpublished_verdicts(&self.pool, &partitions, EVENTS_MAX).await;
@@ -180,6 +182,22 @@ impl StatusEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::store::Unstored;
+
+    #[tokio::test]
+    async fn a_worker_that_has_lost_its_partitions_shows_no_verdicts_of_theirs() {
+        let (kafka, metrics, pool): (_, _, Arc<str>) = (config::Kafka::default(), Metrics::new(), Arc::from("p"));
+        let pipelines = vec![config::Pipeline { handler: "moderate".to_owned(), ..config::Pipeline::default() }];
+        let settings = config::Pool { pipelines, ..config::Pool::default() };
+        let told = StatusEvents::of(&kafka, &pool, &settings, Arc::new(Unstored), metrics.pool("p")).unwrap();
+        let producer: FutureProducer<Listener> = told.client.create_with_context(Listener::default()).unwrap();
+        told.metrics.set_status_unpublished(3);
+        let owned: Owned = Arc::new(Vec::<(Uuid, i32)>::new);
+        assert_eq!(told.send_some(&owned, &mut Some(producer)).await, Ok(0));
+        let text = metrics.render();
+        assert!(text.contains("weir_status_unpublished{pool=\"p\"} 0"), "{text}");
+    }
 
     #[test]
     fn a_status_events_id_is_the_same_each_time_and_of_its_verdict() {

@@ -380,6 +380,11 @@ pub trait Store: DeadRows + Seeks + Controls + Finds + Verdicts + 'static {
     /// Begins the one transaction of a batch.
     async fn begin(&self) -> Result<Box<dyn Tx>>;
 
+    /// Begins it and passes the [fence](Tx::fence).
+    async fn begin_fenced(&self, held: &Held, next: i64, pool: &str) -> Result<(Box<dyn Tx>, Fence)> {
+        fence(self.begin().await?, held, next, pool).await
+    }
+
     /// Dead rows of these partitions that the dead-letter topic lacks, oldest first, at most `limit`. Rows whose
     /// id has become live meanwhile are removed first.
     async fn unpublished(
@@ -395,6 +400,27 @@ pub trait Store: DeadRows + Seeks + Controls + Finds + Verdicts + 'static {
 
     /// Forgets claimed ids older than the horizon, at most `limit` at once; says how many.
     async fn forget_seen(&self, pool: &str, horizon: std::time::Duration, limit: i64) -> Result<u64>;
+}
+
+/// The fence of a transaction that has begun.
+async fn fence(mut tx: Box<dyn Tx>, held: &Held, next: i64, pool: &str) -> Result<(Box<dyn Tx>, Fence)> {
+    match tx.fence(held, next, pool).await {
+        Ok(fence) => Ok((tx, fence)),
+        Err(error) => {
+            leave(tx, error.fault).await;
+            Err(error)
+        }
+    }
+}
+
+/// Leaves a transaction that failed. Its connection goes back to the pool only if it answers, and if another could do no
+/// better: one whose statements were prepared before a table was changed would fail again for ever.
+pub(crate) async fn leave(tx: Box<dyn Tx>, fault: Fault) {
+    match fault {
+        Fault::Outage | Fault::Busy => drop(tx),
+        // A database that has ended the transaction by itself refuses this: what it was ended for is the failure.
+        _ => drop(tx.rollback().await.ok()),
+    }
 }
 
 /// The one transaction of a batch. Dropped without [`commit`](Tx::commit), it leaves nothing.

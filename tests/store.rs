@@ -6,6 +6,8 @@ mod assumed;
 mod control;
 #[path = "store/days.rs"]
 mod days;
+#[path = "store/fenced.rs"]
+mod fenced;
 #[path = "store/mysql.rs"]
 mod mysql;
 #[path = "common/pgbouncer.rs"]
@@ -27,6 +29,7 @@ mod verdicts;
 use assumed::*;
 use control::*;
 use days::*;
+use fenced::*;
 use mysql::*;
 use pgbouncer::Bouncer;
 use replays::*;
@@ -241,6 +244,7 @@ of_days! {
 
 promises! {
     only_the_owner_passes_the_fence_and_only_from_its_offset
+    a_batch_begins_for_the_owner_and_from_its_offset_only
     a_claim_needs_the_row_as_it_was_read
     a_pipeline_that_has_begun_must_be_there_until_it_is_retired
     beginning_again_changes_nothing

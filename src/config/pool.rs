@@ -60,7 +60,7 @@ pub struct Pool {
     pub on_unknown_type: OnUnknownType,
     /// What becomes of later events of a rejected event's key.
     pub on_reject: OnReject,
-    /// The most events of a key and partition that wait behind a rejected one; with one more, the partition is held.
+    /// The most events of a key and partition that wait behind a rejected one, and the most keys of a partition that are held back; with one more, the partition is held.
     pub park_limit: usize,
     /// The part of rejected events above which a partition is held, since not every event can be wrong.
     pub reject_hold_ratio: f64,

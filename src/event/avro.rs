@@ -97,6 +97,7 @@ impl<T> fmt::Debug for Avro<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::fuzz::damage_to;
     use crate::payload::OrderPaid;
 
     const WRITER: &str = r#"{"type":"record","name":"OrderPaid","namespace":"shop","fields":[
@@ -162,6 +163,15 @@ mod tests {
             let why = decoder.decode(&Record::new(0, &broken)).unwrap_err();
             assert!(matches!(&why, NotDecoded::Malformed(why) if !why.contains("order-42")), "{broken:?}: {why:?}");
         }
+    }
+
+    #[test]
+    fn no_damage_makes_it_panic_or_tell_what_is_in_a_value() {
+        let decoder = Avro::<OrderPaid>::new(given());
+        damage_to(WRITTEN, |value| {
+            let told = decoder.decode(&Record::new(0, value));
+            told.err().is_none_or(|why| !why.to_string().contains("order-42"))
+        });
     }
 
     #[test]

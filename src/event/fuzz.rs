@@ -1,4 +1,4 @@
-//! Records that nobody thought of. `FUZZ_CASES` asks for more of them.
+//! Records that nobody thought of. `FUZZ_CASES` asks for more of them, `FUZZ_SEED` for others.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -25,7 +25,9 @@ where
 {
     let cases = std::env::var("FUZZ_CASES").map_or(2_000, |cases| cases.parse().unwrap());
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&std::env::var("FUZZ_SEED").map_or(1_u64, |seed| seed.parse().unwrap()).to_le_bytes());
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
         .run(strategy, test)
         .unwrap_or_else(|found| panic!("{found}"));
 }
@@ -167,6 +169,14 @@ fn damaged(mut bytes: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// Damages a sound value again and again: decoded, each has to be fine.
+pub(super) fn damage_to(sound: &[u8], is_fine: impl Fn(Vec<u8>) -> bool) {
+    fuzz(&vec(damage(), 1..5), |damages| {
+        prop_assert!(is_fine(damaged(sound.to_vec(), &damages)));
+        Ok(())
+    });
 }
 
 /// The same event with secret texts.

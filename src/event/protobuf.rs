@@ -115,6 +115,7 @@ fn signed(bytes: &[u8]) -> Option<(i32, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::fuzz::damage_to;
 
     /// A payment, as a service would define it.
     #[derive(Clone, PartialEq, prost::Message)]
@@ -160,6 +161,16 @@ mod tests {
         for broken in [framed(&[], b""), framed(&[4, 2], b""), framed(&[0x80; 9], b""), Record::new(0, DOCUMENTED)] {
             assert!(matches!(first.decode(&broken), Err(NotDecoded::Malformed(_))), "{broken:?}");
         }
+    }
+
+    #[test]
+    fn no_damage_makes_it_panic_or_tell_what_is_in_a_value() {
+        let (plain, nested) = (Protobuf::<Paid>::default(), Protobuf::<Paid>::confluent_at([1, 0]));
+        let is_quiet =
+            |told: Result<Paid, NotDecoded>| told.err().is_none_or(|why| !why.to_string().contains("testing"));
+        damage_to(DOCUMENTED, |value| is_quiet(plain.decode(&Record::new(0, value))));
+        let sound = [b"\0\0\0\0\x2a\x04\x02\x00", DOCUMENTED].concat();
+        damage_to(&sound, |value| is_quiet(nested.decode(&Record::new(0, value))));
     }
 
     #[test]

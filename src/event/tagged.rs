@@ -180,6 +180,7 @@ impl Visitor<'_> for Is<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::fuzz::damage_to;
     use crate::payload::{OrderEvent, OrderPaid, UserLogin};
 
     #[derive(Debug, PartialEq)]
@@ -208,6 +209,17 @@ mod tests {
         assert!(matches!(decoder.decode(&record), Ok(Activity::Login(_))));
         assert_eq!(decoder.decode(&record.with_header("ce_type", b"other")), Err(NotDecoded::UnknownType));
         assert!(matches!(decoder.decode(&Record::new(0, LOGIN)), Err(NotDecoded::Malformed(_))));
+    }
+
+    #[test]
+    fn no_damage_makes_it_panic_or_tell_what_is_in_a_value() {
+        let (by_field, by_header) = (activities(Tagged::by_field("type")), activities(Tagged::by_header("ce_type")));
+        let sound = LOGIN.replace("\"u\"", "\"sEcReT\"");
+        damage_to(sound.as_bytes(), |value| {
+            let record = Record::new(0, value).with_header("ce_type", b"user_login");
+            let told = [by_field.decode(&record), by_header.decode(&record)];
+            told.into_iter().filter_map(Result::err).all(|why| !why.to_string().contains("sEcReT"))
+        });
     }
 
     #[test]

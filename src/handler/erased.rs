@@ -4,7 +4,7 @@ use std::any::Any;
 
 use async_trait::async_trait;
 
-use super::{Answer, Applied, Error, Handler, Item};
+use super::{Answer, Applied, Error, Handler, Item, Service};
 use crate::event::{Event, Payload};
 use crate::store::{self, IdKey, Tx};
 
@@ -16,6 +16,7 @@ pub(crate) type ErasedWork = Box<dyn Any + Send + Sync>;
 pub(crate) trait DynHandler<T>: Send + Sync {
     fn claims(&self) -> Option<&IdKey>;
     fn takes_repeats(&self) -> bool;
+    fn service(&self) -> Service;
     async fn prepare(&self, events: &[&Event<T>]) -> Result<Vec<Answer<ErasedWork>>, Error>;
     async fn apply(&self, tx: &mut dyn Tx, items: &[(&Event<T>, &ErasedWork)]) -> Result<Applied, store::Error>;
 }
@@ -28,6 +29,10 @@ impl<T: Payload, H: Handler<T>> DynHandler<T> for H {
 
     fn takes_repeats(&self) -> bool {
         Handler::takes_repeats(self)
+    }
+
+    fn service(&self) -> Service {
+        Handler::service(self)
     }
 
     async fn prepare(&self, events: &[&Event<T>]) -> Result<Vec<Answer<ErasedWork>>, Error> {

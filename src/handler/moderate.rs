@@ -21,7 +21,7 @@ use self::classifier::{Classifier, Question, Unavailable};
 use self::lists::Lists;
 pub use self::verdict::Judgement;
 use self::verdict::Verdict;
-use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup, Shipped};
+use super::{Answer, Applied, Error, Handler, Item, Rejection, Service, Setup, Shipped};
 use crate::config::{self, OnUnavailable};
 use crate::event::{Document, Event, Fields, FieldsError, Payload as _, Slot};
 use crate::metrics::{ModerationMetrics, PoolMetrics};
@@ -276,6 +276,10 @@ async fn messages_of(pool: &config::Pool, store: &dyn store::Store) -> anyhow::R
 #[async_trait]
 impl Handler<Document> for Moderate {
     type Work = Judgement;
+
+    fn service(&self) -> Service {
+        self.classifier.as_ref().map_or(Service::None, Classifier::service)
+    }
 
     async fn prepare(&self, events: &[&Event<Document>]) -> Result<Vec<Answer<Judgement>>, Error> {
         let mut judged = {

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use sha2::Sha256;
 
 use super::delivered::Delivered;
-use super::{Answer, Applied, Error, Handler, Item, Rejection, Setup, Shipped};
+use super::{Answer, Applied, Error, Handler, Item, Rejection, Service, Setup, Shipped};
 use crate::breaker::{Breaker, Change, Permit};
 use crate::config::schema::{Shape, key};
 use crate::config::{Check, HandlerKind, Secret, duration, is_http};
@@ -265,6 +265,10 @@ fn lane_of(event: &Event<Document>) -> u64 {
 #[async_trait]
 impl Handler<Document> for Notify {
     type Work = ();
+
+    fn service(&self) -> Service {
+        Service::of(self.0.breaker.open())
+    }
 
     async fn prepare(&self, events: &[&Event<Document>]) -> Result<Vec<Answer<()>>, Error> {
         self.0.delivered.begin(events);

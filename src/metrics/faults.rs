@@ -1,5 +1,8 @@
 //! What is tried again, held or left alone.
 
+use std::fmt;
+use std::sync::Arc;
+
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::PoolMetrics;
@@ -11,28 +14,31 @@ families! {
     retries: IntCounterVec = "weir_retries_total" ["pool", "reason"];
     /// Partitions held now, waiting for somebody to act.
     holds: IntGaugeVec = "weir_holds" ["pool"];
-    /// 1 while a dependency, database or redis, is left alone and probed once a second, since it does not answer.
+    /// 1 while a dependency does not answer and is asked once a second: database, redis, kafka, or pipeline/NAME for a service of a pipeline's own.
     breaker_open: IntGaugeVec = "weir_breaker_open" ["pool", "dependency"];
 }
 
 /// What a pool can be without for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dependency {
     /// The store.
     Database,
     /// The processed set.
     Redis,
+    /// The brokers.
+    Kafka,
+    /// What a pipeline of this name needs besides.
+    Pipeline(Arc<str>),
 }
 
-impl Dependency {
-    const ALL: [Self; 2] = [Self::Database, Self::Redis];
-
+impl fmt::Display for Dependency {
     /// Its label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Database => "database",
-            Self::Redis => "redis",
+            Self::Database => f.write_str("database"),
+            Self::Redis => f.write_str("redis"),
+            Self::Kafka => f.write_str("kafka"),
+            Self::Pipeline(name) => write!(f, "pipeline/{name}"),
         }
     }
 }
@@ -40,13 +46,14 @@ impl Dependency {
 #[derive(Debug)]
 pub(super) struct Series {
     holds: IntGauge,
-    breakers: [IntGauge; Dependency::ALL.len()],
 }
 
 impl Series {
     pub(super) fn new(families: &Families, pool: &str) -> Self {
-        let breaker = |of: Dependency| families.breaker_open.with_label_values(&[pool, of.as_str()]);
-        Self { holds: families.holds.with_label_values(&[pool]), breakers: Dependency::ALL.map(breaker) }
+        for of in [Dependency::Database, Dependency::Redis, Dependency::Kafka] {
+            families.breaker_open.with_label_values(&[pool, &of.to_string()]);
+        }
+        Self { holds: families.holds.with_label_values(&[pool]) }
     }
 }
 
@@ -61,8 +68,9 @@ impl PoolMetrics {
         self.series().faults.holds.set(count(partitions));
     }
 
-    /// Whether a dependency is left alone now, since it does not answer.
-    pub fn set_breaker(&self, dependency: Dependency, is_open: bool) {
-        self.series().faults.breakers[dependency as usize].set(i64::from(is_open));
+    /// Whether a dependency does not answer now.
+    pub fn set_breaker(&self, dependency: &Dependency, is_open: bool) {
+        let of = dependency.to_string();
+        self.families().faults.breaker_open.with_label_values(&[self.name(), &of]).set(i64::from(is_open));
     }
 }

@@ -70,6 +70,8 @@ pub(crate) struct Batch<T> {
     attempts: i32,
     /// Those of its keys that are held back, and how many rows they have.
     pub(super) parked_keys: ParkedKeys,
+    /// How many keys of the partition are held back.
+    pub(super) keys_held: usize,
     /// What becomes of it, where it has traced events.
     pub(super) trace: BatchTrace,
 }
@@ -123,6 +125,7 @@ impl<T: Payload> Batch<T> {
             unknown_types: 0,
             attempts: 0,
             parked_keys: ParkedKeys::new(),
+            keys_held: 0,
             trace: trace(pipelines, origin, &records),
         };
         let mut records = records.into_iter();
@@ -415,6 +418,7 @@ mod tests {
             unknown_types: 0,
             attempts: 0,
             parked_keys: ParkedKeys::new(),
+            keys_held: 0,
             trace: BatchTrace::default(),
         };
         assert_eq!((batch.records(), batch.fetched(), batch.waits_for()), (3, 4, None));

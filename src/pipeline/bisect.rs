@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use super::settle::leave;
 use super::{Batch, Failure, Pipelines};
 use crate::event::Payload;
 use crate::handler::Rejection;
@@ -52,7 +51,7 @@ impl<T: Payload> Pipelines<T> {
         let mut tx = self.store.begin().await?;
         let applied = self.apply(&mut *tx, batch, entries).await;
         match &applied {
-            Err(failure) => leave(tx, failure.error.fault).await,
+            Err(failure) => store::leave(tx, failure.error.fault).await,
             Ok(_) => tx.rollback().await?,
         }
         applied.map(drop)

@@ -27,6 +27,7 @@ fn behind() -> (Arc<str>, Rejection) {
 impl<T: Payload> Batch<T> {
     /// Sets the events aside whose key is held back.
     pub(crate) fn park(&mut self, keys: &ParkedKeys) {
+        self.keys_held = keys.len();
         for entry in &mut self.entries {
             let rows = entry.event.record.key.as_deref().and_then(|key| keys.get_key_value(key));
             if let Some((key, rows)) = rows.filter(|_| entry.wanted != 0) {
@@ -88,14 +89,20 @@ impl<T: Payload> Pipelines<T> {
                 is_full |= row.reason == Reason::Parked && usize::try_from(*rows).is_ok_and(|rows| rows > limit);
             }
         }
-        is_full.then(|| {
-            let pool = &self.pool;
-            format!(
-                "a key of {} has park_limit = {limit} events waiting behind a rejected one: mend what it was rejected for \
-                 and release the key (`weir dead list {pool} --reason parked`, `weir dead release KEY --pool {pool}`), or \
-                 raise park_limit",
-                batch.origin
-            )
-        })
+        let added = counts.keys().filter(|key| !batch.parked_keys.contains_key(**key)).count();
+        let what = match () {
+            () if is_full => {
+                format!("a key of {} has park_limit = {limit} events waiting behind a rejected one", batch.origin)
+            }
+            () if added > 0 && batch.keys_held + added > limit => {
+                format!("{} has park_limit = {limit} keys held back, each behind a rejected event", batch.origin)
+            }
+            () => return None,
+        };
+        let pool = &self.pool;
+        Some(format!(
+            "{what}: mend what they were rejected for and release keys (`weir dead list {pool} --reason parked`, `weir dead \
+             release KEY --pool {pool}`), or raise park_limit"
+        ))
     }
 }

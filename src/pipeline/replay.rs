@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use super::settle::{commit, leave};
+use super::settle::commit;
 use super::{Batch, Counts, Decoding, Failure, Pipelines};
 use crate::event::{Origin, Payload, Record, headers_from_json};
 use crate::handler::Rejection;
-use crate::store::{Fence, Held, KeptDead, Reason, Rejected, Tx};
+use crate::store::{self, Fence, Held, KeptDead, Reason, Rejected, Tx};
 
 /// What became of a row.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,8 +62,12 @@ impl<T: Payload> Pipelines<T> {
     /// # Errors
     /// The store's or a handler's; nothing is left, except perhaps when the commit itself failed.
     pub(crate) async fn replay(&self, batch: &Batch<T>, row: &KeptDead, held: &Held) -> Result<Replayed, Failure> {
-        let mut tx = self.store.begin().await?;
-        match self.replay_in(&mut *tx, batch, row, held).await {
+        let (mut tx, fence) = self.store.begin_fenced(held, held.next_offset, &self.pool).await?;
+        if fence == Fence::Fenced {
+            tx.rollback().await?;
+            return Ok(Replayed::Fenced);
+        }
+        match self.replay_in(&mut *tx, batch, row).await {
             Ok(done @ (Replayed::Applied(_) | Replayed::Settled | Replayed::Rejected)) => {
                 commit(tx, batch).await?;
                 Ok(done)
@@ -73,22 +77,13 @@ impl<T: Payload> Pipelines<T> {
                 Ok(undone)
             }
             Err(failure) => {
-                leave(tx, failure.error.fault).await;
+                store::leave(tx, failure.error.fault).await;
                 Err(failure)
             }
         }
     }
 
-    async fn replay_in(
-        &self,
-        tx: &mut dyn Tx,
-        batch: &Batch<T>,
-        row: &KeptDead,
-        held: &Held,
-    ) -> Result<Replayed, Failure> {
-        if tx.fence(held, held.next_offset, &self.pool).await? == Fence::Fenced {
-            return Ok(Replayed::Fenced);
-        }
+    async fn replay_in(&self, tx: &mut dyn Tx, batch: &Batch<T>, row: &KeptDead) -> Result<Replayed, Failure> {
         let plan = batch.plan(self.takes_repeats());
         if let Some(dead) = plan.dead.first()
             && self.live_among_dead(tx, &plan).await?.is_empty()

@@ -55,16 +55,6 @@ impl From<store::Error> for Failure {
     }
 }
 
-/// Leaves a transaction that failed. Its connection goes back to the pool only if it answers, and if another could do no
-/// better: one whose statements were prepared before a table was changed would fail again for ever.
-pub(super) async fn leave(tx: Box<dyn Tx>, fault: Fault) {
-    match fault {
-        Fault::Outage | Fault::Busy => drop(tx),
-        // A database that has ended the transaction by itself refuses this: what it was ended for is the failure.
-        _ => drop(tx.rollback().await.ok()),
-    }
-}
-
 /// Commits a batch's transaction.
 pub(super) async fn commit<T>(tx: Box<dyn Tx>, batch: &Batch<T>) -> store::Result<()> {
     let clock = batch.trace.clock();
@@ -90,9 +80,9 @@ impl<T: Payload> Pipelines<T> {
         // Each round but the last sets events aside or leaves an assumption, so there is an end.
         loop {
             let plan = batch.plan(self.takes_repeats());
-            let mut tx = self.store.begin().await?;
+            let (mut tx, fence) = self.store.begin_fenced(held, batch.next_offset, &self.pool).await?;
             let assumed = !self.takes_repeats() && novelty.is_expected() && tx.assume_new(plan.open.len());
-            match self.settle_in(&mut *tx, batch, &plan, held).await {
+            match self.settle_in(&mut *tx, fence, batch, &plan).await {
                 Ok(Ok(settled)) => {
                     *counts = settled;
                     let begun = Instant::now();
@@ -110,7 +100,7 @@ impl<T: Payload> Pipelines<T> {
                     }
                 }
                 Err(failure) => {
-                    leave(tx, failure.error.fault).await;
+                    store::leave(tx, failure.error.fault).await;
                     match failure.error.fault {
                         Fault::Reject | Fault::Hold | Fault::Fatal if assumed => {
                             tracing::debug!(place = %held.place, error = %failure.error, "not new as a whole; writing it again");
@@ -132,11 +122,11 @@ impl<T: Payload> Pipelines<T> {
     async fn settle_in(
         &self,
         tx: &mut dyn Tx,
+        fence: Fence,
         batch: &Batch<T>,
         plan: &Plan,
-        held: &Held,
     ) -> Result<Result<Counts, Undone>, Failure> {
-        let has_dead_rows = match tx.fence(held, batch.next_offset, &self.pool).await? {
+        let has_dead_rows = match fence {
             Fence::Passed { has_dead_rows } => has_dead_rows,
             Fence::Fenced if sabotage::has(Bug::NoFence) => true,
             Fence::Fenced => return Ok(Err(Undone::As(Attempt::Fenced))),

@@ -39,11 +39,15 @@ impl<T: Payload> Task<T> {
         loop {
             self.progress.enter(Phase::Working);
             if !prepared {
-                let Some(took) = self.prepare(&mut batch).await? else { continue };
+                let Some(took) = self.prepare(&mut batch).await? else {
+                    self.still_holds(held).await?;
+                    continue;
+                };
                 prepared = true;
                 worked += took;
             }
             if self.must_hold(&mut batch).await? {
+                self.still_holds(held).await?;
                 let records = batch.into_records();
                 batch = self.decode(held, records);
                 prepared = false;

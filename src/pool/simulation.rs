@@ -17,11 +17,11 @@ use proptest::test_runner::{Config as Search, TestCaseError, TestRunner};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use self::memory::{Bug, StoreFault};
+use self::memory::{Bug, Memory, StoreFault};
 use self::world::World;
 use crate::event::{Decode, Event, NotDecoded, Payload, Record};
 use crate::handler::{Answer, Applied, Error, Handler, Item, Rejection};
-use crate::store::{self, Count, Tx};
+use crate::store::{self, Count, Fault, Tx};
 
 const TOPIC_ID: Uuid = Uuid::from_u128(7);
 const TOPIC: &str = "t";
@@ -69,13 +69,19 @@ impl Decode<Simulated> for Plain {
 }
 
 /// Leaves one effect an event.
-struct Effect(&'static str);
+struct Effect {
+    pipeline: &'static str,
+    memory: Memory,
+}
 
 #[async_trait]
 impl Handler<Simulated> for Effect {
     type Work = ();
 
     async fn prepare(&self, events: &[&Event<Simulated>]) -> Result<Vec<Answer<()>>, Error> {
+        if self.memory.fault(&[StoreFault::Unprepared]).is_some() {
+            return Err(Error { fault: Fault::Busy, message: "a service does not answer".to_owned() });
+        }
         let answer = |event: &&Event<Simulated>| match event.payload.0.starts_with('x') {
             true => Answer::Reject(Rejection::by_handler("it begins with x")),
             false => Answer::Apply(()),
@@ -86,7 +92,7 @@ impl Handler<Simulated> for Effect {
     async fn apply(&self, tx: &mut dyn Tx, items: &[Item<'_, Simulated, ()>]) -> Result<Applied, store::Error> {
         let count = |item: &Item<'_, Simulated, ()>| Count {
             minute: 0,
-            dimension: self.0,
+            dimension: self.pipeline,
             member: item.event.id.as_str().to_owned(),
             shard: 0,
             by: Some(1),
@@ -130,6 +136,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(StoreFault::Unanswered),
         Just(StoreFault::Deadlock),
         Just(StoreFault::TooSlow),
+        Just(StoreFault::Unprepared),
     ];
     prop_oneof![
         4 => (0..PARTITIONS, proptest::collection::vec((0..40_u8, 0..20_u8), 1..12)).prop_map(|(p, e)| Step::Publish(p, e)),

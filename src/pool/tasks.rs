@@ -222,9 +222,11 @@ impl<T: Payload> Tasks<T> {
         health.partitions(self.running.len());
         health.held(held);
         health.waiting_for(waiting);
+        let kafka = self.shared.source.client.outage();
+        let outages = [(Dependency::Database, database), (Dependency::Redis, redis), (Dependency::Kafka, kafka)];
         let mut breakers = Vec::new();
-        for (dependency, outage) in [(Dependency::Database, database), (Dependency::Redis, redis)] {
-            self.shared.metrics.set_breaker(dependency, outage.is_some());
+        for (dependency, outage) in outages.into_iter().chain(self.shared.pipelines.outages()) {
+            self.shared.metrics.set_breaker(&dependency, outage.is_some());
             breakers.extend(outage.map(|(since, error)| OpenBreaker { dependency, since, error }));
         }
         health.breakers(breakers);

@@ -2,7 +2,7 @@
 //! looks for schedules of faults that break a promise (`pool/simulation.rs`).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -14,6 +14,7 @@ use super::answers::Answers;
 use super::native::{self, TopicIdError, cached_watermarks};
 use super::probes::Probes;
 use super::{Context, REQUEST_TIMEOUT, Watermarks};
+use crate::breaker;
 use crate::config::Start;
 use crate::kafka::names_of;
 
@@ -60,6 +61,9 @@ pub(crate) trait Client: Send + Sync {
 
     /// Why the group does not take this worker, where it does not.
     fn refused(&self) -> Option<String>;
+
+    /// Since when no broker answers, and why. Has one asked once a second meanwhile.
+    fn outage(&self) -> Option<(SystemTime, String)>;
 }
 
 /// librdkafka's consumer.
@@ -162,6 +166,19 @@ impl Client for Kafka {
 
     fn refused(&self) -> Option<String> {
         self.consumer.context().refused()
+    }
+
+    fn outage(&self) -> Option<(SystemTime, String)> {
+        let since = self.consumer.context().brokers.open()?;
+        if let Some(permit) = self.consumer.context().brokers.permit(Instant::now()) {
+            let consumer = Arc::clone(&self.consumer);
+            // A topic that every cluster with groups has; an answer that refuses it is an answer.
+            tokio::task::spawn_blocking(move || {
+                let asked = consumer.fetch_metadata(Some("__consumer_offsets"), breaker::PAUSE);
+                consumer.context().note_brokers(permit, asked.err().map(|error| error.to_string()));
+            });
+        }
+        Some(since)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -13,6 +13,7 @@ use rdkafka_sys::types::RDKafkaRespErr;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Assigned, Member, Queue, SourceEvent, Watermarks};
+use crate::breaker::{Breaker, Permit};
 use crate::kafka::{Rarely, plain};
 use crate::metrics::{Commit, PoolMetrics};
 
@@ -33,6 +34,8 @@ pub(crate) struct Context {
     noted: Rarely,
     /// Why the group does not take this worker.
     refused: Mutex<Option<String>>,
+    /// Open while no broker answers. librdkafka tells when the last one goes, and not when one is back.
+    pub(super) brokers: Breaker,
 }
 
 impl Context {
@@ -51,6 +54,7 @@ impl Context {
             given_back: AtomicBool::new(false),
             noted: Rarely::default(),
             refused: Mutex::default(),
+            brokers: Breaker::default(),
         }
     }
 
@@ -77,8 +81,8 @@ impl Context {
             }
             // The partition's task meets the same in its own queue, and knows what to do about it.
             RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::PartitionEOF => {}
-            // It follows on the errors of the single brokers.
-            RDKafkaErrorCode::AllBrokersDown => {}
+            // It follows on the errors of the single brokers, which are logged.
+            RDKafkaErrorCode::AllBrokersDown => self.note_brokers(Permit::Regular, Some(reason.to_owned())),
             // Told twice; only once with the topic's name.
             RDKafkaErrorCode::UnknownTopicOrPartition => {
                 if !reason.is_empty() {
@@ -94,6 +98,14 @@ impl Context {
                 }),
             },
         }
+    }
+
+    /// Whether any broker answered.
+    pub(super) fn note_brokers(&self, permit: Permit, error: Option<String>) {
+        match error {
+            None => self.brokers.succeeded(permit),
+            Some(error) => self.brokers.failed(permit, Instant::now(), &error),
+        };
     }
 
     /// The group does not take this worker, which tries on.

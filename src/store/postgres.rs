@@ -8,6 +8,7 @@ mod days;
 mod dead;
 mod describe;
 mod driver;
+mod fence;
 mod find;
 mod ledger;
 mod migrate;
@@ -36,8 +37,8 @@ use uuid::Uuid;
 use super::claim;
 use super::connection::{Connections, OpenTx, bounded};
 use super::{
-    ByDay, Claim, Claimant, Column, Error, Fault, Held, IdKey, LedgerRow, Place, Result, Store, Tx, UnpublishedLetter,
-    socket,
+    ByDay, Claim, Claimant, Column, Error, Fault, Fence, Held, IdKey, LedgerRow, Place, Result, Store, Tx,
+    UnpublishedLetter, socket,
 };
 use crate::config;
 
@@ -81,14 +82,15 @@ impl Postgres {
         let options = session::options(store)?;
         let deadline = store.statement_timeout + CLIENT_GRACE;
         let port = options.get_port();
+        let pooler = store.pooler;
         let pool = PgPoolOptions::new()
             .max_connections(store.connections)
             .acquire_timeout(deadline)
             .test_before_acquire(false)
-            .after_connect(move |_, _| {
+            .after_connect(move |db, _| {
                 Box::pin(async move {
                     socket::send_at_once(port);
-                    Ok(())
+                    if session::is_kept(pooler) { fence::prepare_ahead(db).await } else { Ok(()) }
                 })
             })
             .connect_lazy_with(options);
@@ -98,7 +100,7 @@ impl Postgres {
         Ok(Self {
             pool,
             connections,
-            pooler: store.pooler,
+            pooler,
             begin,
             deadline,
             idle_in_transaction_timeout: store.idle_in_transaction_timeout,
@@ -260,6 +262,22 @@ impl Store for Postgres {
 
     async fn begin(&self) -> Result<Box<dyn Tx>> {
         Ok(Box::new(self.open("begin a batch").await?))
+    }
+
+    async fn begin_fenced(&self, held: &Held, next: i64, pool: &str) -> Result<(Box<dyn Tx>, Fence)> {
+        const ACTION: &str = "begin a batch";
+        if !session::is_kept(self.pooler) {
+            return super::fence(self.begin().await?, held, next, pool).await;
+        }
+        let mut tx = self.connections.take(ACTION).await?;
+        let begun = fence::begin(tx.connection(), &self.begin, held, next, pool);
+        match bounded(self.deadline, ACTION, begun).await {
+            Ok(fence) => Ok((Box::new(tx), fence)),
+            Err(error) => {
+                super::leave(Box::new(tx), error.fault).await;
+                Err(error)
+            }
+        }
     }
 
     async fn unpublished(

@@ -143,7 +143,7 @@ async fn rows(world: &World, sqlite: Option<&Path>, name: &str, expected: u64) {
 }
 
 async fn measure(service: &str, bytes: usize) {
-    let world = World::on(if service == "mariadb" { "mariadb" } else { "postgres" }, 4).await;
+    let world = World::alone_on(if service == "mariadb" { "mariadb" } else { "postgres" }, 4).await;
     // Names as long as people give them, since rows have them.
     let config = world.config("reject_hold_ratio = 1.0").replace(&format!("pools.{}", world.pool), "pools.storage");
     forget("storage").await;

@@ -13,7 +13,7 @@ use super::devtools::Browser;
 use super::load::{Plan, publish};
 use super::picture::{contrast, luminance, parse};
 use super::worker::Worker;
-use super::world::{World, kafka, service};
+use super::world::{World, kafka};
 use super::{PATIENCE, until};
 
 /// What would take the page over if anything of it became markup.
@@ -98,7 +98,7 @@ async fn send_hostile(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_console_tells_where_the_whole_group_stands_and_what_is_held() {
-    let world = World::new(4).await;
+    let world = World::alone(4).await;
     let config = configured(&world, "rate = \"100000/s\"");
     let first = Worker::start_configured(&world, &config).await;
     first.owns(4).await;
@@ -158,14 +158,14 @@ async fn the_console_tells_where_the_whole_group_stands_and_what_is_held() {
     world.drained(PATIENCE).await;
 
     // Away: it is said so, soon, and what the process knows is told all the same.
-    service("stop", "postgres");
+    world.service("stop", "postgres");
     let pool =
         pool_when(&address, "the console to say that the database is away", |pool| pool["fleet"]["error"].is_string())
             .await;
     assert_eq!(pool["partitions"].as_array().unwrap().len(), 4, "what was seen before stays");
     let (status, _, body) = get(&address, &format!("/api/dead?pool={}", world.pool));
     assert_eq!(status, 503, "{body}");
-    service("start", "postgres");
+    world.service("start", "postgres");
     pool_when(&address, "the console to see the group again", |pool| pool["fleet"]["error"].is_null()).await;
 }
 

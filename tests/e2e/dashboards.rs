@@ -15,7 +15,7 @@ use url::form_urlencoded::byte_serialize;
 use super::load::{Plan, publish};
 use super::panels::{Query, queries, selectors};
 use super::worker::Worker;
-use super::world::{World, kafka, service};
+use super::world::{World, kafka};
 use super::{PATIENCE, dead, until};
 
 /// What may be 0 all the time in a run like this one; its series are there all the same.
@@ -142,16 +142,16 @@ async fn eventful(world: &World, config: &str, prometheus: &Prometheus, since: S
     let (code, told, _) = dead::run(world, config, &["dead", "replay"]);
     assert_eq!(code, 1, "{told}");
 
-    service("stop", "postgres");
+    world.service("stop", "postgres");
     publish(world, Plan::new(81, 500)).await;
     prometheus.shows("max(weir_breaker_open)", since).await;
-    service("start", "postgres");
+    world.service("start", "postgres");
     world.drained(PATIENCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_panel_is_without_data_and_every_alert_can_be_evaluated() {
-    let world = World::new(4).await;
+    let world = World::alone(4).await;
     let config = world.config("rate = \"3000/s\"\ntransactions_max = 4\n");
     let since = SystemTime::now();
     let first = Worker::start_configured(&world, &config).await;

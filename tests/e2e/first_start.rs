@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::audit::audit;
 use super::load::{Plan, publish};
 use super::worker::Worker;
-use super::world::{World, service};
+use super::world::World;
 use super::{PATIENCE, until};
 
 /// Exit code and standard error of a run that ends by itself.
@@ -36,9 +36,9 @@ async fn with_a_wrong_password_a_worker_ends_with_1_and_says_where_it_is_set_wit
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_answers_later_is_waited_for_unready_and_then_used() {
-    let world = World::new(2).await;
+    let world = World::alone(2).await;
     let published = publish(&world, Plan::new(50, 2_000)).await;
-    service("stop", "postgres");
+    world.service("stop", "postgres");
     let worker = Worker::start(&world).await;
     until("the worker to say what it waits for", PATIENCE, async || {
         let ready = worker.get("/readyz");
@@ -46,7 +46,7 @@ async fn a_database_that_answers_later_is_waited_for_unready_and_then_used() {
     })
     .await;
     assert!(worker.get("/healthz").starts_with("HTTP/1.1 200"), "waiting is not being stuck");
-    service("start", "postgres");
+    world.service("start", "postgres");
     world.drained(PATIENCE).await;
     assert!(worker.get("/readyz").starts_with("HTTP/1.1 200"));
     drop(worker);
@@ -55,16 +55,16 @@ async fn a_database_that_answers_later_is_waited_for_unready_and_then_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_answers_later_is_waited_for() {
-    let world = World::new(2).await;
+    let world = World::alone(2).await;
     let published = publish(&world, Plan::new(51, 2_000)).await;
-    service("stop", "kafka");
+    world.service("stop", "kafka");
     let worker = Worker::start(&world).await;
     until("the worker to wait for Kafka", PATIENCE, async || {
         let ready = worker.get("/readyz");
         (ready.starts_with("HTTP/1.1 503") && ready.contains("Kafka"), ready)
     })
     .await;
-    service("start", "kafka");
+    world.service("start", "kafka");
     world.drained(PATIENCE).await;
     drop(worker);
     audit(&world, &published).await;
@@ -72,7 +72,7 @@ async fn a_broker_that_answers_later_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_restarts_under_load_costs_nothing() {
-    let world = World::new(4).await;
+    let world = World::alone(4).await;
     let published = publish(&world, Plan::new(52, 60_000)).await;
     let worker = Worker::start(&world).await;
     until("some events to be settled", PATIENCE, async || {
@@ -80,9 +80,9 @@ async fn a_broker_that_restarts_under_load_costs_nothing() {
         (rows > 1_000, rows)
     })
     .await;
-    service("stop", "kafka");
+    world.service("stop", "kafka");
     tokio::time::sleep(Duration::from_secs(5)).await;
-    service("start", "kafka");
+    world.service("start", "kafka");
     world.drained(PATIENCE * 2).await;
     drop(worker);
     audit(&world, &published).await;

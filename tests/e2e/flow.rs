@@ -22,7 +22,7 @@ fn resident_kib(pid: u32) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_on_a_slow_database_is_worked_off_within_every_bound() {
-    let world = World::new(PARTITIONS).await;
+    let world = World::alone(PARTITIONS).await;
     let proxy = Proxy::listen().await.unwrap();
     let url = services::env("POSTGRES_URL");
     let host = url.rsplit_once('/').unwrap().0;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::dead::{json, run};
 use super::load::{Plan, publish};
 use super::worker::Worker;
-use super::world::{World, kafka, service};
+use super::world::{World, kafka};
 use super::{PATIENCE, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,17 +43,17 @@ async fn a_log_that_ends_in_transaction_markers_is_caught_up_with() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lag_grows_while_the_database_is_away_and_goes_back_to_0() {
-    let world = World::new(2).await;
+    let world = World::alone(2).await;
     let worker = Worker::start(&world).await;
     worker.owns(2).await;
-    service("stop", "postgres");
+    world.service("stop", "postgres");
     let published = publish(&world, Plan::new(40, 3_000)).await;
     until("the lag to be seen", PATIENCE, async || {
         let lag = (worker.metric("weir_lag_events", ""), worker.metric("weir_lag_seconds", ""));
         (lag.0 == published.records as f64 && lag.1 > 1.0, lag)
     })
     .await;
-    service("start", "postgres");
+    world.service("start", "postgres");
     until("the lag to be gone", PATIENCE, async || {
         let lag = (worker.metric("weir_lag_events", ""), worker.metric("weir_lag_seconds", ""));
         (lag == (0.0, 0.0), lag)

@@ -230,6 +230,16 @@ async fn a_classifier_that_is_away_is_met_as_configured() {
     }
 }
 
+/// Waits until the metric and `/readyz` say that the pipeline's service is away, or that it answers.
+async fn left_alone(worker: &Worker, is_so: bool) {
+    until(&format!("the classifier to be left alone: {is_so}"), PATIENCE, async || {
+        let open = worker.metric("weir_breaker_open", "dependency=\"pipeline/");
+        let ready = worker.get("/readyz");
+        (open == f64::from(is_so) && ready.contains("\"dependency\":\"pipeline/") == is_so, (open, ready))
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_is_held_until_the_classifier_answers() {
     let world = World::new(1).await;
@@ -248,8 +258,10 @@ async fn a_partition_is_held_until_the_classifier_answers() {
     assert!(worker.get("/readyz").contains("the classifier does not answer"), "{}", worker.log());
     assert_eq!(world.count("SELECT count(*) FROM messages").await, 0);
     assert_eq!(world.count("SELECT count(*) FROM weir_dead").await, 0);
+    left_alone(&worker, true).await;
     let _classifier = Classifier::start(TcpListener::bind(address).await.unwrap());
     world.drained(PATIENCE * 2).await;
+    left_alone(&worker, false).await;
     assert_eq!(world.count("SELECT count(*) FROM messages WHERE status = 'hide'").await, 20);
 }
 

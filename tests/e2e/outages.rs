@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::audit::audit;
 use super::load::{Plan, publish};
 use super::worker::Worker;
-use super::world::{World, service};
+use super::world::World;
 use super::{PATIENCE, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,15 +79,15 @@ async fn an_event_that_only_the_database_refuses_is_found_by_bisecting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_everything_goes_on() {
-    let world = World::new(4).await;
+    let world = World::alone(4).await;
     let worker = Worker::start(&world).await;
     worker.owns(4).await;
-    service("stop", "redis");
+    world.service("stop", "redis");
     let published = publish(&world, Plan::new(33, 20_000)).await;
     world.drained(PATIENCE).await;
     assert!(worker.metric("weir_processed_set_lookups_total", "unknown") > 0.0);
     breaker(&worker, "redis", true).await;
-    service("start", "redis");
+    world.service("start", "redis");
     // Without an event that would ask it.
     breaker(&worker, "redis", false).await;
     let mut all = publish(&world, Plan::new(34, 20_000)).await;
@@ -118,16 +118,33 @@ async fn breaker(worker: &Worker, dependency: &str, is_open: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_is_shown_and_no_more_once_it_is_back() {
-    let world = World::new(2).await;
+    let world = World::alone(2).await;
     let worker = Worker::start(&world).await;
     worker.owns(2).await;
     breaker(&worker, "database", false).await;
-    service("stop", "postgres");
+    world.service("stop", "postgres");
     let published = publish(&world, Plan::new(36, 3_000)).await;
     breaker(&worker, "database", true).await;
     assert_eq!(worker.metric("weir_breaker_open", "redis"), 0.0, "another dependency was not asked for");
-    service("start", "postgres");
+    world.service("start", "postgres");
     breaker(&worker, "database", false).await;
+    world.drained(PATIENCE).await;
+    drop(worker);
+    audit(&world, &published).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_are_away_are_shown_and_no_more_once_one_is_back() {
+    let world = World::alone(2).await;
+    let worker = Worker::start(&world).await;
+    worker.owns(2).await;
+    breaker(&worker, "kafka", false).await;
+    world.service("stop", "kafka");
+    breaker(&worker, "kafka", true).await;
+    assert_eq!(worker.metric("weir_breaker_open", "database"), 0.0);
+    world.service("start", "kafka");
+    breaker(&worker, "kafka", false).await;
+    let published = publish(&world, Plan::new(37, 3_000)).await;
     world.drained(PATIENCE).await;
     drop(worker);
     audit(&world, &published).await;

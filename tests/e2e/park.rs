@@ -153,6 +153,32 @@ async fn a_key_with_too_many_holds_its_partition_until_it_is_released() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_with_too_many_keys_held_back_waits_until_some_are_released() {
+    let world = World::new(1).await;
+    let lines = format!("{PARK}park_limit = 20\nreject_hold_ratio = 1.0\n");
+    let config = world.config(&lines);
+    world.sql("ALTER TABLE messages ADD CONSTRAINT picky CHECK (content !~ 'number 5 of')").await;
+    let worker = Worker::start_with(&world, &lines).await;
+    let all = publish(&world, clean(94, 300, 30)).await;
+    until("the partition to be held", PATIENCE, async || {
+        let held = worker.metric("weir_holds", "");
+        (held == 1.0, worker.get("/readyz"))
+    })
+    .await;
+    assert!(worker.get("/readyz").contains("park_limit = 20 keys held back"), "{}", worker.get("/readyz"));
+    let keys = "SELECT count(DISTINCT key) FROM weir_dead";
+    assert_eq!((world.count(keys).await, worker.metric("weir_parked_keys", "")), (20, 20.0));
+    world.sql("ALTER TABLE messages DROP CONSTRAINT picky").await;
+    // What is mended is not rejected any more: the one that found no place is tried again.
+    let (code, told, err) = run(&world, &config, &["dead", "release", "--pool", &world.pool, "--all"]);
+    assert_eq!(code, 0, "{told}{err}");
+    world.drained(PATIENCE + Duration::from_secs(30)).await;
+    assert_eq!(dead_rows(&world).await, 0);
+    drop(worker);
+    audit(&world, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn parking_is_refused_where_the_newest_wins_in_any_order() {
     let world = World::new(1).await;
     let config = world.config(PARK).replacen(

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::audit::{Sampler, audit, committed};
 use super::load::{Plan, publish};
 use super::worker::Worker;
-use super::world::{World, kafka, service};
+use super::world::{World, kafka};
 use super::zombie::try_freeze;
 use super::{PATIENCE, until};
 
@@ -55,12 +55,12 @@ fn seed() -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_repeated_or_out_of_order_whatever_dies() {
-    Box::pin(everything_dies(World::new(8).await)).await;
+    Box::pin(everything_dies(World::alone(8).await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_mariadb_nothing_is_lost_repeated_or_out_of_order_whatever_dies() {
-    Box::pin(everything_dies(World::on("mariadb", 8).await)).await;
+    Box::pin(everything_dies(World::alone_on("mariadb", 8).await)).await;
 }
 
 async fn everything_dies(world: World) {
@@ -220,11 +220,11 @@ async fn chaos(story: &mut Story<'_>, is_published: &AtomicBool) {
 }
 
 async fn redis_away(story: &mut Story<'_>) {
-    service("stop", "redis");
+    story.world.service("stop", "redis");
     story.tell("Redis stopped");
     story.fill(WORKERS).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    service("start", "redis");
+    story.world.service("start", "redis");
     flush().await;
     story.tell("Redis back, and empty");
 }
@@ -245,13 +245,13 @@ async fn database_away(story: &mut Story<'_>) {
     })
     .await;
     let before = rebalances(story);
-    service("stop", world.service);
+    world.service("stop", world.service);
     story.tell("the database stopped");
     tokio::time::sleep(OUTAGE).await;
     for worker in &story.workers {
         assert!(worker.get("/readyz").starts_with("HTTP/1.1 200"), "an outage after the start made it unready");
     }
-    service("start", world.service);
+    world.service("start", world.service);
     story.tell("the database back");
     let behind = world.ledger().await;
     until("the database to be written again", PATIENCE, async || {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::audit::audit;
 use super::load::{Plan, publish};
 use super::worker::Worker;
-use super::world::{World, service};
+use super::world::World;
 use super::{PATIENCE, until};
 
 pub(crate) const RATE: i64 = 2_000;
@@ -71,7 +71,7 @@ async fn three_workers(world: &World, config: &str) -> [Worker; 3] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_workers_keep_to_the_groups_rate_second_by_second() {
-    let world = World::new(8).await;
+    let world = World::alone(8).await;
     let workers = three_workers(&world, &world.config(&rate())).await;
     let published = publish(&world, plan(50, 14)).await;
     world.drained(PATIENCE).await;
@@ -87,7 +87,7 @@ async fn three_workers_keep_to_the_groups_rate_second_by_second() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_partition_with_all_the_backlog_gets_the_rate() {
-    let world = World::new(8).await;
+    let world = World::alone(8).await;
     let _workers = three_workers(&world, &world.config(&rate())).await;
     publish(&world, Plan { keys: 1, ..plan(51, 12) }).await;
     world.drained(PATIENCE).await;
@@ -101,7 +101,7 @@ async fn one_partition_with_all_the_backlog_gets_the_rate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_the_shares_add_up_to_the_rate() {
-    let world = World::new(8).await;
+    let world = World::alone(8).await;
     let config = world.config(&rate());
     let (before, after) = config.split_once("[redis]").unwrap();
     let config = format!("{before}{}", &after[after.find("[health]").unwrap()..]);
@@ -118,7 +118,7 @@ async fn without_redis_the_shares_add_up_to_the_rate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_goes_and_comes_back_lets_no_more_through_and_loses_nothing() {
-    let world = World::new(8).await;
+    let world = World::alone(8).await;
     let workers = three_workers(&world, &world.config(&rate())).await;
     let published = publish(&world, plan(53, 20)).await;
     let handled = async |so_many: i64| {
@@ -129,14 +129,14 @@ async fn a_redis_that_goes_and_comes_back_lets_no_more_through_and_loses_nothing
         .await;
     };
     handled(4 * RATE).await;
-    service("stop", "redis");
+    world.service("stop", "redis");
     until("every worker to keep to its share", PATIENCE, async || {
         let alone = workers.iter().filter(|worker| worker.log().contains("this worker keeps to its partitions' share"));
         (alone.count() == 3, ())
     })
     .await;
     handled(9 * RATE).await;
-    service("start", "redis");
+    world.service("start", "redis");
     until("every worker to share the bucket again", PATIENCE, async || {
         let back = workers.iter().filter(|worker| worker.log().contains("bucket in redis answers again"));
         (back.count() == 3, ())

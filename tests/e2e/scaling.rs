@@ -15,7 +15,7 @@ const CLEAR_WITHIN: Duration = Duration::from_secs(30);
 
 /// Two transactions at a time, and rows that take 4 ms each: nearly 500 events a second a worker, whatever its partitions.
 async fn slow_world() -> (World, String) {
-    let world = World::new(8).await;
+    let world = World::alone(8).await;
     world
         .sql(
             "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.004); RETURN NEW; END $$;

@@ -5,7 +5,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::audit::audit;
 use super::dead::{json, run};
-use super::load::{Plan, publish};
+use super::load::{Plan, publish, youth};
 use super::worker::Worker;
 use super::world::{World, admin};
 use super::{PATIENCE, until};
@@ -119,4 +119,28 @@ async fn events_are_skipped_only_on_purpose_and_the_auditor_knows() {
     }
     drop(worker);
     audit(&world, &all).await;
+}
+
+/// Whoever holds a batch writes nothing, so no fence tells it of the move.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_is_held_for_its_events_goes_on_where_it_is_moved_to() {
+    let world = World::new(2).await;
+    world.sql(&format!("ALTER TABLE messages ADD CHECK (timestamp >= {})", youth(77))).await;
+    publish(&world, clean(76, 2_000)).await;
+    let worker = Worker::start(&world).await;
+    until("the partitions to be held", PATIENCE, async || {
+        (worker.metric("weir_holds", "") == 2.0, worker.get("/readyz"))
+    })
+    .await;
+    let (code, told, err) = run(&world, &world.config(""), &["seek", &world.pool, "--to", "end", "--yes"]);
+    assert_eq!(code, 0, "{told}{err}");
+    let published = publish(&world, clean(77, 500)).await;
+    world.drained(PATIENCE).await;
+    until("the holds to end", PATIENCE, async || {
+        let held = worker.metric("weir_holds", "");
+        (held == 0.0, held)
+    })
+    .await;
+    drop(worker);
+    audit(&world, &published).await;
 }

@@ -81,10 +81,10 @@ fn consumed_by(metrics: &Metrics) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_while_the_database_is_away_does_not_wait_for_it() {
-    let world = World::new(2).await;
+    let world = World::alone(2).await;
     let mut worker = Worker::start(&world).await;
     worker.owns(2).await;
-    super::world::service("stop", "postgres");
+    world.service("stop", "postgres");
     let published = publish(&world, Plan::new(2, 2_000)).await;
     until("the worker to notice the outage", PATIENCE, async || {
         let detail = worker.get("/readyz");
@@ -92,7 +92,7 @@ async fn a_stop_while_the_database_is_away_does_not_wait_for_it() {
     })
     .await;
     let (status, took) = worker.terminate();
-    super::world::service("start", "postgres");
+    world.service("start", "postgres");
     assert!(status.success(), "{status:?}\n{}", worker.log());
     assert!(took < Duration::from_secs(10), "took {took:?}");
     let worker = Worker::start(&world).await;

@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use uuid::Uuid;
 
 use super::audit::committed;
@@ -16,7 +16,7 @@ use super::database::{Database, LedgerRow};
 use super::worker::ports_of;
 use super::{PATIENCE, services, until};
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+static SERVICES: RwLock<()> = RwLock::const_new(());
 
 /// Short, so that takeovers are quick.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
@@ -31,7 +31,13 @@ pub(crate) struct World {
     pub(crate) service: &'static str,
     pub(crate) db: Database,
     pub(crate) dir: PathBuf,
-    _alone: MutexGuard<'static, ()>,
+    services: Use,
+}
+
+/// How a test uses the services.
+enum Use {
+    Shared(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'static, ()>),
+    Alone(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'static, ()>),
 }
 
 pub(crate) fn kafka() -> ClientConfig {
@@ -42,13 +48,6 @@ pub(crate) fn kafka() -> ClientConfig {
 
 pub(crate) fn admin() -> AdminClient<DefaultClientContext> {
     kafka().create().expect("an admin client")
-}
-
-/// Starts or stops a service of this clone.
-pub(crate) fn service(action: &str, name: &str) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services.sh");
-    let done = Command::new(script).args([action, name]).status().expect("services.sh runs");
-    assert!(done.success(), "services.sh {action} {name} failed");
 }
 
 /// The address of a database of a service, beside the one that the services tell.
@@ -70,13 +69,26 @@ async fn on_server(service: &str, sql: &str) {
 }
 
 impl World {
+    /// With a PostgreSQL database, and with other tests beside it.
     pub(crate) async fn new(partitions: i32) -> Self {
         Self::on("postgres", partitions).await
     }
 
-    /// With a database of this service.
+    /// With a database of this service, and with other tests beside it.
     pub(crate) async fn on(service: &'static str, partitions: i32) -> Self {
-        let alone = ONE_AT_A_TIME.lock().await;
+        Self::using(Use::Shared(SERVICES.read().await), service, partitions).await
+    }
+
+    /// With nothing beside it: what stops a service or counts by the second needs this.
+    pub(crate) async fn alone(partitions: i32) -> Self {
+        Self::alone_on("postgres", partitions).await
+    }
+
+    pub(crate) async fn alone_on(service: &'static str, partitions: i32) -> Self {
+        Self::using(Use::Alone(SERVICES.write().await), service, partitions).await
+    }
+
+    async fn using(services: Use, service: &'static str, partitions: i32) -> Self {
         let id = Uuid::new_v4().simple().to_string();
         let database = format!("weir_test_{id}");
         let charset = if service == "mariadb" { "CHARACTER SET utf8mb4" } else { "" };
@@ -85,11 +97,19 @@ impl World {
         let dir = std::env::temp_dir().join(&database);
         std::fs::create_dir_all(&dir).unwrap();
         let pool = format!("p-{id}");
-        let world = Self { topic: format!("test-{id}"), pool, partitions, service, database, db, dir, _alone: alone };
+        let world = Self { topic: format!("test-{id}"), pool, partitions, service, database, db, dir, services };
         world.make_topic().await;
         let migrated = world.weir(&["migrate"]).output().unwrap();
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
         world
+    }
+
+    /// Starts or stops a service of this clone.
+    pub(crate) fn service(&self, action: &str, name: &str) {
+        assert!(matches!(self.services, Use::Alone(_)), "other tests use {name} too: `World::alone`");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services.sh");
+        let done = Command::new(script).args([action, name]).status().expect("services.sh runs");
+        assert!(done.success(), "services.sh {action} {name} failed");
     }
 
     pub(crate) async fn make_topic(&self) {

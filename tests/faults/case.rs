@@ -25,6 +25,11 @@ const JOIN_MAX: Duration = Duration::from_secs(40);
 /// How long the load goes on after a fault.
 const TAIL: Duration = Duration::from_secs(3);
 
+/// What a worker may need in all, with its queues full.
+const MEMORY_MAX: u64 = 256 << 20;
+/// Hits of the processed set that the database did not have.
+const UNVERIFIED: (&str, &str) = ("weir_processed_set_lookups_total", "result=\"unverified\"");
+
 pub(crate) struct Case<'a> {
     pub(crate) lab: &'a Lab,
     pub(crate) world: World,
@@ -48,6 +53,10 @@ pub(crate) struct Case<'a> {
     pub(crate) notes: Vec<String>,
     /// The part of the usual length that waits have.
     pub(crate) scale: f64,
+    /// Workers that the row has ended.
+    past: Vec<Worker>,
+    /// Hits of the processed set that the database did not have, of workers that were asked to stop.
+    unverified: f64,
     pub(crate) recovery_max: Duration,
     fault_ended: Option<Instant>,
     recovery: Option<Duration>,
@@ -77,6 +86,8 @@ impl<'a> Case<'a> {
             findings: Vec::new(),
             notes: Vec::new(),
             scale,
+            past: Vec::new(),
+            unverified: 0.0,
             recovery_max: RECOVERY_MAX,
             fault_ended: None,
             recovery: None,
@@ -226,6 +237,32 @@ impl<'a> Case<'a> {
         self.peak_memory.lock().unwrap().values().copied().max().unwrap_or(0)
     }
 
+    /// Ends a worker as an orchestrator does, which has to be clean; how long it took.
+    pub(crate) async fn stop_worker(&mut self, at: usize) -> Result<Duration> {
+        let mut worker = self.workers.remove(at);
+        self.unverified += worker.metric(UNVERIFIED.0, UNVERIFIED.1)?;
+        let (status, took) = worker.terminate().await?;
+        self.check(status.success(), || {
+            format!("a worker that was asked to stop ended with {status} after {took:.1?}")
+        });
+        self.past.push(worker);
+        Ok(took)
+    }
+
+    /// Takes a worker that has ended out of the row; its slot.
+    pub(crate) fn bury(&mut self, at: usize) -> usize {
+        let mut worker = self.workers.remove(at);
+        worker.may_be_over();
+        let slot = worker.slot;
+        self.past.push(worker);
+        slot
+    }
+
+    /// What the worker that ended last has told.
+    pub(crate) fn last_words(&self) -> String {
+        self.past.last().map(Worker::log).unwrap_or_default()
+    }
+
     /// The sum of a metric over the workers that answer.
     pub(crate) fn metric(&self, name: &str, labels: &str) -> f64 {
         self.workers.iter().filter_map(|worker| worker.metric(name, labels).ok()).sum()
@@ -294,7 +331,8 @@ impl<'a> Case<'a> {
             self.findings.push(format!("{error:#}"));
         }
         let peak_memory = self.peak_memory();
-        let unverified = self.metric("weir_processed_set_lookups_total", "result=\"unverified\"");
+        self.check(peak_memory <= MEMORY_MAX, || format!("a worker needed {} MiB", peak_memory >> 20));
+        let unverified = self.unverified + self.metric(UNVERIFIED.0, UNVERIFIED.1);
         let may_lead = self.set_may_lead;
         self.check(may_lead || unverified == 0.0, || {
             format!("the processed set knew what the database did not have, {unverified} times")
@@ -303,6 +341,9 @@ impl<'a> Case<'a> {
         let (samples, longest_gap) = self.watch.as_ref().map_or((0, Duration::ZERO), |watch| {
             let seen = watch.seen.lock().unwrap();
             (seen.samples, seen.longest_gap)
+        });
+        self.check(self.watch.is_none() || samples > 0, || {
+            "Kafka's offsets were never compared with the ledger".to_owned()
         });
         self.end_watch();
         let book = std::mem::take(&mut *self.book());
@@ -338,7 +379,7 @@ impl<'a> Case<'a> {
     }
 
     fn end_workers(&mut self) {
-        for mut worker in std::mem::take(&mut self.workers) {
+        for mut worker in self.past.drain(..).chain(std::mem::take(&mut self.workers)) {
             let log = worker.log();
             if let Some(status) = worker.has_died() {
                 let last = log.lines().last().unwrap_or_default();

@@ -70,7 +70,7 @@ pub(crate) async fn measure(case: &Case<'_>, calm: Span, moving: Span) -> Result
             gaps.hand_overs.push(gap);
         } else if within(calm) {
             in_calm.push(gap);
-        } else if within(moving) && gap > gaps.unmoved {
+        } else if (moving.0..moving.1).contains(&then) && gap > gaps.unmoved {
             (gaps.unmoved, gaps.longest) = (gap, Some((*partition, then)));
         }
     }

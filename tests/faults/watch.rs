@@ -37,6 +37,7 @@ struct Place {
 
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
+    /// How often Kafka's offsets were compared with the ledger.
     pub(crate) samples: u64,
     pub(crate) findings: Vec<String>,
     /// The longest that a partition with lag stood still, faults included.
@@ -146,7 +147,7 @@ impl Seen {
 
     fn look(&mut self, rows: &[LedgerRow], committed: Option<&HashMap<i32, i64>>, ends: &HashMap<i32, i64>) {
         let now = Instant::now();
-        self.samples += 1;
+        self.samples += u64::from(committed.is_some());
         // A partition that nobody has begun stands at its beginning.
         let is_begun = |partition: &i32| rows.iter().any(|row| row.partition == *partition);
         let begun_by_nobody = ends.keys().filter(|partition| !is_begun(partition));

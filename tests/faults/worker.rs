@@ -63,6 +63,11 @@ impl Worker {
         Ok(())
     }
 
+    /// Its end is the row's own doing.
+    pub(crate) fn may_be_over(&mut self) {
+        self.is_ended = true;
+    }
+
     /// SIGKILL, and waits for its end.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.is_ended = true;

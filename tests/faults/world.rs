@@ -52,16 +52,22 @@ impl World {
     }
 
     async fn migrate(&self, lab: &Lab) -> Result<()> {
-        let file = self.dir.join("migrate.toml");
-        std::fs::write(&file, self.config(lab, 0, "weir", [""; 3]))?;
-        let mut weir = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
-        let migrated = weir.arg("migrate").arg("--config").arg(file).output()?;
-        ensure!(migrated.status.success(), "weir migrate: {}", String::from_utf8_lossy(&migrated.stderr));
+        self.weir(lab, &["migrate"])?;
         if self.setting == Setting::Mariadb {
             return Ok(());
         }
         // Says of each row which process wrote it.
         self.sql("ALTER TABLE messages ADD COLUMN writer text DEFAULT current_setting('application_name')").await
+    }
+
+    /// Runs a command of an operator's, which has to succeed.
+    pub(crate) fn weir(&self, lab: &Lab, args: &[&str]) -> Result<()> {
+        let file = self.dir.join("operator.toml");
+        std::fs::write(&file, self.config(lab, 0, "weir", [""; 3]))?;
+        let mut weir = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
+        let ran = weir.args(args).arg("--config").arg(file).output()?;
+        ensure!(ran.status.success(), "weir {}: {}", args.join(" "), String::from_utf8_lossy(&ran.stderr));
+        Ok(())
     }
 
     pub(crate) async fn make_topic(&mut self, lab: &Lab) -> Result<()> {

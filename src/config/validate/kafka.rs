@@ -35,7 +35,7 @@ const GOVERNED: [(&str, &str); 20] = [
 ];
 
 /// What only the classic protocol has, and where the consumer protocol has it.
-const OF_CLASSIC: [(&str, &str); 3] = [
+const OF_CLASSIC: [(&str, &str); 4] = [
     (
         "session_timeout_ms",
         "leave it out, and set consumer.session.timeout.ms of the group, or the brokers' group.consumer.session.timeout.ms",
@@ -48,6 +48,7 @@ const OF_CLASSIC: [(&str, &str); 3] = [
         "partition_assignment_strategy",
         "leave it out; the brokers share the partitions out, by group.consumer.assignors",
     ),
+    ("group_protocol_type", "leave it out; the protocol has no types of groups"),
 ];
 /// The longest instance id that brokers take.
 const INSTANCE_ID_MAX: usize = 249;

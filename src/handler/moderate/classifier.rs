@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use super::verdict::{Judgement, Verdict};
 use crate::breaker::{Breaker, Change, Permit};
 use crate::config::{self, OnUnavailable};
+use crate::handler::Service;
 use crate::metrics::ClassifierMetrics;
 
 /// The largest answer, in bytes.
@@ -115,6 +116,10 @@ impl Classifier {
                 done => return done,
             }
         }
+    }
+
+    pub(super) fn service(&self) -> Service {
+        Service::of(self.breaker.open())
     }
 
     async fn attempt(&self, body: Bytes) -> Result<Judgement, Unavailable> {

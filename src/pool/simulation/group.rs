@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -166,6 +166,10 @@ impl Client for Consumer {
     }
 
     fn refused(&self) -> Option<String> {
+        None
+    }
+
+    fn outage(&self) -> Option<(SystemTime, String)> {
         None
     }
 }

@@ -19,12 +19,14 @@ use crate::store::{
 pub(super) struct Data {
     pub(super) ledger: BTreeMap<i32, LedgerRow>,
     pub(super) seen: HashSet<String>,
+    /// The ids in the order in which they were claimed.
+    pub(super) order: Vec<String>,
     pub(super) dead: BTreeMap<String, (i32, i64)>,
     /// How often an effect is there, by pipeline and event id.
     pub(super) effects: HashMap<(String, String), i64>,
 }
 
-/// What a schedule makes of a commit or of the beginning of a transaction.
+/// What a schedule makes of the beginning of a transaction, of a statement, of a commit or of what comes before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StoreFault {
     /// The transaction cannot begin.
@@ -37,6 +39,8 @@ pub(super) enum StoreFault {
     Deadlock,
     /// The statement took too long.
     TooSlow,
+    /// A service of a handler's does not answer.
+    Unprepared,
 }
 
 /// Deliberate bugs, for the simulation to find.
@@ -98,10 +102,10 @@ impl Memory {
         self.freed.notify_waiters();
     }
 
-    fn fault(&self, at_commit: bool) -> Option<StoreFault> {
+    /// The next fault, if it is one of these.
+    pub(super) fn fault(&self, of: &[StoreFault]) -> Option<StoreFault> {
         let mut inner = self.lock();
-        let is_of_commit = |fault: &StoreFault| matches!(fault, StoreFault::Refused | StoreFault::Unanswered);
-        let next = inner.faults.front().copied().filter(|fault| is_of_commit(fault) == at_commit)?;
+        let next = inner.faults.front().copied().filter(|fault| of.contains(fault))?;
         inner.faults.pop_front();
         Some(next)
     }
@@ -206,7 +210,9 @@ impl Tx for Open {
         if self.assumes_new && ids.iter().any(|(_, id)| self.data.seen.contains(*id)) {
             return Err(error(Fault::Reject, "an id that was taken to be new is there"));
         }
-        let fresh = ids.iter().map(|(_, id)| self.data.seen.insert((*id).to_owned())).collect();
+        let fresh: Vec<bool> = ids.iter().map(|(_, id)| self.data.seen.insert((*id).to_owned())).collect();
+        let claimed = ids.iter().zip(&fresh).filter(|(_, fresh)| **fresh).map(|((_, id), _)| (*id).to_owned());
+        self.data.order.extend(claimed);
         self.leak();
         Ok(fresh)
     }
@@ -223,7 +229,11 @@ impl Tx for Open {
             *self.data.effects.entry((count.dimension.to_owned(), count.member.clone())).or_default() += 1;
         }
         self.leak();
-        Ok(())
+        match self.connection.memory.fault(&[StoreFault::Deadlock, StoreFault::TooSlow]) {
+            Some(StoreFault::Deadlock) => Err(error(Fault::Busy, "a deadlock")),
+            Some(_) => Err(error(Fault::TooSlow, "a time-out")),
+            None => Ok(()),
+        }
     }
 
     async fn bury(&mut self, _: &str, rows: &[DeadRow]) -> Result<()> {
@@ -244,7 +254,7 @@ impl Tx for Open {
 
     async fn commit(mut self: Box<Self>) -> Result<()> {
         self.statement().await?;
-        let fault = self.connection.memory.fault(true);
+        let fault = self.connection.memory.fault(&[StoreFault::Refused, StoreFault::Unanswered]);
         if fault == Some(StoreFault::Refused) {
             return Err(error(Fault::Outage, "the commit was refused"));
         }
@@ -334,11 +344,9 @@ impl Store for Connection {
     }
 
     async fn begin(&self) -> Result<Box<dyn Tx>> {
-        match self.memory.fault(false) {
-            Some(StoreFault::Away) => Err(error(Fault::Outage, "the database is away")),
-            Some(StoreFault::Deadlock) => Err(error(Fault::Busy, "a deadlock")),
-            Some(StoreFault::TooSlow) => Err(error(Fault::TooSlow, "a time-out")),
-            _ => Ok(Box::new(self.open().await?)),
+        match self.memory.fault(&[StoreFault::Away]) {
+            Some(_) => Err(error(Fault::Outage, "the database is away")),
+            None => Ok(Box::new(self.open().await?)),
         }
     }
 

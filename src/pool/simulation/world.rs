@@ -43,6 +43,8 @@ pub(super) struct World {
     restored: HashMap<i32, i64>,
     /// The ledger as it was seen last, to see that it never goes back.
     last: BTreeMap<i32, store::LedgerRow>,
+    /// What Kafka had last of a partition, and in which epoch of the ledger.
+    committed: BTreeMap<i32, (i64, i64)>,
 }
 
 impl World {
@@ -60,6 +62,7 @@ impl World {
             backup: None,
             restored: HashMap::new(),
             last: BTreeMap::new(),
+            committed: BTreeMap::new(),
         }
     }
 
@@ -89,8 +92,10 @@ impl World {
 
     fn shared(&self, member: Member, frozen: &Frozen, topics: &[&str]) -> Arc<Shared<Simulated>> {
         let connection = Arc::new(Connection { memory: self.memory.clone(), frozen: frozen.clone() });
-        let pipeline =
-            |name: &&'static str| Pipeline { name: Arc::from(*name), when: None, handler: Box::new(Effect(name)) };
+        let pipeline = |name: &&'static str| {
+            let handler = Box::new(Effect { pipeline: name, memory: self.memory.clone() });
+            Pipeline { name: Arc::from(*name), when: None, handler }
+        };
         let pool: Arc<str> = Arc::from("p");
         let store = Arc::clone(&connection) as Arc<dyn store::Store>;
         let pipelines = Pipelines::new(Arc::clone(&pool), store, PIPELINES.iter().map(pipeline).collect()).unwrap();
@@ -321,6 +326,7 @@ impl World {
                 self.restored.entry(partition).or_insert(0);
             }
             self.last.clear();
+            self.committed.clear();
             self.memory.restore(backup);
         }
     }
@@ -365,7 +371,18 @@ impl World {
             if committed > row.next_offset && !self.restored.contains_key(partition) {
                 return Err(format!("Kafka has {committed} of {partition}, and the ledger {}", row.next_offset));
             }
+            // A takeover asks the group by the ledger's offset before it claims: behind a restore that is lower.
+            if let Some((epoch, before)) = self.committed.insert(*partition, (row.epoch, committed))
+                && epoch == row.epoch
+                && !self.restored.contains_key(partition)
+                && committed < before
+            {
+                return Err(format!(
+                    "Kafka's offset of {partition} went back from {before} to {committed} in epoch {epoch}"
+                ));
+            }
         }
+        check_order(&state.log, &data)?;
         drop(state);
         self.last = data.ledger;
         Ok(())
@@ -406,6 +423,24 @@ impl World {
             self.group.lock().committed
         ))
     }
+}
+
+/// The events of a partition took effect in its order. One that is in the log twice may do so at either place.
+fn check_order(log: &BTreeMap<i32, Vec<Record>>, data: &Data) -> Result<(), String> {
+    let mut places: HashMap<String, Vec<(i32, i64)>> = HashMap::new();
+    for (partition, records) in log {
+        records
+            .iter()
+            .for_each(|record| places.entry(id_of(*partition, record)).or_default().push((*partition, record.offset)));
+    }
+    let mut last: HashMap<i32, i64> = HashMap::new();
+    for id in &data.order {
+        let Some([(partition, offset)]) = places.get(id).map(Vec::as_slice) else { continue };
+        if let Some(before) = last.insert(*partition, *offset).filter(|before| before > offset) {
+            return Err(format!("event {id} at {partition}@{offset} took effect after the one at {before}"));
+        }
+    }
+    Ok(())
 }
 
 /// The id under which an event is settled.

@@ -42,6 +42,11 @@ pub(super) fn options(store: &config::Store) -> Result<PgConnectOptions> {
     })
 }
 
+/// Whether a connection keeps its session from one transaction to the next.
+pub(super) fn is_kept(pooler: Option<Pooler>) -> bool {
+    pooler != Some(Pooler::Transaction)
+}
+
 /// What a transaction begins with, in one exchange with the database.
 pub(super) fn begin(pooler: Option<Pooler>, settings: &str) -> String {
     begin_as("", pooler, settings)

@@ -9,6 +9,7 @@ use sqlx::query::Query;
 use sqlx::{Postgres, Row as _};
 
 use super::copy::{self, Copy};
+use super::fence;
 use crate::store::connection::{OpenTx, bounded};
 use crate::store::{
     ColumnData, ColumnType, Count, DeadRow, Error, Fault, Fence, Held, IdKey, KeyType, OnDuplicate, Result, Table, Tx,
@@ -17,21 +18,8 @@ use crate::store::{
 #[async_trait]
 impl Tx for OpenTx<Postgres> {
     async fn fence(&mut self, held: &Held, next: i64, pool: &str) -> Result<Fence> {
-        let place = &held.place;
-        let update = sqlx::query_scalar::<_, bool>(
-            "UPDATE weir_ledger SET next_offset = $1, updated_at = now()
-              WHERE group_name = $2 AND topic_id = $3 AND partition = $4 AND owner = $5 AND next_offset = $6
-             RETURNING EXISTS (SELECT 1 FROM weir_dead WHERE pool = $7)",
-        )
-        .bind(next)
-        .bind(&*place.group)
-        .bind(place.origin.topic_id)
-        .bind(place.origin.partition)
-        .bind(held.token)
-        .bind(held.next_offset)
-        .bind(pool);
-        let moved = bounded(self.deadline, "fence the batch", update.fetch_optional(self.connection())).await?;
-        Ok(moved.map_or(Fence::Fenced, |has_dead_rows| Fence::Passed { has_dead_rows }))
+        let deadline = self.deadline;
+        bounded(deadline, "fence the batch", fence::pass(self.connection(), held, next, pool)).await
     }
 
     async fn existing(&mut self, key: &IdKey, ids: &[&str]) -> Result<HashSet<String>> {

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::case::{Case, RECOVERY_MAX};
 use crate::load::Mix;
 use crate::until;
-use crate::worker::Worker;
 
 /// A deploy that adds a pipeline: new workers come and go, so that partitions go back and forth between old and new
 /// ones, before all are new. What is counted from each partition's begin on is held by the audit. An event has one place
@@ -23,8 +22,7 @@ pub(super) async fn pipeline_added(case: &mut Case<'_>) -> Result<()> {
         until("the pipeline to have begun", RECOVERY_MAX, async || Ok(begun(case).await? > 0)).await?;
         let pause = Duration::from_millis(case.rng.u64(500..4_000));
         case.sleep(pause).await;
-        let visitor = case.workers.pop().context("the visitor")?;
-        leave(case, visitor).await?;
+        case.stop_worker(2).await?;
         until(
             "an old worker to leave partitions alone",
             RECOVERY_MAX,
@@ -35,9 +33,8 @@ pub(super) async fn pipeline_added(case: &mut Case<'_>) -> Result<()> {
     let left_alone = case.metric("weir_holds", "");
     case.start_worker(2).await?;
     for _ in 0..2 {
-        let old = case.workers.remove(0);
-        let slot = old.slot;
-        leave(case, old).await?;
+        let slot = case.workers[0].slot;
+        case.stop_worker(0).await?;
         case.start_worker(slot).await?;
     }
     case.fault_ends()?;
@@ -53,10 +50,4 @@ pub(super) async fn pipeline_added(case: &mut Case<'_>) -> Result<()> {
 /// On how many partitions the pipeline has begun behind the first offset.
 async fn begun(case: &Case<'_>) -> Result<i64> {
     case.world.count("SELECT count(*) FROM weir_pipelines WHERE pipeline = 'stats' AND begin_offset > 0").await
-}
-
-async fn leave(case: &mut Case<'_>, mut worker: Worker) -> Result<()> {
-    let (status, took) = worker.terminate().await?;
-    case.check(status.success(), || format!("a worker ended with {status} after {took:.1?}"));
-    Ok(())
 }

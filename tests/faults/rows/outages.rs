@@ -148,8 +148,8 @@ pub(super) async fn disk_full(case: &mut Case<'_>) -> Result<()> {
     case.world.sql(moved).await?;
     let ran = fill(case, &disk).await;
     // The audit reads the table, and the disk goes with the row.
-    for mut worker in std::mem::take(&mut case.workers) {
-        worker.terminate().await?;
+    while !case.workers.is_empty() {
+        case.stop_worker(0).await?;
     }
     let back = "ALTER TABLE messages SET TABLESPACE pg_default; ALTER INDEX messages_pkey SET TABLESPACE pg_default";
     case.world.sql(back).await?;

@@ -19,7 +19,7 @@ const P99_GROWTH_MAX_MS: f64 = 50.0;
 const BREAKER_MAX: Duration = Duration::from_secs(1);
 
 pub(super) async fn down(case: &mut Case<'_>) -> Result<()> {
-    let rates = rates(case, async |case, on| {
+    let rates = rates(case, 800_000, async |case, on| {
         let action = if on { "stop" } else { "start" };
         case.lab.service(action, "redis").await
     })
