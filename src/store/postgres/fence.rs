@@ -15,10 +15,17 @@ const PREPARE: &str = "PREPARE weir_fence AS ";
 /// PostgreSQL's: there is no such prepared statement.
 const UNPREPARED: &str = "26000";
 
-/// Prepares it in a new session, if weir's tables are there.
+/// Prepares it in a new session, if weir's tables are there. Where they are not, or are those of another release, the session
+/// is good for what `weir migrate` does.
 pub(super) async fn prepare_ahead(db: &mut PgConnection) -> sqlx::Result<()> {
     let asked = sqlx::raw_sql("SELECT to_regclass('weir_ledger') IS NOT NULL AND to_regclass('weir_dead') IS NOT NULL");
-    if asked.fetch_one(&mut *db).await?.try_get(0)? { prepare(db).await } else { Ok(()) }
+    if !asked.fetch_one(&mut *db).await?.try_get::<bool, _>(0)? {
+        return Ok(());
+    }
+    match prepare(db).await {
+        Err(sqlx::Error::Database(_)) => Ok(()),
+        other => other,
+    }
 }
 
 async fn prepare(db: &mut PgConnection) -> sqlx::Result<()> {

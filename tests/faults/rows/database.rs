@@ -255,13 +255,13 @@ pub(super) async fn freeze_when(case: &mut Case<'_>, at: usize, inside: bool) ->
 }
 
 /// How old the snapshot is when the rate is measured.
-const SNAPSHOT_AGE: Duration = Duration::from_secs(15);
+const SNAPSHOT_AGE: Duration = Duration::from_secs(10);
 
 /// A dump that runs for long keeps every old version of the ledger's rows.
 pub(super) async fn long_snapshot(case: &mut Case<'_>) -> Result<()> {
     let pool = case.lab.open(case.world.setting, &case.world.database, 1).await?;
     let mut session = pool.postgres().acquire().await?.detach();
-    let rates = rates(case, 1_200_000, async |case, on| {
+    let rates = rates(case, 1_000_000, async |case, on| {
         if on {
             session.execute(SNAPSHOT).await?;
             case.sleep(SNAPSHOT_AGE).await;
