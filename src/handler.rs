@@ -2,7 +2,8 @@
 //! checks; no writes) and `apply` inside the one transaction of the batch.
 //!
 //! A handler sees a batch and answers for each event; [`Each`] makes one of a handler that sees one event at a
-//! time. A new shipped handler is a file here, its `mod`, and a line in `SHIPPED` (`registry.rs`).
+//! time. A new shipped handler is a file here, its `mod`, and a line in `SHIPPED` (`registry.rs`); a program that embeds
+//! weir gives its own a name in configuration by [`register`].
 
 mod analyze;
 mod delivered;
@@ -21,6 +22,7 @@ pub(crate) use moderate::problems as moderation_problems;
 pub use moderate::{Judgement, Moderate, ModerateError};
 pub use notify::Notify;
 pub use persist::{Persist, PersistError};
+pub use registry::register;
 pub(crate) use registry::{Setup, Shipped, shipped};
 
 use std::time::SystemTime;

@@ -15,8 +15,11 @@
 //! **Since a moment:** only records whose time stamp is not before it are events of the audit. An id whose effect came
 //! from an earlier record has it all the same; counters of minutes that may count earlier events can only be too low.
 //!
+//! **Identity:** an event is its id, and in pools without a table its type and its id (`verify/identity.rs`). Its type is what
+//! `event.type` finds in the payload.
+//!
 //! **Memory and disk:** what is known is sorted on disk (`verify/spill.rs`), and memory is the same for a thousand
-//! records and for a thousand million. Ids are kept as digests of 128 bits: about 100 bytes of disk a record, 60 more
+//! records and for a thousand million. Ids are kept as digests of 96 bits, with 32 of the type: about 100 bytes of disk a record, 60 more
 //! for each counter that it adds to, and up to 40 for each counter of the database.
 
 mod audit;
@@ -24,6 +27,7 @@ mod counters;
 mod database;
 mod events;
 mod findings;
+mod identity;
 mod ids;
 mod log;
 mod moment;
@@ -222,7 +226,7 @@ pub(crate) async fn database_version(
 /// What was found, summed over the pools.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// Different ids in Kafka.
+    /// Different events in Kafka, by their id, or by their type and id in pools without a table.
     pub unique_ids: u64,
     /// Of these, ids whose effect is there.
     pub persisted: u64,
@@ -267,7 +271,7 @@ impl Report {
 pub struct PoolReport {
     /// Records read, tombstones that the pool skips left out.
     pub records: u64,
-    /// Different ids in Kafka.
+    /// Different events in Kafka, by their id, or by their type and id in a pool without a table.
     pub unique_ids: u64,
     /// Ids whose effect is there.
     pub persisted: u64,

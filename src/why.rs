@@ -24,6 +24,8 @@ use crate::store::{self, DeadFilter, IdKey, KeptDead, KeyType, Reason, Store};
 
 /// Dead rows looked at: an id has one a type.
 const DEAD_MAX: i64 = 100;
+/// Weir's own table of ids.
+const SEEN: &str = "weir_seen";
 /// How long the processed set's first answer is waited for: it connects only then.
 const HINT_PATIENCE: Duration = Duration::from_secs(2);
 const HINT_AGAIN: Duration = Duration::from_millis(100);
@@ -198,7 +200,7 @@ async fn effects(pool: &str, keys: &[(String, IdKey)], store: &dyn Store, id: &s
         let row = |(kind, at): (String, i64)| serde_json::json!({"type": kind, "seen_at_ms": at});
         let rows: Vec<Value> = seen.into_iter().map(row).collect();
         let row = (!rows.is_empty()).then_some(Value::Array(rows));
-        effects.push(Effect { pipeline: String::new(), table: "weir_seen".to_owned(), row });
+        effects.push(Effect { pipeline: String::new(), table: SEEN.to_owned(), row });
     }
     Ok(effects)
 }
@@ -292,11 +294,17 @@ fn verdict(places: &[Place], effects: &[Effect], dead: &[KeptDead], is_known: bo
             (None, true) => "; later events of its key wait behind it",
             (None, false) => "",
         };
-        let both = if has_effect { ", and has an effect as well: run `weir verify`" } else { "" };
+        let both = match has_effect {
+            true if is_settled(row, effects) => ", and has an effect as well: run `weir verify`",
+            true => "; an event of another type with this id is settled",
+            false => "",
+        };
         return format!("set aside by {:?}: {}{both}{waits}", row.pipeline, row.reason);
     }
     if has_effect {
-        return "settled: its effect is there".to_owned();
+        let kinds: Vec<String> = seen_kinds(effects).into_iter().flatten().map(|kind| format!("{kind:?}")).collect();
+        let of = if kinds.is_empty() { String::new() } else { format!(", of type {}", kinds.join(" and of type ")) };
+        return format!("settled: its effect is there{of}");
     }
     if let Some(place) = places.iter().find(|place| !place.is_passed()) {
         return match place.next_offset {
@@ -315,6 +323,18 @@ fn verdict(places: &[Place], effects: &[Effect], dead: &[KeptDead], is_known: bo
             .to_owned();
     }
     "unknown: neither Kafka, as far as it was searched, nor the database has it".to_owned()
+}
+
+/// The types under which weir's own table has the id; `None` in a pool with a table, whose ids have no type.
+fn seen_kinds(effects: &[Effect]) -> Option<Vec<&str>> {
+    let seen = effects.iter().find(|effect| effect.table == SEEN)?.row.as_ref().and_then(Value::as_array);
+    Some(seen.into_iter().flatten().filter_map(|row| row["type"].as_str()).collect())
+}
+
+/// Whether the event of a dead row has an effect. In weir's own table two types may share an id as two events, and a dead row
+/// without a type may be any's.
+fn is_settled(row: &KeptDead, effects: &[Effect]) -> bool {
+    seen_kinds(effects).is_none_or(|kinds| row.kind.is_empty() || kinds.contains(&row.kind.as_str()))
 }
 
 #[cfg(test)]
@@ -347,5 +367,43 @@ mod tests {
         assert!(verdict(&[place(5, Some(6))], &[effect(None)], &[], true).starts_with("passed without a row"));
         assert!(verdict(&[], &[effect(None)], &[], true).starts_with("the processed set"));
         assert!(verdict(&[], &[effect(None)], &[], false).starts_with("unknown"));
+    }
+
+    #[test]
+    fn an_effect_of_another_type_is_not_the_dead_events_own() {
+        let seen = || {
+            let row = serde_json::json!([{"type": "order_created", "seen_at_ms": 1}]);
+            Effect { pipeline: String::new(), table: SEEN.to_owned(), row: Some(row) }
+        };
+        let told = |kind: &str, effect| verdict(&[], &[effect], &[dead(kind)], true);
+        assert!(told("order_created", seen()).contains("has an effect as well"));
+        assert!(told("", seen()).contains("has an effect as well"));
+        let other = told("order_paid", seen());
+        assert!(other.contains("of another type") && !other.contains("as well"), "{other}");
+        assert!(told("", effect(Some(serde_json::json!({})))).contains("has an effect as well"));
+        assert!(verdict(&[], &[seen()], &[], true).ends_with("of type \"order_created\""));
+    }
+
+    fn dead(kind: &str) -> KeptDead {
+        KeptDead {
+            kind: kind.to_owned(),
+            event_id: "x".to_owned(),
+            pipeline: "p".to_owned(),
+            reason: "handler".to_owned(),
+            message: String::new(),
+            topic: "t".to_owned(),
+            topic_id: Uuid::nil(),
+            partition: 0,
+            offset: 7,
+            record_ms: None,
+            key: None,
+            value: None,
+            headers: None,
+            attempts: 1,
+            created_ms: 0,
+            published_ms: None,
+            holds_key: false,
+            replay_ms: None,
+        }
     }
 }

@@ -10,6 +10,8 @@ mod days;
 mod fenced;
 #[path = "store/mysql.rs"]
 mod mysql;
+#[path = "store/newer.rs"]
+mod newer;
 #[path = "common/pgbouncer.rs"]
 #[expect(clippy::print_stderr, reason = "a pooler's log, shown when its test fails")]
 mod pgbouncer;
@@ -31,6 +33,7 @@ use control::*;
 use days::*;
 use fenced::*;
 use mysql::*;
+use newer::*;
 use pgbouncer::Bouncer;
 use replays::*;
 use verdicts::*;
@@ -248,6 +251,7 @@ promises! {
     a_claim_needs_the_row_as_it_was_read
     a_pipeline_that_has_begun_must_be_there_until_it_is_retired
     beginning_again_changes_nothing
+    what_a_newer_release_has_migrated_is_left_alone_and_worked_on
     a_transaction_that_is_dropped_or_rolled_back_leaves_nothing
     an_id_is_fresh_once
     rows_taken_to_be_new_are_written_like_any_others

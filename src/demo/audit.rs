@@ -70,7 +70,7 @@ pub(super) async fn run(
     for table in &tables {
         database.ids(table, |id, _| mark(&mut live, id)).await?;
     }
-    database.dead(pool.0, |id| mark(&mut dead, id)).await?;
+    database.dead(pool.0, |_, id| mark(&mut dead, id)).await?;
     let mut counters: HashMap<Counter, i64> = HashMap::new();
     let count_in = |counter, count| {
         *counters.entry(counter).or_default() += count;

@@ -1,11 +1,11 @@
 //! The handlers that configuration can name, and what of configuration depends on which there are.
 
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 
-use super::{Beside, DynHandler};
+use super::{Beside, DynHandler, Handler};
 use crate::config::{self, Config, HandlerKind, Kinds};
 use crate::event::{Document, Fields};
 use crate::metrics::PoolMetrics;
@@ -50,11 +50,29 @@ const SHIPPED: &[Shipped] = &[
     super::notify::SHIPPED,
 ];
 
-static KINDS: LazyLock<Vec<HandlerKind>> = LazyLock::new(|| SHIPPED.iter().map(|shipped| shipped.kind).collect());
+/// Those of the program that embeds weir.
+static OWN: Mutex<Vec<Shipped>> = Mutex::new(Vec::new());
+
+/// All that configuration can name, settled when it is first looked at.
+static ALL: LazyLock<Vec<Shipped>> = LazyLock::new(|| {
+    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    SHIPPED.iter().chain(own.iter()).copied().collect()
+});
+
+static KINDS: LazyLock<Vec<HandlerKind>> = LazyLock::new(|| ALL.iter().map(|shipped| shipped.kind).collect());
+
+/// Lets configuration name a handler of the program's own, as it names those that ship: its pipelines have no keys of
+/// their own, and its effect is in the database. Call it before configuration is loaded; [`crate::cli::main`] then is
+/// weir's whole command line with this handler.
+pub fn register<H: Handler<Document> + Default>(name: &'static str) {
+    let kind = HandlerKind { name, keys: &[], is_stored: true, example: "", check: |_| {} };
+    let build: Build = |_| Box::pin(async { Ok(Box::new(H::default()) as _) });
+    OWN.lock().unwrap_or_else(PoisonError::into_inner).push(Shipped { kind, build });
+}
 
 /// The handler of this name.
 pub(crate) fn shipped(name: &str) -> Option<&'static Shipped> {
-    SHIPPED.iter().find(|shipped| shipped.kind.name == name)
+    ALL.iter().find(|shipped| shipped.kind.name == name)
 }
 
 impl Kinds<'static> {

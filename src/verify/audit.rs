@@ -10,11 +10,12 @@ use super::counters::{Recount, Share, Shares, Wrong, named};
 use super::database::{Database, Ledger, Moves, Table};
 use super::events::{Event, KeyKind, MINUTE_MS, Rules};
 use super::findings::Findings;
+use super::identity::Identity;
 use super::ids::{Entry, Found, Ids, Occurrence};
 use super::log::{Log, Place, Range};
 use super::moment::Moment;
 use super::spill::{Disk, Sorter};
-use super::story::{self, Counted, Story, Told};
+use super::story::{Counted, Stories, Story, Told};
 use super::wants::Wants;
 use super::{Error, PoolReport, Progress, Scope, Stage, Step, Wanted};
 use crate::config::{self, Config, Pool, Start};
@@ -40,8 +41,9 @@ pub(super) struct Audit<'a> {
     report: PoolReport,
 }
 
-/// What was read, by id.
+/// What was read, by event.
 struct Read {
+    identity: Identity,
     ids: Ids,
     shares: Shares,
     /// Records whose dead row goes by their position.
@@ -87,7 +89,7 @@ impl<'a> Audit<'a> {
     pub(super) fn run(mut self) -> Result<PoolReport, Error> {
         let disk = self.disk.clone();
         let (ids, shares, dead) = (Ids::new(&disk), Shares::new(&disk), Sorter::new(&disk));
-        let mut read = Read { ids, shares, dead, ahead_ms_max: 0 };
+        let mut read = Read { identity: Identity::of(&self.tables), ids, shares, dead, ahead_ms_max: 0 };
         (self.progress)(Step::Doing(Stage::Kafka));
         self.read(&self.log.whole(), &mut read)?;
         self.runtime.block_on(self.database.hold_still())?;
@@ -101,8 +103,10 @@ impl<'a> Audit<'a> {
         self.look_up(&mut read)?;
         (self.progress)(Step::Doing(Stage::Comparing));
         let begins = self.runtime.block_on(self.database.begins(group))?;
-        let guessed = self.guess_starts(&mut read.ids)?;
-        let mut moment = Moment::new(self.pool, &self.log.partitions, &self.tables, &ledger, &begins, &guessed);
+        let started_at =
+            |starts: &[i64]| Moment::new(self.pool, &self.log.partitions, &self.tables, &ledger, &begins, starts);
+        let from_the_first = started_at(&vec![0; self.log.partitions.len()]);
+        let mut moment = started_at(&self.guess_starts(&mut read.ids, &from_the_first)?);
         let is_gone = |topic: &Uuid| self.log.partitions.iter().all(|partition| partition.topic_id != *topic);
         moment.has_older |= topics.iter().any(is_gone);
         moment.moved = self.moved(moves);
@@ -110,10 +114,6 @@ impl<'a> Audit<'a> {
         self.tell(findings, &mut read.dead)?;
         self.runtime.block_on(self.database.release())?;
         Ok(self.report)
-    }
-
-    fn key(&self) -> KeyKind {
-        self.tables.first().map_or(KeyKind::Text, |table| table.key)
     }
 
     /// The horizon of a pool whose `messages` drops days: there it is the time of the id that says what may be forgotten.
@@ -128,11 +128,11 @@ impl<'a> Audit<'a> {
 
     /// Reads ranges and notes what their events are.
     fn read(&mut self, ranges: &[Range], read: &mut Read) -> Result<(), Error> {
-        let (key, recounts, by_days) = (self.key(), self.recounts(), self.by_days());
+        let (recounts, by_days) = (self.recounts(), self.by_days());
         let mut records = 0;
         self.each(ranges, |place, event| {
             records += 1;
-            let id = key.digest(&event.id);
+            let id = read.identity.of_record(event.kind, &event.id);
             let mut facts = 0_u32;
             for counter in &event.counters {
                 let share = Share::of(counter);
@@ -143,11 +143,12 @@ impl<'a> Audit<'a> {
                 let minutes_end_ms = counter.minute.saturating_add(1).saturating_mul(MINUTE_MS);
                 read.ahead_ms_max = read.ahead_ms_max.max(minutes_end_ms.saturating_sub(event.record_ms));
             }
-            let record_ms = told_apart_ms(&event, by_days, key);
+            let record_ms = told_apart_ms(&event, by_days, read.identity.key);
             let record = Occurrence { place, facts, record_ms, key: event.key };
             read.ids.note(id, Entry::Record(record))?;
+            // What could not be decoded is dead under its header's id, without a type.
             match &event.alias {
-                Some(alias) => read.ids.note(key.digest(alias), Entry::Alias(place)),
+                Some(alias) => read.ids.note(read.identity.of_row("", alias), Entry::Alias(place)),
                 None => Ok(()),
             }
         })?;
@@ -191,25 +192,24 @@ impl<'a> Audit<'a> {
 
     /// Notes where the database has ids.
     fn look_up(&mut self, read: &mut Read) -> Result<(), Error> {
-        let key = self.key();
         let Self { runtime, database, tables, name, progress, log, .. } = self;
-        let mut note = |id: &str, found, effect_us| {
+        let mut note = |kind: &str, id: &str, found, effect_us| {
             progress(Step::Done(1));
-            read.ids.note(key.digest(id), Entry::Found(found, effect_us))
+            read.ids.note(read.identity.of_row(kind, id), Entry::Found(found, effect_us))
         };
         runtime.block_on(async {
             for (index, table) in tables.iter().enumerate() {
                 let found = Found::table(index);
                 // The first table is the one whose transactions' times are compared.
                 let says_when = index == 0 && table.says_when;
-                database.ids(table, |id, effect_us| note(id, found, effect_us.filter(|_| says_when))).await?;
+                database.ids(table, |id, effect_us| note("", id, found, effect_us.filter(|_| says_when))).await?;
             }
             if tables.is_empty() {
-                database.seen(name, |id| note(id, Found::table(0), None)).await?;
+                database.seen(name, |kind, id| note(kind, id, Found::table(0), None)).await?;
             }
-            database.replayed(name, |id| note(id, Found::REPLAYED, None)).await?;
-            let dead = database.dead(name, |id| {
-                note(id, Found::DEAD, None)?;
+            database.replayed(name, |kind, id| note(kind, id, Found::REPLAYED, None)).await?;
+            let dead = database.dead(name, |kind, id| {
+                note(kind, id, Found::DEAD, None)?;
                 match log.place(id) {
                     Some(place) => read.dead.push(place.packed().to_be_bytes()),
                     None => Ok(()),
@@ -221,27 +221,18 @@ impl<'a> Audit<'a> {
 
     /// Where a pool that does not start at the beginning started, if it is not on record: at the latest, at the first
     /// record of a partition that is settled. Ids with several records do not say which of them was handled.
-    fn guess_starts(&self, ids: &mut Ids) -> Result<Vec<i64>, Error> {
+    fn guess_starts(&self, ids: &mut Ids, from_the_first: &Moment) -> Result<Vec<i64>, Error> {
         if self.pool.start == Start::Beginning {
             return Ok(vec![0; self.log.partitions.len()]);
         }
         let mut starts = vec![i64::MAX; self.log.partitions.len()];
-        let mut entries = ids.entries()?;
-        while let Some(id) = entries.id() {
-            let (mut settled, mut records, mut first) = (false, 0, None);
-            while let Some(entry) = entries.of(id)? {
-                match entry {
-                    Entry::Found(found, _) => settled |= found.has_effect() || found.is_dead(),
-                    Entry::Record(record) => {
-                        records += 1;
-                        first.get_or_insert(record.place);
-                    }
-                    Entry::Alias(_) => {}
-                }
-            }
-            if let (true, 1, Some(place)) = (settled, records, first) {
-                let start = &mut starts[place.partition()];
-                *start = place.offset().min(*start);
+        let mut stories = Stories::of(ids.entries()?);
+        while let Some(told) = stories.next(from_the_first, |_| Ok(()))? {
+            if let Told::Story(Story { found, records: 1, first, .. }) = told
+                && found.is_settled()
+            {
+                let start = &mut starts[first.place.partition()];
+                *start = first.place.offset().min(*start);
             }
         }
         Ok(starts)
@@ -251,10 +242,10 @@ impl<'a> Audit<'a> {
     fn judge(&mut self, read: &mut Read, moment: &Moment) -> Result<Findings, Error> {
         let mut findings = Findings::new(&self.disk);
         let mut recount = self.recounts().then(|| Recount::new(&self.disk));
-        let mut entries = read.ids.entries()?;
+        let mut stories = Stories::of(read.ids.entries()?);
         let mut shares = read.shares.by_id()?;
         let dead = &mut read.dead;
-        while let Some(told) = story::next(&mut entries, moment, |place| dead.push(place.packed().to_be_bytes()))? {
+        while let Some(told) = stories.next(moment, |place| dead.push(place.packed().to_be_bytes()))? {
             let Told::Story(story) = told else { continue };
             self.judge_one(&story, moment, &mut findings)?;
             if let Some(recount) = &mut recount {

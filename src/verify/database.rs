@@ -223,21 +223,29 @@ impl Database {
         Ok(())
     }
 
-    /// Shows every id that a pool without a table of its own has settled.
-    pub(super) async fn seen(&mut self, pool: &str, each: impl FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
+    /// Shows the type and id of every event that a pool without a table of its own has settled.
+    pub(super) async fn seen(
+        &mut self,
+        pool: &str,
+        each: impl FnMut(&str, &str) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.of_pool("weir_seen", "read weir_seen", pool, each).await
     }
 
-    /// Shows the id of every dead row of a pool.
-    pub(crate) async fn dead(&mut self, pool: &str, each: impl FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
+    /// Shows the type and id of every dead row of a pool.
+    pub(crate) async fn dead(
+        &mut self,
+        pool: &str,
+        each: impl FnMut(&str, &str) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.of_pool("weir_dead", "read weir_dead", pool, each).await
     }
 
-    /// Shows every id that took effect when its dead row was replayed.
+    /// Shows the type and id of every event that took effect when its dead row was replayed.
     pub(super) async fn replayed(
         &mut self,
         pool: &str,
-        each: impl FnMut(&str) -> Result<(), Error>,
+        each: impl FnMut(&str, &str) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.of_pool("weir_replayed", "read weir_replayed", pool, each).await
     }
@@ -247,13 +255,14 @@ impl Database {
         table: &'static str,
         action: &str,
         pool: &str,
-        mut each: impl FnMut(&str) -> Result<(), Error>,
+        mut each: impl FnMut(&str, &str) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        let failed = |source| Error::database(action, source);
         let store::Audit { text, first, .. } = self.dialect;
-        let select = format!("SELECT CAST(event_id AS {text}) FROM {table} WHERE pool = {first}");
-        let mut ids = sqlx::query_scalar::<_, String>(AssertSqlSafe(select)).bind(pool).fetch(&mut self.connection);
-        while let Some(id) = ids.try_next().await.map_err(|source| Error::database(action, source))? {
-            each(&id)?;
+        let select = format!("SELECT CAST(type AS {text}), CAST(event_id AS {text}) FROM {table} WHERE pool = {first}");
+        let mut rows = sqlx::query(AssertSqlSafe(select)).bind(pool).fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await.map_err(failed)? {
+            each(row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?)?;
         }
         Ok(())
     }

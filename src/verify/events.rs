@@ -1,5 +1,6 @@
 //! What an event is, read anew: the auditor shares no code with the decoders that it checks.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -11,6 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::identity::Kind;
 use super::wants::Wants;
 use crate::config::{self, EventFields, OnTombstone, OnUnknownType};
 
@@ -90,6 +92,8 @@ impl Counter {
 pub(super) struct Event {
     /// The event's id by its payload, else by its header, else by its position.
     pub(super) id: String,
+    /// Its type; none where the payload has none, or one that the pool does not know.
+    pub(super) kind: Kind,
     /// The header's id, where the payload has another one.
     pub(super) alias: Option<String>,
     /// A hash of the record's key.
@@ -105,8 +109,9 @@ pub(super) struct Event {
 pub(super) struct Rules {
     fields: EventFields,
     rejects_tombstones: bool,
-    /// The types that are not passed; empty: none are.
+    /// The types that the pool knows; empty: all.
     types: Vec<String>,
+    passes_unknown_types: bool,
     /// What is counted by, and the place of the pipeline that does.
     dimensions: Vec<(usize, String)>,
     wants: Option<Wants>,
@@ -122,7 +127,8 @@ impl Rules {
         Self {
             fields: pool.event.clone(),
             rejects_tombstones: pool.on_tombstone == OnTombstone::Reject,
-            types: if pool.on_unknown_type == OnUnknownType::Pass { pool.types.clone() } else { Vec::new() },
+            types: pool.types.clone(),
+            passes_unknown_types: pool.on_unknown_type == OnUnknownType::Pass,
             dimensions: dimensions.collect(),
             wants,
         }
@@ -135,9 +141,13 @@ impl Rules {
             None if self.rejects_tombstones => None,
             None => return None,
         };
-        if payload.as_ref().is_some_and(|payload| !self.takes(payload)) {
+        let kind = payload.as_ref().map(|payload| self.kind(payload)).unwrap_or_default();
+        let is_unknown = payload.is_some() && !self.types.is_empty() && !self.types.iter().any(|known| *known == kind);
+        if is_unknown && self.passes_unknown_types {
             return None;
         }
+        // The worker sets what it does not know aside without a type.
+        let kind = if is_unknown { Kind::NONE } else { Kind::of(&kind) };
         let wanted = self.wants.as_ref().map(|wants| wants.ask(topic_id, message));
         if wanted.as_ref().is_some_and(|wanted| !wanted.contains(&true)) {
             return None;
@@ -151,18 +161,11 @@ impl Rules {
             (None, header) => (header.unwrap_or_else(position), None),
         };
         let counters = payload.map(|payload| self.counters(&payload, record_ms, wanted.as_deref())).unwrap_or_default();
-        Some(Event { id, alias, key: message.key().map(hash), counters, record_ms })
+        Some(Event { id, kind, alias, key: message.key().map(hash), counters, record_ms })
     }
 
-    fn takes(&self, payload: &Payload) -> bool {
-        self.types.is_empty() || self.types.contains(&self.kind(payload))
-    }
-
-    fn kind(&self, payload: &Payload) -> String {
-        match payload.at(&self.fields.r#type) {
-            Some(Value::String(kind)) => kind,
-            _ => String::new(),
-        }
+    fn kind<'a>(&self, payload: &'a Payload) -> Cow<'a, str> {
+        payload.string(&self.fields.r#type).unwrap_or_default()
     }
 
     fn counters(&self, payload: &Payload, record_ms: i64, wanted: Option<&[bool]>) -> Vec<Counter> {
@@ -172,7 +175,7 @@ impl Rules {
         let stamp = payload.at(&self.fields.timestamp).and_then(|value| value.as_i64());
         let minute = stamp.unwrap_or(record_ms).div_euclid(MINUTE_MS);
         let member = |dimension: &str| match dimension {
-            "type" => Some(self.kind(payload)),
+            "type" => Some(self.kind(payload).into_owned()),
             "conversation" => self.conversation(payload),
             _ => payload.text(&self.fields.user),
         };
@@ -231,6 +234,16 @@ impl Payload {
                 }
                 serde_json::from_str(here.get()).ok()
             }
+        }
+    }
+
+    fn string(&self, pointer: &str) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Tree(tree) => tree.pointer(pointer)?.as_str().map(Cow::Borrowed),
+            Self::Text(_) => match self.at(pointer)? {
+                Value::String(text) => Some(Cow::Owned(text)),
+                _ => None,
+            },
         }
     }
 

@@ -57,6 +57,15 @@ impl Found {
         self.contains(Self::DEAD)
     }
 
+    pub(super) fn is_settled(self) -> bool {
+        self.has_effect() || self.is_dead()
+    }
+
+    /// What one event has of rows that may be several events': an effect, or else a dead row.
+    pub(super) fn as_one(self) -> Self {
+        if self.has_effect() { Self(self.0 & !Self::DEAD.0) } else { self }
+    }
+
     /// Whether any table has it.
     pub(super) fn has_effect(self) -> bool {
         self.0 & Self::all(TABLES_MAX).0 != 0

@@ -15,6 +15,13 @@ use super::PATIENCE;
 use super::types::send;
 use super::world::World;
 
+/// Where an example was built.
+pub(crate) fn built(name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_weir")).with_file_name("examples").join(name);
+    assert!(program.exists(), "{} is not built: `cargo build --examples`", program.display());
+    program
+}
+
 /// A running example.
 struct Example(Child, PathBuf);
 
@@ -35,8 +42,6 @@ impl Example {
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Self {
-        let program = Path::new(env!("CARGO_BIN_EXE_weir")).with_file_name("examples").join(name);
-        assert!(program.exists(), "{} is not built: `cargo build --examples`", program.display());
         let (head, _) =
             world.config("").split_once("[pools.").map(|(head, rest)| (head.to_owned(), rest.to_owned())).unwrap();
         let config = format!(
@@ -45,7 +50,7 @@ impl Example {
         );
         let (file, log) = (world.dir.join("example.toml"), world.dir.join("example.log"));
         std::fs::write(&file, config).unwrap();
-        let mut command = Command::new(program);
+        let mut command = Command::new(built(name));
         command
             .env("NO_COLOR", "1")
             .envs(variables.iter().copied())

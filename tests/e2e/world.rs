@@ -164,9 +164,14 @@ impl World {
     }
 
     pub(crate) fn weir_with(&self, config: &str, args: &[&str]) -> Command {
+        self.program_with(Path::new(env!("CARGO_BIN_EXE_weir")), config, args)
+    }
+
+    /// A program that has weir's command line.
+    pub(crate) fn program_with(&self, program: &Path, config: &str, args: &[&str]) -> Command {
         let file = self.dir.join(format!("{}.toml", Uuid::new_v4().simple()));
         std::fs::write(&file, config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        let mut command = Command::new(program);
         command.args(args).arg("--config").arg(file);
         command
     }

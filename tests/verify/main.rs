@@ -9,6 +9,7 @@ mod order;
 #[path = "../common/services.rs"]
 mod services;
 mod since;
+mod types;
 #[path = "../common/uuid_days.rs"]
 mod uuid_days;
 mod world;

@@ -156,10 +156,14 @@ impl World {
     }
 
     pub(crate) async fn kill(&mut self, id: &str, reason: &str, partition: i32, offset: i64) {
+        self.kill_as("", id, reason, partition, offset).await;
+    }
+
+    pub(crate) async fn kill_as(&mut self, kind: &str, id: &str, reason: &str, partition: i32, offset: i64) {
         let (topic, topic_id) = (self.topic.0.clone(), self.topic_id);
         self.sql(&format!(
             "INSERT INTO weir_dead (pool, type, event_id, pipeline, reason, message, topic, topic_id, partition, \"offset\") \
-             VALUES ('storage', '', '{id}', 'persist', '{reason}', '', '{topic}', '{topic_id}', {partition}, {offset})"
+             VALUES ('storage', '{kind}', '{id}', 'persist', '{reason}', '', '{topic}', '{topic_id}', {partition}, {offset})"
         ))
         .await;
     }
