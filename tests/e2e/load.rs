@@ -33,11 +33,6 @@ impl Plan {
     }
 }
 
-/// No event of a seed is older than this, in milliseconds since 1970, and all of lower seeds are.
-pub(crate) fn youth(seed: u64) -> u64 {
-    EPOCH_MS + seed * 1_000_000 * 137
-}
-
 /// What was sent and acknowledged.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
@@ -124,7 +119,7 @@ impl<'a> Sender<'a> {
         let sequence = self.sequences.entry(key).or_default();
         *sequence += 1;
         // A later run of a test has a higher seed, and its events are younger.
-        let at = youth(self.plan.seed) + *sequence * 137;
+        let at = EPOCH_MS + (self.plan.seed * 1_000_000 + *sequence) * 137;
         let id = Uuid::from_u128(self.rng.u128(..)).to_string();
         let (from, to) = (key, 1_000_000);
         let value = format!(

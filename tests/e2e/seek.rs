@@ -1,13 +1,14 @@
 //! Deliberate moves: of a held partition, of a running pool, and over events that are skipped.
 
 use rdkafka::admin::AdminOptions;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::audit::audit;
 use super::dead::{json, run};
-use super::load::{Plan, publish, youth};
+use super::load::{Plan, publish};
 use super::worker::Worker;
-use super::world::{World, admin};
+use super::world::{World, admin, kafka};
 use super::{PATIENCE, until};
 
 fn clean(seed: u64, events: u64) -> Plan {
@@ -121,12 +122,15 @@ async fn events_are_skipped_only_on_purpose_and_the_auditor_knows() {
     audit(&world, &all).await;
 }
 
-/// Whoever holds a batch writes nothing, so no fence tells it of the move.
+/// What cannot be decoded is held before any transaction, so no fence tells of the move.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_is_held_for_its_events_goes_on_where_it_is_moved_to() {
     let world = World::new(2).await;
-    world.sql(&format!("ALTER TABLE messages ADD CHECK (timestamp >= {})", youth(77))).await;
-    publish(&world, clean(76, 2_000)).await;
+    let producer: FutureProducer = kafka().create().unwrap();
+    for key in 0..200 {
+        let (key, to) = (format!("k{key}"), &world.topic);
+        producer.send(FutureRecord::to(to).key(&key).payload("not json"), PATIENCE).await.unwrap();
+    }
     let worker = Worker::start(&world).await;
     until("the partitions to be held", PATIENCE, async || {
         (worker.metric("weir_holds", "") == 2.0, worker.get("/readyz"))

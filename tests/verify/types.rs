@@ -14,7 +14,7 @@ impl World {
         let mut world = Self::new().await;
         for id in ["o-0", "o-1", "o-2"] {
             for kind in [CREATED, PAID] {
-                let event = json!({"type": kind, "message": {"message_id": id}, "timestamp": MINUTE_MS});
+                let event = json!({"type": kind, "message": {"message_id": id, "timestamp": MINUTE_MS}});
                 world.send_record(0, Some(event.to_string().as_bytes()), None).await;
                 world.see(kind, id).await;
             }
