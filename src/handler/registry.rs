@@ -63,7 +63,7 @@ static KINDS: LazyLock<Vec<HandlerKind>> = LazyLock::new(|| ALL.iter().map(|ship
 
 /// Lets configuration name a handler of the program's own, as it names those that ship: its pipelines have no keys of
 /// their own, and its effect is in the database. Call it before configuration is loaded; [`crate::cli::main`] then is
-/// weir's whole command line with this handler.
+/// weir's whole command line with this handler. A name that ships stays what it is.
 pub fn register<H: Handler<Document> + Default>(name: &'static str) {
     let kind = HandlerKind { name, keys: &[], is_stored: true, example: "", check: |_| {} };
     let build: Build = |_| Box::pin(async { Ok(Box::new(H::default()) as _) });
