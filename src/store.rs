@@ -14,6 +14,7 @@ mod dead;
 mod driver;
 mod fault;
 mod find;
+mod held;
 mod migrations;
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -39,6 +40,7 @@ pub(crate) use driver::Audit;
 pub use driver::{check_days, problems};
 pub(crate) use fault::message as message_of;
 pub use find::{Finds, FoundVerdict};
+pub use held::{Held, RowHint};
 #[cfg(feature = "mysql")]
 pub use mysql::Mysql;
 #[cfg(feature = "postgres")]
@@ -135,17 +137,6 @@ pub struct LedgerRow {
     pub next_offset: i64,
     /// When it last changed, by the database's clock: milliseconds since 1970.
     pub updated_ms: i64,
-}
-
-/// The right to write a partition's effects, as its owner holds it.
-#[derive(Debug, Clone)]
-pub struct Held {
-    /// The partition.
-    pub place: Place,
-    /// The owner's token, new with every claim.
-    pub token: Uuid,
-    /// The first offset that is not settled.
-    pub next_offset: i64,
 }
 
 /// What the ledger says to a batch.

@@ -9,7 +9,8 @@ mod services;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use weir::config;
 use weir::metrics::Metrics;
@@ -178,6 +179,27 @@ async fn an_id_is_forgotten_after_one_to_two_expiries_and_its_set_with_it() {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// The clock of the test below, in seconds: past that of Redis, so that nothing expires meanwhile.
+static CLOCK: AtomicU64 = AtomicU64::new(4_000_000_000);
+
+#[tokio::test]
+async fn a_set_that_nobody_asks_for_is_unlinked_by_the_next_mark_before_it_expires() {
+    let redis = OwnRedis::start(&[]);
+    let clock = || UNIX_EPOCH + Duration::from_secs(CLOCK.load(Ordering::Relaxed));
+    let expiry = Duration::from_secs(900);
+    let set = set(&redis.url(), config::ProcessedSet::Set, "p", expiry, &Metrics::new()).with_clock(clock);
+    let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
+    let mut keys = || redis::cmd("KEYS").arg("*").query::<Vec<String>>(&mut connection).unwrap().len();
+    set.mark(&["a"]).await;
+    assert_eq!(keys(), 1);
+    CLOCK.fetch_add(900, Ordering::Relaxed);
+    set.mark(&["b"]).await;
+    assert_eq!((keys(), set.lookup(&["a", "b"]).await), (2, Some(vec![true, true])), "it is still asked for");
+    CLOCK.fetch_add(900, Ordering::Relaxed);
+    set.mark(&["c"]).await;
+    assert_eq!((keys(), set.lookup(&["a", "b"]).await), (2, Some(vec![false, true])));
 }
 
 #[tokio::test]

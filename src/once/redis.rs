@@ -1,7 +1,7 @@
 //! The processed set in Redis, as sets or as a bitmap.
 //!
 //! Time is divided into generations, each as long as the expiry. Ids are marked in the running generation, whose keys end
-//! with the next one; look-ups ask the running generation and the one before. So an id is known for one expiry at least,
+//! with the next one or a little later; look-ups ask the running generation and the one before. So an id is known for one expiry at least,
 //! from its mark on, and for two at most. The clock is the machine's: a jump, or two machines that differ, cost hits and
 //! nothing else.
 //!
@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use super::bloom::Bits;
 use super::link::{Away, Link};
-use super::sets::Shards;
+use super::sets::Sets;
 use crate::breaker::{Breaker, Change, Permit};
 use crate::config::{self, Bitmap};
 use crate::metrics::PoolMetrics;
@@ -46,7 +46,7 @@ struct Inner {
 /// How ids are kept.
 #[derive(Debug)]
 enum Layout {
-    Sets,
+    Sets(Sets),
     Bits(Bits),
 }
 
@@ -55,7 +55,8 @@ impl ProcessedSet {
     /// are first asked for. A URL that cannot be used is logged, and every answer is then unknown.
     #[must_use]
     pub fn connect(config: &config::Redis, pool: &str, metrics: PoolMetrics) -> Self {
-        Self::new(Link::open(config, pool), config, Layout::Sets, config.expiry, pool, metrics)
+        let layout = Layout::Sets(Sets::new(pool, millis(config.expiry)));
+        Self::new(Link::open(config, pool), config, layout, config.expiry, pool, metrics)
     }
 
     /// The same as the pool's settings ask for it, which may be none.
@@ -81,7 +82,7 @@ impl ProcessedSet {
     ) -> Result<Option<Self>, String> {
         let (layout, expiry) = match (settings.processed_set, Bitmap::of(settings, Some(config))?) {
             (config::ProcessedSet::Off, _) => return Ok(None),
-            (_, None) => (Layout::Sets, config.expiry),
+            (_, None) => (Layout::Sets(Sets::new(pool, millis(config.expiry))), config.expiry),
             (_, Some(bitmap)) => {
                 let expiry = bitmap.expiry;
                 (Layout::Bits(Bits::new(pool, bitmap)), expiry)
@@ -103,7 +104,7 @@ impl ProcessedSet {
             link,
             deadline: config.deadline,
             layout,
-            expiry_ms: u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX).max(1),
+            expiry_ms: millis(expiry),
             clock: SystemTime::now,
             metrics,
             away: Breaker::default(),
@@ -154,15 +155,14 @@ impl ProcessedSet {
         if ids.is_empty() {
             return Some(Vec::new());
         }
-        let Inner { pool, layout, lookups_refused, .. } = &*self.0;
+        let Inner { layout, lookups_refused, .. } = &*self.0;
         let now = self.generation();
         let generations = [now, now.saturating_sub(1)];
         match layout {
-            Layout::Sets => {
-                let shards = Shards::of(ids);
-                let commands = || shards.lookup(pool, generations, ids);
+            Layout::Sets(sets) => {
+                let commands = || sets.lookup(generations, ids);
                 let replies: Vec<Vec<bool>> = self.send("lookup", lookups_refused, commands).await?;
-                Some(shards.known(ids.len(), &replies))
+                Some(Sets::known(ids.len(), &replies))
             }
             Layout::Bits(bits) => {
                 let commands = || bits.lookup(generations, ids);
@@ -177,11 +177,11 @@ impl ProcessedSet {
         if ids.is_empty() {
             return;
         }
-        let Inner { pool, layout, marks_refused, .. } = &*self.0;
+        let Inner { layout, marks_refused, .. } = &*self.0;
         let generation = self.generation();
         let ends_at_ms = generation.saturating_add(2).saturating_mul(self.0.expiry_ms);
         let commands = || match layout {
-            Layout::Sets => Shards::of(ids).mark(pool, generation, ends_at_ms, ids),
+            Layout::Sets(sets) => sets.mark(generation, ends_at_ms, ids),
             Layout::Bits(bits) => bits.mark(generation, ends_at_ms, ids),
         };
         // `None` has been logged where it was noticed; a mark that is not made costs a hit.
@@ -233,6 +233,10 @@ impl ProcessedSet {
         let now = (self.0.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX) / self.0.expiry_ms
     }
+}
+
+fn millis(expiry: Duration) -> u64 {
+    u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 impl Inner {

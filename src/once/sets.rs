@@ -1,101 +1,92 @@
-//! Ids in Redis' sets, by time and shard.
+//! Ids in Redis' sets, a set a generation: `weir:{POOL}:ids:GENERATION`. Sets take about half of the memory of a key an id.
 //!
-//! An id is in the set `weir:{POOL}:ids:GENERATION:SHARD`. Sets take about half of the memory of a key an id. The shards keep
-//! each set small enough that dropping it does not hold Redis up.
+//! Redis drops what has expired while everybody waits, which takes long for millions of ids. So whoever marks first in a generation
+//! unlinks the set that nobody asks for any more, which is freed beside the work; the expiry a little later is for pools at rest.
 
-use std::array;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redis::Pipeline;
 
-const SHARDS: usize = 16;
+/// How long a set that nobody asks for any more stays at most, for the next mark to unlink it.
+const LEFT_MS_MAX: u64 = 60_000;
 
-/// The indexes of ids in each shard.
-pub(super) struct Shards([Vec<usize>; SHARDS]);
+#[derive(Debug)]
+pub(super) struct Sets {
+    pool: String,
+    expiry_ms: u64,
+    /// The generation that was marked in last.
+    marked: AtomicU64,
+}
 
-impl Shards {
-    pub(super) fn of(ids: &[&str]) -> Self {
-        let mut shards = array::from_fn(|_| Vec::new());
-        for (index, id) in ids.iter().enumerate() {
-            shards[shard_of(id)].push(index);
-        }
-        Self(shards)
-    }
-
-    fn filled(&self) -> impl Iterator<Item = (usize, &Vec<usize>)> {
-        self.0.iter().enumerate().filter(|(_, members)| !members.is_empty())
+impl Sets {
+    pub(super) fn new(pool: &str, expiry_ms: u64) -> Self {
+        Self { pool: pool.to_owned(), expiry_ms, marked: AtomicU64::new(0) }
     }
 
     /// Asks the generations for the ids.
-    pub(super) fn lookup(&self, pool: &str, generations: [u64; 2], ids: &[&str]) -> Pipeline {
-        let mut pipeline = Pipeline::new();
-        for (shard, members) in self.filled() {
-            for generation in generations {
-                let command = pipeline.cmd("SMISMEMBER").arg(key(pool, generation, shard));
-                members.iter().for_each(|index| _ = command.arg(ids[*index]));
-            }
+    pub(super) fn lookup(&self, generations: [u64; 2], ids: &[&str]) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(generations.len());
+        for generation in generations {
+            pipeline.cmd("SMISMEMBER").arg(self.key(generation)).arg(ids);
         }
         pipeline
     }
 
     /// Which of so many ids are known by the replies to [`lookup`](Self::lookup).
-    pub(super) fn known(&self, ids: usize, replies: &[Vec<bool>]) -> Vec<bool> {
-        let mut known = vec![false; ids];
-        for ((_, members), answers) in self.filled().zip(replies.chunks(2)) {
-            for answer in answers {
-                for (index, hit) in members.iter().zip(answer) {
-                    known[*index] |= hit;
-                }
-            }
-        }
-        known
+    pub(super) fn known(ids: usize, replies: &[Vec<bool>]) -> Vec<bool> {
+        let is_known = |id| replies.iter().any(|answers| answers.get(id).is_some_and(|hit| *hit));
+        (0..ids).map(is_known).collect()
     }
 
-    /// Adds the ids to a generation, which ends at a time.
-    pub(super) fn mark(&self, pool: &str, generation: u64, ends_at_ms: u64, ids: &[&str]) -> Pipeline {
-        let mut pipeline = Pipeline::new();
+    /// Adds the ids to a generation, which nobody asks for from a time on.
+    pub(super) fn mark(&self, generation: u64, ends_at_ms: u64, ids: &[&str]) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(3);
         // All or nothing: a set without its expiry would stay for ever.
         pipeline.atomic();
-        for (shard, members) in self.filled() {
-            let key = key(pool, generation, shard);
-            let command = pipeline.cmd("SADD").arg(&key);
-            members.iter().for_each(|index| _ = command.arg(ids[*index]));
-            command.ignore();
-            pipeline.cmd("PEXPIREAT").arg(&key).arg(ends_at_ms).ignore();
+        let key = self.key(generation);
+        let left_ms = self.expiry_ms.min(LEFT_MS_MAX);
+        pipeline.cmd("SADD").arg(&key).arg(ids).ignore();
+        pipeline.cmd("PEXPIREAT").arg(&key).arg(ends_at_ms.saturating_add(left_ms)).ignore();
+        if self.marked.swap(generation, Ordering::Relaxed) != generation
+            && let Some(ended) = generation.checked_sub(2)
+        {
+            pipeline.cmd("UNLINK").arg(self.key(ended)).ignore();
         }
         pipeline
     }
-}
 
-fn key(pool: &str, generation: u64, shard: usize) -> String {
-    format!("weir:{{{pool}}}:ids:{generation}:{shard}")
-}
-
-/// FNV-1a and a last mix, since its upper bits hardly move for ids that end in a number. Workers of different
-/// builds must find the same shard, which std's hasher does not promise.
-fn shard_of(id: &str) -> usize {
-    let hash = id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    (mixed >> 60) as usize % SHARDS
+    fn key(&self, generation: u64) -> String {
+        format!("weir:{{{}}}:ids:{generation}", self.pool)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn ids_spread_over_the_shards() {
-        let ids: Vec<String> = (0..16_000).map(|n| format!("message-{n}")).collect();
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        for (shard, members) in Shards::of(&ids).filled() {
-            assert!((700..1_300).contains(&members.len()), "shard {shard}: {}", members.len());
-        }
-        assert_eq!(Shards::of(&ids).filled().count(), SHARDS);
+    fn sent(pipeline: &Pipeline) -> String {
+        String::from_utf8(pipeline.get_packed_pipeline()).unwrap()
     }
 
     #[test]
-    fn a_shard_is_the_same_in_every_build() {
-        assert_eq!(["a", "message-1", ""].map(shard_of), [14, 9, 14]);
+    fn an_id_is_known_if_either_generation_has_it() {
+        let replies = [vec![true, false, false], vec![false, false, true]];
+        assert_eq!(Sets::known(3, &replies), [true, false, true]);
+        assert_eq!(Sets::known(2, &[vec![true]]), [true, false], "what was not answered is not known");
+    }
+
+    #[test]
+    fn the_first_mark_of_a_generation_unlinks_the_set_that_nobody_asks_for_any_more() {
+        let sets = Sets::new("p", 1_000);
+        let unlinked = |generation| sent(&sets.mark(generation, (generation + 2) * 1_000, &["a"])).contains("UNLINK");
+        assert_eq!(
+            [unlinked(7), unlinked(7), unlinked(8), unlinked(8), unlinked(10)],
+            [true, false, true, false, true]
+        );
+        let first = sent(&Sets::new("p", 1_000).mark(7, 9_000, &["a"]));
+        assert!(first.contains("UNLINK\r\n$14\r\nweir:{p}:ids:5\r\n"), "{first}");
+        assert!(first.contains("PEXPIREAT\r\n$14\r\nweir:{p}:ids:7\r\n$5\r\n10000\r\n"), "{first}");
+        let long = sent(&Sets::new("p", 900_000).mark(1, 2_700_000, &["a"]));
+        assert!(long.contains("$7\r\n2760000\r\n") && !long.contains("UNLINK"), "{long}");
     }
 }

@@ -25,7 +25,7 @@ impl<T: Payload> Task<T> {
             if self.is_confirmed(&origin, next_offset).await? {
                 self.shared.metrics.claimed();
                 let place = Place { group: Arc::clone(&self.shared.group), origin };
-                return Ok(Held { place, token: Uuid::new_v4(), next_offset });
+                return Ok(Held::new(place, Uuid::new_v4(), next_offset));
             }
         }
     }

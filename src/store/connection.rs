@@ -42,6 +42,8 @@ impl<DB: Database> Connections<DB> {
             deadline: self.deadline,
             #[cfg(feature = "postgres")]
             assumes_new: false,
+            #[cfg(feature = "postgres")]
+            lane: 0,
         })
     }
 }
@@ -55,6 +57,9 @@ pub(super) struct OpenTx<DB: Database> {
     /// Whether rows may be written in a way that fails if one of them is there; see [`Tx::assume_new`](super::Tx::assume_new).
     #[cfg(feature = "postgres")]
     pub(super) assumes_new: bool,
+    /// Which of a counter's rows it adds to: what is added to a shard's number.
+    #[cfg(feature = "postgres")]
+    pub(super) lane: i32,
 }
 
 impl<DB: Database> OpenTx<DB> {

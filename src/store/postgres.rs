@@ -10,6 +10,7 @@ mod describe;
 mod driver;
 mod fence;
 mod find;
+mod last_seen;
 mod ledger;
 mod migrate;
 mod partition;
@@ -23,6 +24,7 @@ mod tx;
 mod verdict;
 
 pub(super) use driver::PostgresDriver;
+pub(super) use last_seen::LastSeen;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -232,7 +234,7 @@ impl Store for Postgres {
         let beginning = claim::beginning(&begun, &claimant, read.epoch, read.next_offset);
         bounded(self.deadline, ACTION, pipelines::begin(tx.connection(), place, claimant.pool, beginning)).await?;
         tx.finish().await?;
-        Ok(Claim::Taken(Held { place: place.clone(), token, next_offset: read.next_offset }))
+        Ok(Claim::Taken(Held::new(place.clone(), token, read.next_offset)))
     }
 
     async fn pipelines(&self, group: &str) -> Result<Vec<String>> {
@@ -272,7 +274,10 @@ impl Store for Postgres {
         let mut tx = self.connections.take(ACTION).await?;
         let begun = fence::begin(tx.connection(), &self.begin, held, next, pool);
         match bounded(self.deadline, ACTION, begun).await {
-            Ok(fence) => Ok((Box::new(tx), fence)),
+            Ok(fence) => {
+                tx.lane = held.row.last_seen().lane();
+                Ok((Box::new(tx), fence))
+            }
             Err(error) => {
                 super::leave(Box::new(tx), error.fault).await;
                 Err(error)

@@ -214,7 +214,7 @@ impl Store for Sqlite {
         let beginning = claim::beginning(&begun, &claimant, read.epoch, read.next_offset);
         bounded(self.deadline, ACTION, pipelines::begin(tx.connection(), place, claimant.pool, beginning)).await?;
         tx.finish().await?;
-        Ok(Claim::Taken(Held { place: place.clone(), token, next_offset: read.next_offset }))
+        Ok(Claim::Taken(Held::new(place.clone(), token, read.next_offset)))
     }
 
     async fn pipelines(&self, group: &str) -> Result<Vec<String>> {

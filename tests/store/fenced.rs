@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use sqlx::Executor as _;
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 use weir::config;
-use weir::store::{Fault, Fence, Held, Place, Tx};
+use weir::store::{Count, Fault, Fence, Held, Place, Tx};
 
 use super::{World, passed, place};
 
 /// Names that a text of SQL has to quote.
 const GROUP: &str = r"o'clock\";
 const POOL: &str = r"\it's";
+
+/// A counter that every batch adds to.
+const BUSY: Count = Count { minute: 0, dimension: "type", member: String::new(), shard: 0, by: Some(1) };
 
 async fn begun(world: &World, held: &Held, next: i64) -> (Box<dyn Tx>, Fence) {
     world.store.begin_fenced(held, next, POOL).await.unwrap()
@@ -43,6 +46,23 @@ pub(super) async fn a_batch_begins_for_the_owner_and_from_its_offset_only(world:
     assert_eq!((row.owner, row.epoch, row.next_offset), (Some(ahead.token), 1, 9));
 }
 
+#[tokio::test]
+async fn on_postgres_a_counter_is_one_row_while_its_versions_can_be_removed() {
+    let world = World::postgres().await;
+    let mut held = world.claimed(&place(0)).await;
+    for next in 1..=300 {
+        let (mut tx, fence) = begun(&world, &held, next).await;
+        assert!(passed(fence));
+        tx.count(&[BUSY]).await.unwrap();
+        tx.commit().await.unwrap();
+        held.next_offset = next;
+    }
+    assert_eq!(world.number("SELECT count FROM message_stats").await, 300);
+    // The services' other databases have transactions of their own, which may hold on to a page's versions for a moment.
+    let rows = world.number("SELECT count(*) FROM weir_counts").await;
+    assert!(rows <= 2, "{rows}");
+}
+
 /// As one that was made before `weir migrate`, or whose names a pooler has removed.
 #[tokio::test]
 async fn on_postgres_a_session_without_the_prepared_fence_gets_it() {
@@ -59,6 +79,48 @@ async fn on_postgres_a_session_without_the_prepared_fence_gets_it() {
         tx.commit().await.unwrap();
     }
     assert_eq!(world.store.ledger(&held.place).await.unwrap().unwrap().next_offset, 8);
+}
+
+/// The table is of one page when its plan is made, and a snapshot lets it grow: neither reading it as a whole nor the versions
+/// that its index knows may be a batch's way to its row.
+#[tokio::test]
+async fn on_postgres_a_batch_goes_to_its_row_past_the_versions_that_a_snapshot_keeps() {
+    const SCANS: &str =
+        "SELECT (seq_scan + idx_scan)::int8 FROM pg_stat_xact_user_tables WHERE relname = 'weir_ledger'";
+    let world = World::postgres().await;
+    let mut held = world.claimed(&place(0)).await;
+    let mut admin = PgConnection::connect(&world.url).await.unwrap();
+    admin.execute("VACUUM ANALYZE weir_ledger").await.unwrap();
+    let store = world.open(config::Store { connections: 1, ..config::Store::default() });
+    let mut snapshot = PgConnection::connect(&world.url).await.unwrap();
+    snapshot.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM weir_ledger").await.unwrap();
+    let mut most_scans = 0;
+    for next in 1..=300 {
+        let (mut tx, fence) = store.begin_fenced(&held, next, POOL).await.unwrap();
+        assert!(passed(fence));
+        let scans: i64 = sqlx::query_scalar(SCANS).fetch_one(tx.postgres().unwrap()).await.unwrap();
+        most_scans = most_scans.max(scans);
+        tx.count(&[BUSY]).await.unwrap();
+        tx.commit().await.unwrap();
+        held.next_offset = next;
+    }
+    // Counted since the session's statistics were sent last, a second ago at most: the first, then after 16, 32, 64 and 128 others.
+    assert!(most_scans <= 5, "{most_scans} of 300 batches looked for the row by its key, or through the whole table");
+    assert!(world.number("SELECT pg_relation_size('weir_ledger')").await > 8192, "the snapshot has kept no version");
+    assert_eq!(world.number("SELECT count FROM message_stats").await, 300);
+    let most = world.number("SELECT max(count) FROM weir_counts").await;
+    assert!(most < 150, "{most} versions of one counter's row");
+    snapshot.close().await.unwrap();
+
+    // Where the row was is another place now, or nothing's.
+    admin.execute("VACUUM FULL weir_ledger").await.unwrap();
+    for next in 301..=302 {
+        let (tx, fence) = store.begin_fenced(&held, next, POOL).await.unwrap();
+        assert!(passed(fence), "{next}");
+        tx.commit().await.unwrap();
+        held.next_offset = next;
+    }
+    assert_eq!(world.store.ledger(&held.place).await.unwrap().unwrap().next_offset, 302);
 }
 
 #[tokio::test]

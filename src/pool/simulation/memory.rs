@@ -332,7 +332,7 @@ impl Store for Connection {
         *row = LedgerRow { owner: Some(token), epoch: row.epoch + 1, ..*row };
         let next_offset = row.next_offset;
         Box::new(tx).commit().await?;
-        Ok(Claim::Taken(Held { place: place.clone(), token, next_offset }))
+        Ok(Claim::Taken(Held::new(place.clone(), token, next_offset)))
     }
 
     async fn pipelines(&self, _: &str) -> Result<Vec<String>> {

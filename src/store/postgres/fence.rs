@@ -1,16 +1,19 @@
 //! The fence: moves a partition's ledger row, if it is still as it was held. Every batch begins with it, so it goes to the
 //! database in one exchange with what begins the transaction. Such a text cannot use the driver's prepared statements:
-//! each session prepares it under a name of its own.
+//! each session prepares it under names of its own.
 
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use crate::store::{Fence, Held};
 
-const SQL: &str = "UPDATE weir_ledger SET next_offset = $1, updated_at = now()
-      WHERE group_name = $2 AND topic_id = $3 AND partition = $4 AND owner = $5 AND next_offset = $6
-     RETURNING EXISTS (SELECT 1 FROM weir_dead WHERE pool = $7)";
+const BY_PLACE: &str = "UPDATE weir_ledger SET next_offset = $1, updated_at = now()
+      WHERE group_name = $2 AND topic_id = $3 AND partition = $4 AND owner = $5 AND next_offset = $6 AND ctid = $8::text::tid
+     RETURNING EXISTS (SELECT 1 FROM weir_dead WHERE pool = $7), ctid::text";
 
-const PREPARE: &str = "PREPARE weir_fence AS ";
+const BY_KEY: &str = "UPDATE weir_ledger SET next_offset = $1, updated_at = now()
+      WHERE group_name = $2 AND topic_id = $3 AND partition = $4 AND owner = $5 AND next_offset = $6
+     RETURNING EXISTS (SELECT 1 FROM weir_dead WHERE pool = $7), ctid::text";
 
 /// PostgreSQL's: there is no such prepared statement.
 const UNPREPARED: &str = "26000";
@@ -29,7 +32,8 @@ pub(super) async fn prepare_ahead(db: &mut PgConnection) -> sqlx::Result<()> {
 }
 
 async fn prepare(db: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::raw_sql(AssertSqlSafe(format!("{PREPARE}{SQL}"))).execute(db).await.map(drop)
+    let both = format!("PREPARE weir_fence_by_place AS {BY_PLACE}; PREPARE weir_fence_by_key AS {BY_KEY}");
+    sqlx::raw_sql(AssertSqlSafe(both)).execute(db).await.map(drop)
 }
 
 /// Begins a transaction with the fence, in a session that no other connection shares.
@@ -40,44 +44,77 @@ pub(super) async fn begin(
     next: i64,
     pool: &str,
 ) -> sqlx::Result<Fence> {
-    let sql = format!("{begin}; {}", call(held, next, pool));
-    let answer = sqlx::raw_sql(AssertSqlSafe(sql.clone())).fetch_optional(&mut *db).await;
-    let row = match answer {
+    let values = values(held, next, pool);
+    let by_key = always_by_index(&format!("EXECUTE weir_fence_by_key ({values})"));
+    let place = held.row.last_seen().place();
+    let first = match &place {
+        Some(place) => always_by_index(&format!("EXECUTE weir_fence_by_place ({values}, '{place}')")),
+        None => by_key.clone(),
+    };
+    let first = format!("{begin}; {first}");
+    let moved = match fetch(db, &first).await {
         // The session is older than weir's tables.
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(UNPREPARED) => {
             sqlx::raw_sql("ROLLBACK").execute(&mut *db).await?;
             prepare(db).await?;
-            sqlx::raw_sql(AssertSqlSafe(sql)).fetch_optional(db).await?
+            fetch(db, &first).await?
         }
         other => other?,
     };
-    Ok(outcome(row.map(|row| row.try_get(0)).transpose()?))
+    match (moved, place) {
+        (Some(row), Some(_)) => found(&row, held),
+        (None, Some(_)) => searched(fetch(db, &by_key).await?, held),
+        (moved, None) => searched(moved, held),
+    }
 }
 
-/// The same where a transaction has begun, by a statement of the driver's.
+/// A prepared statement is planned for the table as it is then, and a ledger of one page is read as a whole. The plan would stay
+/// while a snapshot lets the table grow.
+fn always_by_index(call: &str) -> String {
+    format!("SET LOCAL enable_seqscan = off; {call}; SET LOCAL enable_seqscan TO DEFAULT")
+}
+
+async fn fetch(db: &mut PgConnection, sql: &str) -> sqlx::Result<Option<PgRow>> {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_optional(db).await
+}
+
+/// The same where a transaction has begun, by statements of the driver's.
 pub(super) async fn pass(db: &mut PgConnection, held: &Held, next: i64, pool: &str) -> sqlx::Result<Fence> {
     let place = &held.place;
-    let moved = sqlx::query_scalar(SQL)
-        .bind(next)
-        .bind(&*place.group)
-        .bind(place.origin.topic_id)
-        .bind(place.origin.partition)
-        .bind(held.token)
-        .bind(held.next_offset)
-        .bind(pool)
-        .fetch_optional(db)
-        .await?;
-    Ok(outcome(moved))
+    let update = |sql| {
+        sqlx::query(sql)
+            .bind(next)
+            .bind(&*place.group)
+            .bind(place.origin.topic_id)
+            .bind(place.origin.partition)
+            .bind(held.token)
+            .bind(held.next_offset)
+            .bind(pool)
+    };
+    let place = held.row.last_seen().place();
+    if let Some(place) = place
+        && let Some(row) = update(BY_PLACE).bind(place).fetch_optional(&mut *db).await?
+    {
+        return found(&row, held);
+    }
+    searched(update(BY_KEY).fetch_optional(db).await?, held)
 }
 
-fn outcome(moved: Option<bool>) -> Fence {
-    moved.map_or(Fence::Fenced, |has_dead_rows| Fence::Passed { has_dead_rows })
+fn found(row: &PgRow, held: &Held) -> sqlx::Result<Fence> {
+    held.row.last_seen().found(row.try_get(1)?);
+    Ok(Fence::Passed { has_dead_rows: row.try_get(0)? })
 }
 
-fn call(held: &Held, next: i64, pool: &str) -> String {
+fn searched(moved: Option<PgRow>, held: &Held) -> sqlx::Result<Fence> {
+    let Some(row) = moved else { return Ok(Fence::Fenced) };
+    held.row.last_seen().searched(row.try_get(1)?);
+    Ok(Fence::Passed { has_dead_rows: row.try_get(0)? })
+}
+
+fn values(held: &Held, next: i64, pool: &str) -> String {
     let place = &held.place;
     format!(
-        "EXECUTE weir_fence ({next}, {}, '{}', {}, '{}', {}, {})",
+        "{next}, {}, '{}', {}, '{}', {}, {}",
         quoted(&place.group),
         place.origin.topic_id,
         place.origin.partition,

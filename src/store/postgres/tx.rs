@@ -9,7 +9,7 @@ use sqlx::query::Query;
 use sqlx::{Postgres, Row as _};
 
 use super::copy::{self, Copy};
-use super::fence;
+use super::{fence, last_seen};
 use crate::store::connection::{OpenTx, bounded};
 use crate::store::{
     ColumnData, ColumnType, Count, DeadRow, Error, Fault, Fence, Held, IdKey, KeyType, OnDuplicate, Result, Table, Tx,
@@ -19,7 +19,9 @@ use crate::store::{
 impl Tx for OpenTx<Postgres> {
     async fn fence(&mut self, held: &Held, next: i64, pool: &str) -> Result<Fence> {
         let deadline = self.deadline;
-        bounded(deadline, "fence the batch", fence::pass(self.connection(), held, next, pool)).await
+        let fence = bounded(deadline, "fence the batch", fence::pass(self.connection(), held, next, pool)).await?;
+        self.lane = held.row.last_seen().lane();
+        Ok(fence)
     }
 
     async fn existing(&mut self, key: &IdKey, ids: &[&str]) -> Result<HashSet<String>> {
@@ -105,8 +107,9 @@ impl Tx for OpenTx<Postgres> {
         let mut sorted: Vec<&Count> = counts.iter().collect();
         sorted.sort_unstable();
         let (noted, added): (Vec<&Count>, Vec<&Count>) = sorted.into_iter().partition(|count| count.by.is_none());
-        for (counts, on_conflict) in
-            [(added, "DO UPDATE SET count = weir_counts.count + excluded.count"), (noted, "DO NOTHING")]
+        // What is only noted is never written again.
+        for (counts, lane, on_conflict) in
+            [(added, self.lane, "DO UPDATE SET count = weir_counts.count + excluded.count"), (noted, 0, "DO NOTHING")]
         {
             if counts.is_empty() {
                 continue;
@@ -121,7 +124,7 @@ impl Tx for OpenTx<Postgres> {
                 .bind(counts.iter().map(|count| count.minute).collect::<Vec<_>>())
                 .bind(counts.iter().map(|count| count.dimension).collect::<Vec<_>>())
                 .bind(counts.iter().map(|count| count.member.as_str()).collect::<Vec<_>>())
-                .bind(counts.iter().map(|count| count.shard).collect::<Vec<_>>())
+                .bind(counts.iter().map(|count| last_seen::in_lane(count.shard, lane)).collect::<Vec<_>>())
                 .bind(counts.iter().map(|count| count.by.unwrap_or(0)).collect::<Vec<_>>());
             bounded(self.deadline, "add to counters", upsert.execute(self.connection())).await?;
         }
