@@ -17,6 +17,7 @@ mod pace;
 mod pacing;
 mod park;
 mod partition;
+mod position;
 mod progress;
 mod rejects;
 mod replay;
@@ -33,6 +34,7 @@ mod tasks;
 mod told;
 mod topics;
 mod transactions;
+mod turns;
 mod unstored;
 mod watch;
 
@@ -47,9 +49,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::Steering;
 use self::gate::Gate;
-use self::room::Room;
 use self::tasks::Tasks;
 use self::transactions::Transactions;
+use self::turns::Turns;
 use crate::admin::PoolHealth;
 use crate::config;
 use crate::dead_letter::{Letters, Mirror, Owned};
@@ -128,7 +130,7 @@ pub struct Pool<T> {
     letters: Option<Letters>,
     processed: Option<ProcessedSet>,
     steering: Steering,
-    transactions: Option<Arc<Transactions>>,
+    transactions: Option<Transactions>,
     connections: usize,
     metrics: PoolMetrics,
     health: PoolHealth,
@@ -151,7 +153,7 @@ struct Shared<T> {
     /// What operators have asked of it.
     steering: Steering,
     /// Where transactions at a time are limited.
-    transactions: Option<Arc<Transactions>>,
+    transactions: Option<Transactions>,
     source: SourceHandle,
     /// One task at a time gives the group its first place on a topic.
     begin: tokio::sync::Mutex<()>,
@@ -168,7 +170,7 @@ struct Shared<T> {
     ledger_is_large: AtomicBool,
     /// To the database, of this pool.
     connections: usize,
-    room: Room,
+    room: Arc<Turns>,
     /// Partitions that it has now.
     assigned: AtomicUsize,
     retention: retention::Kept,
@@ -401,7 +403,7 @@ impl<T: Payload> Pool<T> {
             missing: Mutex::new(missing),
             ledger_is_large: AtomicBool::new(false),
             connections: self.connections,
-            room: Room::new(self.connections),
+            room: room::room(self.connections),
             assigned: AtomicUsize::new(0),
             retention: retention::Kept::default(),
             metrics: self.metrics,

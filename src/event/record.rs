@@ -143,6 +143,11 @@ impl RecordBuffer {
         self.bytes.len()
     }
 
+    /// The time stamp of its first record, in milliseconds since 1970.
+    pub fn first_timestamp_ms(&self) -> Option<i64> {
+        self.spans.first().map(|record| record.timestamp_ms)
+    }
+
     /// Copies a message's parts to the end of the buffer.
     pub fn push(&mut self, message: &BorrowedMessage<'_>) {
         let key = self.append(message.key());

@@ -1,9 +1,9 @@
 //! The processed set in Redis, as sets or as a bitmap.
 //!
 //! Time is divided into generations, each as long as the expiry. Ids are marked in the running generation, whose keys end
-//! with the next one or a little later; look-ups ask the running generation and the one before. So an id is known for one expiry at least,
-//! from its mark on, and for two at most. The clock is the machine's: a jump, or two machines that differ, cost hits and
-//! nothing else.
+//! with the next one or a little later; look-ups ask the running generation and the one before. So an id is known for one
+//! expiry at least, from its mark on, and for two at most. The clock is the machine's: one that jumps, or goes two generations
+//! before those of others, whose sets it takes for ended, costs hits. Where there is a store it costs nothing else.
 //!
 //! A batch is one pipeline, whatever its size. Whatever Redis does, a call returns by its deadline; after a
 //! failure Redis is left alone and tried in the background, once a second, until it answers in time.
@@ -41,6 +41,7 @@ struct Inner {
     /// Open when Redis answers, but with a refusal, such as a write over its memory limit.
     lookups_refused: Breaker,
     marks_refused: Breaker,
+    unlinks_refused: Breaker,
 }
 
 /// How ids are kept.
@@ -110,6 +111,7 @@ impl ProcessedSet {
             away: Breaker::default(),
             lookups_refused: Breaker::default(),
             marks_refused: Breaker::default(),
+            unlinks_refused: Breaker::default(),
         }))
     }
 
@@ -180,6 +182,7 @@ impl ProcessedSet {
         let Inner { layout, marks_refused, .. } = &*self.0;
         let generation = self.generation();
         let ends_at_ms = generation.saturating_add(2).saturating_mul(self.0.expiry_ms);
+        self.unlink(generation).await;
         let commands = || match layout {
             Layout::Sets(sets) => sets.mark(generation, ends_at_ms, ids),
             Layout::Bits(bits) => bits.mark(generation, ends_at_ms, ids),
@@ -188,6 +191,16 @@ impl ProcessedSet {
         let marked: Option<()> = self.send("mark", marks_refused, commands).await;
         if marked.is_none() {
             self.0.metrics.lookups().unmarked.inc_by(ids.len() as u64);
+        }
+    }
+
+    /// Makes room for a generation's first marks.
+    async fn unlink(&self, generation: u64) {
+        let Inner { layout: Layout::Sets(sets), unlinks_refused, .. } = &*self.0 else { return };
+        let Some(unlink) = sets.unlink(generation) else { return };
+        let answer: Option<()> = self.send("unlink", unlinks_refused, || unlink).await;
+        if answer.is_some() {
+            sets.has_unlinked(generation);
         }
     }
 

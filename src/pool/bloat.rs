@@ -1,5 +1,5 @@
 //! The ledger's size. Every batch leaves an old version of a row behind, which the database removes on the way, unless
-//! somebody's transaction stays open and may still want to see it: then batches get slower, and only a person can end it.
+//! somebody's transaction stays open and may still want to see it: then the table grows, and only a person can end it.
 
 use std::sync::atomic::Ordering;
 

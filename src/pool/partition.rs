@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -13,9 +13,10 @@ use super::Shared;
 use super::ahead::{Decoded, Next, Reading};
 use super::batch_size::BatchSize;
 use super::pace::Portion;
+use super::position::{is_position, unsettled};
 use super::progress::{Phase, Progress};
 use super::rejects::Rejects;
-use super::room::Place;
+use super::turns::Turn;
 use crate::event::{Origin, Payload, Record};
 use crate::metrics;
 use crate::pipeline::{Novelty, ParkedKeys};
@@ -26,14 +27,6 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How often something is looked at again that only a person can change.
 const HOLD_PROBE: Duration = Duration::from_secs(5);
-/// How long a seek is tried before the fetcher is started anew.
-const SEEK_PATIENCE: Duration = Duration::from_millis(500);
-/// After how many sightings of a hole seeking is not believed any more, and the fetcher is started anew.
-const SEEKS_MAX: u32 = 2;
-/// The pause after a sighting. Holes are rare: only compaction and transactions make them.
-const HOLE_PAUSE: Duration = Duration::from_millis(500);
-/// How often a seek is tried while the partition's fetcher starts.
-const SEEK_RETRY: Duration = Duration::from_millis(50);
 
 /// Why a task leaves what it is doing.
 #[derive(Debug)]
@@ -76,14 +69,14 @@ pub(super) struct Task<T> {
     pub(super) marking: Option<tokio::task::JoinHandle<()>>,
     /// What it is held for, so that it is said once.
     pub(super) held_for: Option<String>,
-    /// Whether the fetcher has found the log's end, where it was assigned.
+    /// Whether the fetcher has found where it was assigned.
     pub(super) has_begun_fetching: bool,
     /// Whether it replayed dead rows last: then records that are there come first.
     pub(super) replayed_last: bool,
     /// The keys that are held back.
     pub(super) parked: ParkedKeys,
     /// Of the batch in hand, where partitions take turns at having one.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<Turn>,
 }
 
 pub(super) fn backoff() -> ExponentialBackoff {
@@ -160,109 +153,23 @@ impl<T: Payload> Task<T> {
         Limits { records, bytes: config.batch_bytes, linger: config.batch_linger }
     }
 
-    /// Waits for the fetcher's first word. Assigned at the log's end, librdkafka asks a broker where that is; sought
-    /// before the answer is there, it takes the late answer for a reason to ask anew, and half a second later jumps to the
-    /// end over everything in between (`rd_kafka_toppar_handle_Offset`: an outdated answer is retried).
-    async fn begin_fetching(&mut self, held: &Held, reading: &mut Reading<T>) -> Result<(), Halt> {
-        if self.has_begun_fetching {
-            return Ok(());
-        }
-        self.progress.enter(Phase::Polling);
-        let first = self.next(reading).await?;
-        self.has_begun_fetching = true;
-        match first {
-            Next::Fetched(Fetched::Error(error)) => self.recover(&error, held).await,
-            Next::Fetched(Fetched::Records(_) | Fetched::End) | Next::Decoded(_) => Ok(()),
-        }
-    }
-
-    /// Brings the fetch position to the ledger's. The first record may lie above it only where the log has a hole. What
-    /// was fetched before a seek looks the same: so a hole is believed only when it is still there after a second seek and
-    /// after the fetcher was started anew.
-    async fn start_at(&mut self, held: &Held, reading: &mut Reading<T>) -> Result<Vec<Record>, Halt> {
-        let (mut hole_at, mut sightings) = (None, 0);
-        self.begin_fetching(held, reading).await?;
-        loop {
-            if sightings < SEEKS_MAX {
-                self.seek(held).await?;
-            } else {
-                self.restart(held).await?;
-            }
-            *reading = Reading::default();
-            loop {
-                self.progress.enter(Phase::Polling);
-                match self.next_or_replay(reading, held).await? {
-                    Next::Fetched(Fetched::End) => self.caught_up()?,
-                    Next::Fetched(Fetched::Error(error)) => {
-                        self.recover(&error, held).await?;
-                        break;
-                    }
-                    Next::Decoded(_) => return Err(Halt::Retake),
-                    Next::Fetched(Fetched::Records(records)) => {
-                        let records = unsettled(records, held.next_offset);
-                        let Some(offset) = records.first().map(|record| record.offset) else { continue };
-                        if offset == held.next_offset {
-                            return Ok(records);
-                        }
-                        sightings = if hole_at == Some(offset) { sightings + 1 } else { 1 };
-                        hole_at = Some(offset);
-                        let (place, from) = (&held.place, held.next_offset);
-                        if sightings > SEEKS_MAX {
-                            tracing::warn!(%place, from, to = offset, "the log has no records between these offsets");
-                            return Ok(records);
-                        }
-                        tracing::debug!(%place, from, to = offset, sightings, "records are missing; fetching again");
-                        // Answers to what was asked before arrive in the meantime, not after the next seek.
-                        self.sleep(HOLE_PAUSE).await?;
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Starts the partition's fetcher anew at the ledger's offset.
-    async fn restart(&mut self, held: &Held) -> Result<(), Halt> {
-        let restarted = self.shared.source.client.restart(&self.topic, self.partition, held.next_offset).await;
-        match restarted {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                self.wait_for(&format!("the partition to be fetched: {error}")).await?;
-                Err(Halt::Retake)
-            }
-        }
-    }
-
-    async fn seek(&mut self, held: &Held) -> Result<(), Halt> {
-        let begun = Instant::now();
-        loop {
-            let seek = self.shared.source.client.seek(&self.topic, self.partition, held.next_offset);
-            match self.unless_stopped(seek).await? {
-                Ok(()) => return Ok(()),
-                Err(_) if begun.elapsed() < SEEK_PATIENCE => self.sleep(SEEK_RETRY).await?,
-                Err(error) => {
-                    tracing::debug!(topic = &*self.topic, partition = self.partition, %error, "cannot seek; fetching anew");
-                    return self.restart(held).await;
-                }
-            }
-        }
-    }
-
     /// Notes that there is nothing to read below the log's present end.
-    fn caught_up(&self) -> Result<(), Halt> {
-        if let Some(high) = self.shared.source.client.cached_log_end(&self.topic, self.partition) {
+    pub(super) fn caught_up(&self) -> Result<(), Halt> {
+        if let Some(high) = self.log_end() {
             self.progress.lock().caught_up_to = high;
         }
         Ok(())
     }
 
+    /// Where the log ended when the fetcher was answered last.
+    pub(super) fn log_end(&self) -> Option<i64> {
+        self.shared.source.client.cached_log_end(&self.topic, self.partition)
+    }
+
     /// A partition's own error. Positions outside the log are never jumped over: either the topic is another one by
     /// now, or retention has taken events that were not settled, and then a person decides.
-    async fn recover(&mut self, error: &KafkaError, held: &Held) -> Result<(), Halt> {
-        if !matches!(
-            error.rdkafka_error_code(),
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
-        ) {
+    pub(super) async fn recover(&mut self, error: &KafkaError, held: &Held) -> Result<(), Halt> {
+        if !is_position(error) {
             self.wait_for(&format!("the partition to be fetched: {error}")).await?;
             return Err(Halt::Retake);
         }
@@ -423,7 +330,7 @@ impl<T: Payload> Task<T> {
         self.sleep(delay).await
     }
 
-    async fn sleep(&self, delay: Duration) -> Result<(), Halt> {
+    pub(super) async fn sleep(&self, delay: Duration) -> Result<(), Halt> {
         let begun = Instant::now();
         let slept = self.unless_stopped(tokio::time::sleep(delay)).await;
         self.shared.metrics.spent(metrics::Phase::Wait, begun.elapsed());
@@ -438,13 +345,6 @@ impl<T: Payload> Task<T> {
             value = future => Ok(value),
         }
     }
-}
-
-/// The records from an offset on; what lies below is settled.
-fn unsettled(mut records: Vec<Record>, next_offset: i64) -> Vec<Record> {
-    let settled = records.partition_point(|record| record.offset < next_offset);
-    records.drain(..settled);
-    records
 }
 
 /// Milliseconds since 1970.
@@ -462,15 +362,6 @@ pub(super) fn now_us() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_lies_below_the_ledger_is_settled() {
-        let records: Vec<Record> = [3, 4, 7, 8].map(|offset| Record::new(offset, "{}")).into();
-        let offsets = |next| unsettled(records.clone(), next).iter().map(|record| record.offset).collect::<Vec<_>>();
-        assert_eq!(offsets(0), [3, 4, 7, 8]);
-        assert_eq!(offsets(5), [7, 8]);
-        assert!(offsets(9).is_empty());
-    }
 
     #[test]
     fn retries_back_off_to_a_bound_for_ever() {

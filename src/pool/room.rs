@@ -10,12 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use super::Shared;
 use super::ahead::Reading;
 use super::partition::Task;
 use super::progress::Phase;
+use super::turns::Turns;
 use crate::event::Payload;
 use crate::metrics;
 use crate::pipeline::{Batch, PrepareTimes};
@@ -25,23 +24,9 @@ const BATCHES_A_CONNECTION: usize = 2;
 /// How long handlers may take before others need not wait for them.
 const PREPARE_MAX: Duration = Duration::from_millis(50);
 
-/// Places for batches.
-pub(super) struct Room(Arc<Semaphore>);
-
-/// One batch's place, until it is dropped.
-pub(super) struct Place {
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Room {
-    pub(super) fn new(connections: usize) -> Self {
-        Self(Arc::new(Semaphore::new(connections.max(1) * BATCHES_A_CONNECTION)))
-    }
-
-    async fn place(&self) -> Place {
-        // Never closed, so never refused.
-        Place { _permit: Arc::clone(&self.0).acquire_owned().await.ok() }
-    }
+/// Places for batches, of which each has one for as long as it is its turn.
+pub(super) fn room(connections: usize) -> Arc<Turns> {
+    Turns::new(connections.max(1) * BATCHES_A_CONNECTION)
 }
 
 impl<T> Shared<T> {
@@ -61,7 +46,7 @@ impl<T: Payload> Task<T> {
         }
         let begun = Instant::now();
         self.progress.enter(Phase::Queued("room for its next batch"));
-        self.place = Some(self.shared.room.place().await);
+        self.place = Some(self.shared.room.turn(reading.fetching.oldest_ms()).await);
         let queued = begun.elapsed();
         self.shared.metrics.spent(metrics::Phase::Queue, queued);
         // Whoever meets an outage gives its place away, and all would come to have a batch in hand.

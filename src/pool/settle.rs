@@ -65,8 +65,10 @@ impl<T: Payload> Task<T> {
                 shared.metrics.retried("assumed");
             }
             shared.metrics.spent(metrics::Phase::Apply, apply_begun.elapsed());
-            if let (Some(turn), Ok(Attempt::Settled { commit })) = (turn, &attempt) {
-                turn.committed(*commit);
+            if let (Some(transactions), Some(turn), Ok(Attempt::Settled { commit })) =
+                (&shared.transactions, turn, &attempt)
+            {
+                transactions.committed(turn, *commit);
             }
             match attempt {
                 Ok(Attempt::Settled { .. }) => {

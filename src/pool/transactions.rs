@@ -13,11 +13,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::partition::{Halt, Task};
 use super::progress::Phase;
+use super::turns::{Turn, Turns};
 use crate::event::Payload;
 use crate::metrics::{self, PoolMetrics};
 
@@ -154,89 +154,43 @@ fn median(values: &mut [f64]) -> f64 {
     *values.select_nth_unstable_by(middle, f64::total_cmp).1
 }
 
-/// The turns of one pool, given in the order in which they are asked for.
+/// The turns of one pool.
 pub(super) struct Transactions {
-    turns: Arc<Semaphore>,
-    state: Mutex<State>,
+    turns: Arc<Turns>,
+    limit: Mutex<Limit>,
     metrics: PoolMetrics,
 }
 
-#[derive(Debug)]
-struct State {
-    limit: Limit,
-    taken: usize,
-    /// So many turns are not given again when they come back.
-    surplus: usize,
-}
-
-/// One batch's turn; it ends when this is dropped.
-pub(super) struct Turn {
-    of: Arc<Transactions>,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
 impl Transactions {
-    pub(super) fn new(max: usize, metrics: PoolMetrics) -> Arc<Self> {
+    pub(super) fn new(max: usize, metrics: PoolMetrics) -> Self {
         let limit = Limit::new(max.max(1));
         metrics.set_transactions_limit(limit.now);
-        let turns = Arc::new(Semaphore::new(limit.now));
-        Arc::new(Self { turns, state: Mutex::new(State { limit, taken: 0, surplus: 0 }), metrics })
-    }
-
-    pub(super) async fn turn(self: &Arc<Self>) -> Turn {
-        // Never closed, so never refused.
-        let permit = Arc::clone(&self.turns).acquire_owned().await.ok();
-        self.state().taken += 1;
-        Turn { of: Arc::clone(self), permit }
+        Self { turns: Turns::new(limit.now), limit: Mutex::new(limit), metrics }
     }
 
     /// Whether the database is what limits: as many transactions are open as may be, fewer than were allowed for, and commits
     /// take longer than the least.
     pub(super) fn is_saturated(&self) -> bool {
-        let state = self.state();
-        state.taken >= state.limit.now && state.limit.is_slowed()
+        let limit = self.limit();
+        self.turns.taken() >= limit.now && limit.is_slowed()
     }
 
-    fn committed(&self, commit: Duration) {
-        let mut state = self.state();
-        let before = state.limit.now;
-        let is_reached = state.taken >= before;
-        state.limit.note(commit, is_reached, Instant::now());
-        let now = state.limit.now;
-        for _ in before..now {
-            match state.surplus.checked_sub(1) {
-                Some(left) => state.surplus = left,
-                None => self.turns.add_permits(1),
-            }
-        }
-        state.surplus += before.saturating_sub(now) - self.turns.forget_permits(before.saturating_sub(now));
+    /// The transaction of a turn was committed, which took so long.
+    pub(super) fn committed(&self, turn: Turn, commit: Duration) {
+        let mut limit = self.limit();
+        let before = limit.now;
+        limit.note(commit, self.turns.taken() >= before, Instant::now());
+        let now = limit.now;
+        drop(limit);
         if now != before {
+            self.turns.set_max(now);
             self.metrics.set_transactions_limit(now);
         }
+        drop(turn);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Turn {
-    /// The transaction was committed, which took so long.
-    pub(super) fn committed(self, commit: Duration) {
-        self.of.committed(commit);
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut state = self.of.state();
-        state.taken -= 1;
-        if let Some(left) = state.surplus.checked_sub(1)
-            && let Some(permit) = self.permit.take()
-        {
-            state.surplus = left;
-            permit.forget();
-        }
+    fn limit(&self) -> MutexGuard<'_, Limit> {
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -248,7 +202,8 @@ impl<T: Payload> Task<T> {
         let begun = Instant::now();
         loop {
             self.progress.enter(Phase::Queued("a turn at the database"));
-            let turn = transactions.turn().await;
+            let oldest_ms = self.progress.lock().oldest_in_hand_ms;
+            let turn = transactions.turns.turn(oldest_ms).await;
             // One after the other would find out by its own deadline that the database is away.
             if self.shared.gate.closed().is_none() {
                 self.progress.enter(Phase::Working);
@@ -378,47 +333,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn turns_are_given_in_order_and_never_more_than_the_limit() {
-        let metrics = Metrics::new();
-        let transactions = Transactions::new(4, metrics.pool("p"));
-        let order = Arc::new(Mutex::new(Vec::new()));
-        let held = transactions.turn().await;
-        let waiting: Vec<_> = (0..6)
-            .map(|n| {
-                let (transactions, order) = (Arc::clone(&transactions), Arc::clone(&order));
-                tokio::spawn(async move {
-                    let turn = transactions.turn().await;
-                    order.lock().unwrap().push(n);
-                    let taken = transactions.state().taken;
-                    assert!(taken <= transactions.state().limit.now, "{taken}");
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                    turn.committed(Duration::from_millis(1));
-                })
-            })
-            .collect();
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        assert!(order.lock().unwrap().is_empty(), "one turn, and it is taken");
-        drop(held);
-        for done in waiting {
-            done.await.unwrap();
+    async fn as_many_are_open_as_the_limit_says() {
+        let transactions = Transactions::new(4, Metrics::new().pool("p"));
+        let began = Instant::now();
+        for limit in 1..=4 {
+            while transactions.limit().now == limit && limit < 4 {
+                let mut open = Vec::new();
+                for _ in 0..limit {
+                    open.push(transactions.turns.turn(None).await);
+                }
+                let more = tokio::time::timeout(Duration::from_millis(1), transactions.turns.turn(None)).await;
+                assert!(more.is_err(), "{limit} are open");
+                tokio::time::sleep(Duration::from_millis(9)).await;
+                for turn in open {
+                    transactions.committed(turn, Duration::from_millis(9));
+                }
+            }
         }
-        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4, 5]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_limit_that_shrinks_while_all_turns_are_out_takes_them_as_they_come_back() {
-        let transactions = Transactions::new(8, Metrics::new().pool("p"));
-        transactions.state().limit.now = 2;
-        transactions.turns.add_permits(1);
-        let mut held = vec![transactions.turn().await, transactions.turn().await];
-        {
-            let mut state = transactions.state();
-            state.limit.now = 1;
-            state.surplus = 1;
-        }
-        drop(held.pop());
-        assert_eq!(transactions.turns.available_permits(), 0);
-        drop(held.pop());
-        assert_eq!((transactions.turns.available_permits(), transactions.state().taken), (1, 0));
+        assert!(began.elapsed() < SETTLING);
+        assert_eq!((transactions.limit().now, transactions.turns.taken()), (4, 0));
     }
 }

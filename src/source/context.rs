@@ -168,9 +168,8 @@ impl Context {
                 None => tracing::error!(topic, partition, "librdkafka has no queue for an assigned partition"),
             }
         }
-        // The position is the ledger's, which the partition's task reads; until it seeks, the log's end keeps the
-        // fetcher running and idle.
-        if let Err(error) = tpl.set_all_offsets(Offset::End) {
+        // The position is the ledger's, which the partition's task reads meanwhile; mostly it is the group's in Kafka.
+        if let Err(error) = tpl.set_all_offsets(Offset::Stored) {
             tracing::error!(%error, "cannot set the start of an assignment");
         }
         if let Err(error) = consumer.incremental_assign(tpl) {

@@ -160,6 +160,11 @@ impl Fetching {
         self.linger_until = Some(Instant::now() + limits.linger);
     }
 
+    /// The time stamp of the first record, in milliseconds since 1970.
+    pub(crate) fn oldest_ms(&self) -> Option<i64> {
+        self.records.first_timestamp_ms()
+    }
+
     fn finish(&mut self) -> Vec<Record> {
         self.linger_until = None;
         self.last = (self.records.len(), self.records.bytes());

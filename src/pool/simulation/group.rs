@@ -27,11 +27,11 @@ pub(super) struct State {
     fetchers: BTreeMap<(Member, i32), Fetcher>,
 }
 
-/// A member's fetcher, with librdkafka's ways: assigned at the log's end, it asks where that is, and jumps there when the
-/// answer comes after a seek.
+/// A member's fetcher, with librdkafka's ways: it asks where the group's offset is, and jumps there when the answer comes
+/// after a seek; without one it says so and stands still.
 #[derive(Debug)]
 struct Fetcher {
-    /// Whether it has been told where the log's end is; until then, how often it was polled.
+    /// Until it has been told where to begin, how often it was polled.
     asked: Option<u32>,
     position: Option<i64>,
 }
@@ -67,7 +67,7 @@ impl Group {
         Ok(())
     }
 
-    /// A fetcher begins by asking for the log's end.
+    /// A fetcher begins by asking for the group's offset.
     pub(super) fn split(&self, member: Member, partition: i32) {
         self.lock().fetchers.insert((member, partition), Fetcher { asked: Some(0), position: None });
     }
@@ -75,13 +75,18 @@ impl Group {
     /// The next record of a member's queue, or the word that the log's end is reached.
     pub(super) fn next(&self, member: Member, partition: i32) -> Option<Result<Record, KafkaError>> {
         let mut state = self.lock();
-        let State { log, fetchers, .. } = &mut *state;
+        let State { log, fetchers, committed, .. } = &mut *state;
         let (fetcher, log) = (fetchers.get_mut(&(member, partition))?, log.get(&partition)?);
         if let Some(polls) = &mut fetcher.asked {
             *polls += 1;
             if *polls > ANSWERED_AFTER {
-                (fetcher.asked, fetcher.position) = (None, Some(log.len() as i64));
-                return Some(Err(KafkaError::PartitionEOF(partition)));
+                (fetcher.asked, fetcher.position) = (None, committed.get(&partition).copied());
+                let Some(position) = fetcher.position else {
+                    return Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset)));
+                };
+                if position >= log.len() as i64 {
+                    return Some(Err(KafkaError::PartitionEOF(partition)));
+                }
             }
         }
         let position = fetcher.position.as_mut()?;
@@ -124,6 +129,9 @@ impl Client for Consumer {
     }
 
     async fn restart(&self, topic: &str, partition: i32, offset: i64) -> Result<(), KafkaError> {
+        if let Some(fetcher) = self.group.lock().fetchers.get_mut(&(self.member, partition)) {
+            fetcher.asked = None;
+        }
         self.seek(topic, partition, offset).await
     }
 

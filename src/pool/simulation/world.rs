@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{Decoding, Pipeline, Pipelines};
 use crate::pool::control::Steering;
 use crate::pool::pacing::Pacing;
-use crate::pool::room::Room;
+use crate::pool::room::room;
 use crate::pool::tasks::{Name, Tasks};
 use crate::pool::transactions::Transactions;
 use crate::pool::{Gate, Shared, Standings};
@@ -134,7 +134,7 @@ impl World {
             missing: std::sync::Mutex::default(),
             ledger_is_large: std::sync::atomic::AtomicBool::default(),
             connections,
-            room: Room::new(connections),
+            room: room(connections),
             assigned: std::sync::atomic::AtomicUsize::default(),
             retention: crate::pool::retention::Kept::default(),
             metrics,

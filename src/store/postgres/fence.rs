@@ -7,13 +7,13 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use crate::store::{Fence, Held};
 
-const BY_PLACE: &str = "UPDATE weir_ledger SET next_offset = $1, updated_at = now()
+const BY_CTID: &str = "UPDATE weir_ledger SET next_offset = $1, updated_at = now()
       WHERE group_name = $2 AND topic_id = $3 AND partition = $4 AND owner = $5 AND next_offset = $6 AND ctid = $8::text::tid
      RETURNING EXISTS (SELECT 1 FROM weir_dead WHERE pool = $7), ctid::text";
 
 const BY_KEY: &str = "UPDATE weir_ledger SET next_offset = $1, updated_at = now()
       WHERE group_name = $2 AND topic_id = $3 AND partition = $4 AND owner = $5 AND next_offset = $6
-     RETURNING EXISTS (SELECT 1 FROM weir_dead WHERE pool = $7), ctid::text";
+     RETURNING EXISTS (SELECT 1 FROM weir_dead WHERE pool = $7), ctid::text, pg_column_size(weir_ledger.*)";
 
 /// PostgreSQL's: there is no such prepared statement.
 const UNPREPARED: &str = "26000";
@@ -32,7 +32,7 @@ pub(super) async fn prepare_ahead(db: &mut PgConnection) -> sqlx::Result<()> {
 }
 
 async fn prepare(db: &mut PgConnection) -> sqlx::Result<()> {
-    let both = format!("PREPARE weir_fence_by_place AS {BY_PLACE}; PREPARE weir_fence_by_key AS {BY_KEY}");
+    let both = format!("PREPARE weir_fence_by_ctid AS {BY_CTID}; PREPARE weir_fence_by_key AS {BY_KEY}");
     sqlx::raw_sql(AssertSqlSafe(both)).execute(db).await.map(drop)
 }
 
@@ -45,11 +45,11 @@ pub(super) async fn begin(
     pool: &str,
 ) -> sqlx::Result<Fence> {
     let values = values(held, next, pool);
-    let by_key = always_by_index(&format!("EXECUTE weir_fence_by_key ({values})"));
-    let place = held.row.last_seen().place();
-    let first = match &place {
-        Some(place) => always_by_index(&format!("EXECUTE weir_fence_by_place ({values}, '{place}')")),
-        None => by_key.clone(),
+    let by_key = || always_by_index(&format!("EXECUTE weir_fence_by_key ({values})"));
+    let ctid = held.row.last_seen().place();
+    let first = match &ctid {
+        Some(ctid) => always_by_index(&format!("EXECUTE weir_fence_by_ctid ({values}, '{ctid}')")),
+        None => by_key(),
     };
     let first = format!("{begin}; {first}");
     let moved = match fetch(db, &first).await {
@@ -61,9 +61,9 @@ pub(super) async fn begin(
         }
         other => other?,
     };
-    match (moved, place) {
+    match (moved, ctid) {
         (Some(row), Some(_)) => found(&row, held),
-        (None, Some(_)) => searched(fetch(db, &by_key).await?, held),
+        (None, Some(_)) => searched(fetch(db, &by_key()).await?, held),
         (moved, None) => searched(moved, held),
     }
 }
@@ -91,9 +91,9 @@ pub(super) async fn pass(db: &mut PgConnection, held: &Held, next: i64, pool: &s
             .bind(held.next_offset)
             .bind(pool)
     };
-    let place = held.row.last_seen().place();
-    if let Some(place) = place
-        && let Some(row) = update(BY_PLACE).bind(place).fetch_optional(&mut *db).await?
+    let ctid = held.row.last_seen().place();
+    if let Some(ctid) = ctid
+        && let Some(row) = update(BY_CTID).bind(ctid).fetch_optional(&mut *db).await?
     {
         return found(&row, held);
     }
@@ -107,7 +107,8 @@ fn found(row: &PgRow, held: &Held) -> sqlx::Result<Fence> {
 
 fn searched(moved: Option<PgRow>, held: &Held) -> sqlx::Result<Fence> {
     let Some(row) = moved else { return Ok(Fence::Fenced) };
-    held.row.last_seen().searched(row.try_get(1)?);
+    let bytes = usize::try_from(row.try_get::<i32, _>(2)?).unwrap_or(0);
+    held.row.last_seen().searched(row.try_get(1)?, bytes);
     Ok(Fence::Passed { has_dead_rows: row.try_get(0)? })
 }
 
