@@ -2,8 +2,8 @@
 //!
 //! Time is divided into generations, each as long as the expiry. Ids are marked in the running generation, whose keys end
 //! with the next one or a little later; look-ups ask the running generation and the one before. So an id is known for one
-//! expiry at least, from its mark on, and for two at most. The clock is the machine's: one that jumps, or goes two generations
-//! before those of others, whose sets it takes for ended, costs hits. Where there is a store it costs nothing else.
+//! expiry at least, from its mark on, and for two at most. The clock is the machine's: one that jumps, or goes more
+//! than half a minute before those of others, whose sets it takes for ended, costs hits. Where there is a store it costs nothing else.
 //!
 //! A batch is one pipeline, whatever its size. Whatever Redis does, a call returns by its deadline; after a
 //! failure Redis is left alone and tried in the background, once a second, until it answers in time.
@@ -180,9 +180,10 @@ impl ProcessedSet {
             return;
         }
         let Inner { layout, marks_refused, .. } = &*self.0;
-        let generation = self.generation();
+        let now_ms = self.now_ms();
+        let generation = now_ms / self.0.expiry_ms;
         let ends_at_ms = generation.saturating_add(2).saturating_mul(self.0.expiry_ms);
-        self.unlink(generation).await;
+        self.unlink(now_ms).await;
         let commands = || match layout {
             Layout::Sets(sets) => sets.mark(generation, ends_at_ms, ids),
             Layout::Bits(bits) => bits.mark(generation, ends_at_ms, ids),
@@ -194,10 +195,10 @@ impl ProcessedSet {
         }
     }
 
-    /// Makes room for a generation's first marks.
-    async fn unlink(&self, generation: u64) {
+    /// Has a generation's set go that has ended.
+    async fn unlink(&self, now_ms: u64) {
         let Inner { layout: Layout::Sets(sets), unlinks_refused, .. } = &*self.0 else { return };
-        let Some(unlink) = sets.unlink(generation) else { return };
+        let Some((generation, unlink)) = sets.unlink(now_ms) else { return };
         let answer: Option<()> = self.send("unlink", unlinks_refused, || unlink).await;
         if answer.is_some() {
             sets.has_unlinked(generation);
@@ -243,8 +244,12 @@ impl ProcessedSet {
     }
 
     fn generation(&self) -> u64 {
+        self.now_ms() / self.0.expiry_ms
+    }
+
+    fn now_ms(&self) -> u64 {
         let now = (self.0.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(now.as_millis()).unwrap_or(u64::MAX) / self.0.expiry_ms
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
     }
 }
 

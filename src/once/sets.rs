@@ -1,8 +1,8 @@
 //! Ids in Redis' sets, a set a generation: `weir:{POOL}:ids:GENERATION`. Sets take about half of the memory of a key an id.
 //!
-//! Redis drops what has expired while everybody waits, which takes long for millions of ids. So before its first mark in a
-//! generation each worker unlinks the set that nobody asks for any more, which is freed beside the work; the expiry a little
-//! later is for pools at rest.
+//! Redis drops what has expired while everybody waits, which takes long for millions of ids. So once in a generation each worker
+//! unlinks the set that nobody asks for any more, which is freed beside the work: half a minute after its end, or half an
+//! expiry, so that clocks may differ by that. The expiry as much later is for pools at rest.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,21 +45,26 @@ impl Sets {
         // All or nothing: a set without its expiry would stay for ever.
         pipeline.atomic();
         let key = self.key(generation);
-        let left_ms = self.expiry_ms.min(LEFT_MS_MAX);
         pipeline.cmd("SADD").arg(&key).arg(ids).ignore();
-        pipeline.cmd("PEXPIREAT").arg(&key).arg(ends_at_ms.saturating_add(left_ms)).ignore();
+        pipeline.cmd("PEXPIREAT").arg(&key).arg(ends_at_ms.saturating_add(self.left_ms())).ignore();
         pipeline
     }
 
-    /// Unlinks the set that nobody asks for any more in this generation, unless that was done. Not together with a mark: a full
-    /// Redis takes none, and is the fuller for what is left.
-    pub(super) fn unlink(&self, generation: u64) -> Option<Pipeline> {
+    /// Unlinks the set that nobody asks for any more, with the generation in which it does, unless that was done; a while after
+    /// its end, by which other workers' clocks may be behind. Not together with a mark: a full Redis takes none, and is the
+    /// fuller for what is left.
+    pub(super) fn unlink(&self, now_ms: u64) -> Option<(u64, Pipeline)> {
+        let generation = now_ms.saturating_sub(self.left_ms() / 2) / self.expiry_ms;
         let ended = generation.checked_sub(2)?;
         (self.unlinked_in.load(Ordering::Relaxed) != generation).then(|| {
             let mut pipeline = Pipeline::with_capacity(1);
             pipeline.cmd("UNLINK").arg(self.key(ended)).ignore();
-            pipeline
+            (generation, pipeline)
         })
+    }
+
+    fn left_ms(&self) -> u64 {
+        self.expiry_ms.min(LEFT_MS_MAX)
     }
 
     /// Redis has done it.
@@ -98,11 +103,12 @@ mod tests {
     #[test]
     fn in_each_generation_the_one_that_has_ended_is_unlinked_once() {
         let sets = Sets::new("p", 1_000);
-        assert!(sets.unlink(1).is_none(), "none has ended");
-        let unlink = sent(&sets.unlink(7).unwrap());
-        assert!(unlink.contains("UNLINK\r\n$14\r\nweir:{p}:ids:5\r\n"), "{unlink}");
-        assert!(sets.unlink(7).is_some(), "it was not answered");
-        sets.has_unlinked(7);
-        assert_eq!([7, 8].map(|generation| sets.unlink(generation).is_some()), [false, true]);
+        assert!(sets.unlink(2_499).is_none(), "none has ended so long ago that every clock says so");
+        let (generation, unlink) = sets.unlink(7_500).unwrap();
+        let unlink = sent(&unlink);
+        assert!(generation == 7 && unlink.contains("UNLINK\r\n$14\r\nweir:{p}:ids:5\r\n"), "{unlink}");
+        assert!(sets.unlink(7_500).is_some(), "it was not answered");
+        sets.has_unlinked(generation);
+        assert_eq!([7_600, 8_499, 8_500].map(|now_ms| sets.unlink(now_ms).is_some()), [false, false, true]);
     }
 }

@@ -8,6 +8,7 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use rdkafka::error::KafkaError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::Shared;
 use super::ahead::{Decoded, Next, Reading};
@@ -71,6 +72,8 @@ pub(super) struct Task<T> {
     pub(super) held_for: Option<String>,
     /// Whether the fetcher has found where it was assigned.
     pub(super) has_begun_fetching: bool,
+    /// The topic as it was first met; none while it was missing. What is fetched meanwhile may be that one's.
+    pub(super) first_met: Option<Option<Uuid>>,
     /// Whether it replayed dead rows last: then records that are there come first.
     pub(super) replayed_last: bool,
     /// The keys that are held back.

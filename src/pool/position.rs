@@ -63,15 +63,22 @@ impl<T: Payload> Task<T> {
     /// was fetched before a seek looks the same: so a hole is believed only when it is still there after a second seek and
     /// after the fetcher was started anew.
     pub(super) async fn start_at(&mut self, held: &Held, reading: &mut Reading<T>) -> Result<Vec<Record>, Halt> {
+        // Of a topic that was made again meanwhile the same offsets are other records.
+        let is_same_topic = self.first_met == Some(Some(held.place.origin.topic_id));
         let begun = match self.has_begun_fetching {
             true => Begun::Elsewhere,
-            false => self.begin_fetching(held, reading).await?,
+            false => match self.begin_fetching(held, reading).await? {
+                Begun::There(_) if !is_same_topic => Begun::Elsewhere,
+                begun => begun,
+            },
         };
         let mut is_stopped = match begun {
             Begun::There(records) => return Ok(records),
             Begun::Elsewhere => false,
             Begun::Nowhere => true,
         };
+        // What was fetched is not needed, so whoever has records goes first.
+        self.place = None;
         let (mut hole_at, mut sightings) = (None, 0);
         loop {
             if sightings < SEEKS_MAX && !is_stopped {

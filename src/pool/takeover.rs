@@ -63,10 +63,14 @@ impl<T: Payload> Task<T> {
             let asked = self.shared.source.client.topic_id(&self.topic);
             match self.unless_stopped(asked).await? {
                 Ok(topic_id) => {
+                    self.first_met.get_or_insert(Some(topic_id));
                     let (topic, partition) = (Arc::clone(&self.topic), self.partition);
                     return Ok(Arc::new(Origin { topic, topic_id, partition }));
                 }
-                Err(TopicIdError::Missing(topic)) => self.wait_for(&format!("topic {topic} to exist")).await?,
+                Err(TopicIdError::Missing(topic)) => {
+                    self.first_met.get_or_insert(None);
+                    self.wait_for(&format!("topic {topic} to exist")).await?;
+                }
                 Err(error) => self.wait_for(&error.to_string()).await?,
             }
         }

@@ -112,6 +112,7 @@ impl<T: Payload> Tasks<T> {
                 marking: None,
                 held_for: None,
                 has_begun_fetching: false,
+                first_met: None,
                 replayed_last: false,
                 parked: ParkedKeys::new(),
                 place: None,

@@ -180,12 +180,12 @@ impl Transactions {
         let mut limit = self.limit();
         let before = limit.now;
         limit.note(commit, self.turns.taken() >= before, Instant::now());
-        let now = limit.now;
-        drop(limit);
-        if now != before {
-            self.turns.set_max(now);
-            self.metrics.set_transactions_limit(now);
+        if limit.now != before {
+            // Under the lock: the last one to be set is the one that holds.
+            self.turns.set_max(limit.now);
+            self.metrics.set_transactions_limit(limit.now);
         }
+        drop(limit);
         drop(turn);
     }
 

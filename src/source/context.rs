@@ -19,6 +19,8 @@ use crate::metrics::{Commit, PoolMetrics};
 
 /// How long the poll thread waits for brokers that are asked only to wake the threads that fetch from them.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long the poll thread waits for the group's offsets, which the ledger's may stand in for.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(2);
 /// Later than any record, in milliseconds since 1970, so that a broker has nothing to search for.
 const FAR_FUTURE_MS: i64 = 253_402_300_799_999;
 
@@ -168,8 +170,7 @@ impl Context {
                 None => tracing::error!(topic, partition, "librdkafka has no queue for an assigned partition"),
             }
         }
-        // The position is the ledger's, which the partition's task reads meanwhile; mostly it is the group's in Kafka.
-        if let Err(error) = tpl.set_all_offsets(Offset::Stored) {
+        if let Err(error) = begin_at_committed(consumer, tpl) {
             tracing::error!(%error, "cannot set the start of an assignment");
         }
         if let Err(error) = consumer.incremental_assign(tpl) {
@@ -207,6 +208,29 @@ impl Context {
             tracing::debug!(%error, "librdkafka refused to unassign");
         }
     }
+}
+
+/// Where the fetchers begin. The position is the ledger's, which the partitions' tasks read meanwhile; mostly it is the group's in
+/// Kafka, or the log's beginning before it has one. librdkafka is not left to ask for it (`Offset::Stored`): without an answer
+/// it forgets that it has asked, and reads none of the partitions, nor any that is assigned later (its issue 5586).
+fn begin_at_committed(consumer: &BaseConsumer<Context>, tpl: &mut TopicPartitionList) -> Result<(), KafkaError> {
+    let committed = match consumer.committed_offsets(tpl.clone(), COMMITTED_TIMEOUT) {
+        Ok(committed) => committed,
+        Err(error) => {
+            tracing::debug!(%error, "the group's offsets are not told; the ledger's are sought");
+            return tpl.set_all_offsets(Offset::End);
+        }
+    };
+    tpl.set_all_offsets(Offset::Beginning)?;
+    for element in committed.elements() {
+        let offset = match (element.error(), element.offset()) {
+            (Ok(()), Offset::Offset(offset)) => Offset::Offset(offset),
+            (Ok(()), _) => continue,
+            (Err(_), _) => Offset::End,
+        };
+        tpl.set_partition_offset(element.topic(), element.partition(), offset)?;
+    }
+    Ok(())
 }
 
 /// Has the partitions that stay fetched on. librdkafka pauses all of them while it asks for a change of the assignment, and

@@ -128,3 +128,31 @@ async fn the_events_of_a_topic_made_again_under_a_running_pool_are_all_there() {
     // Until the new topic's id is seen, its events behind the old position may come before those in front of it.
     complete(&world, &all).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_fetched_of_a_topic_before_it_was_made_again_is_not_taken_for_the_new_ones() {
+    let world = World::new(1).await;
+    publish(&world, clean(20, 500)).await;
+    let old_id = world.topic_id();
+    // Claims wait for their pipelines, while the partition is fetched.
+    let mut lock = world.db.postgres().begin().await.unwrap();
+    sqlx::query("LOCK TABLE weir_pipelines IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    let worker = Worker::start(&world).await;
+    until("the old topic to have a place in the ledger", PATIENCE, async || {
+        let rows = world.db.ledger(&world.pool, old_id).await.unwrap_or_default();
+        (rows.len() == 1, rows)
+    })
+    .await;
+    world.delete_topic().await;
+    world.make_topic().await;
+    let new = publish(&world, clean(21, 1_000)).await;
+    until("the new topic to have one", PATIENCE, async || {
+        let rows = world.owners().await;
+        (rows.len() == 1, rows)
+    })
+    .await;
+    lock.rollback().await.unwrap();
+    world.drained(PATIENCE).await;
+    drop(worker);
+    complete(&world, &new).await;
+}

@@ -11,6 +11,7 @@ mod gaps;
 mod group;
 mod lab;
 mod load;
+mod loops;
 mod options;
 mod proxy;
 mod report;
@@ -25,7 +26,7 @@ use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use futures_util::FutureExt as _;
 
 use self::case::Case;
@@ -81,6 +82,10 @@ fn run() -> Result<ExitCode> {
     if options.filtered_out {
         return Ok(ExitCode::SUCCESS);
     }
+    if !options.table.is_empty() {
+        print!("{}", loops::table_of(&options.table)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let chosen = choose(&options)?;
     let scale = if options.all || !options.only.is_empty() { 1.0 } else { SHORT };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -91,10 +96,10 @@ fn run() -> Result<ExitCode> {
         return Ok(if sound? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let outcomes = runtime.block_on(run_rows(&options, &chosen, scale))?;
-    println!("{}", report::summary(&outcomes));
-    if let Some(file) = &options.json {
-        std::fs::write(file, format!("{:#}\n", report::json(&outcomes)))?;
+    if options.loops > 1 {
+        print!("{}", loops::table_in(report::json(&outcomes))?);
     }
+    println!("{}", report::summary(&outcomes));
     Ok(if outcomes.iter().all(Outcome::is_passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -137,6 +142,11 @@ async fn run_rows(options: &Options, rows: &[(Row, Setting)], scale: f64) -> Res
             let outcome = Box::pin(run_row(&lab, (row, *setting), first + u64::from(round), scale, &[])).await;
             report::print(&outcome);
             outcomes.push(outcome);
+            // After each, since ten loops take hours and may be stopped.
+            if let Some(file) = &options.json {
+                std::fs::write(file, format!("{:#}\n", report::json(&outcomes)))
+                    .with_context(|| format!("cannot write {}", file.display()))?;
+            }
         }
     }
     Ok(outcomes)

@@ -16,6 +16,8 @@ pub(crate) struct Options {
     pub(crate) seed: Option<u64>,
     pub(crate) loops: u32,
     pub(crate) json: Option<PathBuf>,
+    /// Results of `--json` to show as one table, instead of running anything.
+    pub(crate) table: Vec<PathBuf>,
     pub(crate) list: bool,
     /// All rows at their full length, not the short loop.
     pub(crate) all: bool,
@@ -43,6 +45,7 @@ impl Options {
                 "--seed" => options.seed = Some(value("--seed")?.parse().context("--seed is a number")?),
                 "--loops" => options.loops = value("--loops")?.parse().context("--loops is a number")?,
                 "--json" => options.json = Some(value("--json")?.into()),
+                "--table" => options.table.extend(value("--table")?.split(',').map(PathBuf::from)),
                 // What `cargo test` passes on to every test program.
                 "--nocapture" | "--no-capture" | "--include-ignored" | "--quiet" | "-q" => {}
                 "--test-threads" | "--format" | "--color" | "--skip" => drop(value(&arg)?),
@@ -50,7 +53,7 @@ impl Options {
                 other => {
                     bail!(
                         "unknown argument {other}; known: --all --selftest --only N,M --under P --seed S --loops N \
-                         --json FILE --list"
+                         --json FILE --table FILE,FILE --list"
                     )
                 }
             }

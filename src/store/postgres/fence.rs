@@ -17,6 +17,8 @@ const BY_KEY: &str = "UPDATE weir_ledger SET next_offset = $1, updated_at = now(
 
 /// PostgreSQL's: there is no such prepared statement.
 const UNPREPARED: &str = "26000";
+/// And: there is one of this name already.
+const PREPARED: &str = "42P05";
 
 /// Prepares it in a new session, if weir's tables are there. Where they are not, or are those of another release, the session
 /// is good for what `weir migrate` does.
@@ -32,8 +34,14 @@ pub(super) async fn prepare_ahead(db: &mut PgConnection) -> sqlx::Result<()> {
 }
 
 async fn prepare(db: &mut PgConnection) -> sqlx::Result<()> {
-    let both = format!("PREPARE weir_fence_by_ctid AS {BY_CTID}; PREPARE weir_fence_by_key AS {BY_KEY}");
-    sqlx::raw_sql(AssertSqlSafe(both)).execute(db).await.map(drop)
+    for (name, sql) in [("weir_fence_by_ctid", BY_CTID), ("weir_fence_by_key", BY_KEY)] {
+        match sqlx::raw_sql(AssertSqlSafe(format!("PREPARE {name} AS {sql}"))).execute(&mut *db).await {
+            // As far as an earlier attempt came.
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(PREPARED) => {}
+            prepared => drop(prepared?),
+        }
+    }
+    Ok(())
 }
 
 /// Begins a transaction with the fence, in a session that no other connection shares.

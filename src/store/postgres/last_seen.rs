@@ -82,9 +82,14 @@ impl LastSeen {
 
     /// What a batch adds to a shard's number, by the row's block. As the versions of the ledger's row fill block after block while a
     /// snapshot stays open, so would those of a counter that every batch adds to. With the block the counter goes on in another
-    /// row, which has no versions yet.
+    /// row, which has no versions yet. Only once looks by the key have cleared nothing several times: rows of counters stay for
+    /// good.
     pub(super) fn lane(&self) -> i32 {
-        self.place.and_then(|place| i32::try_from(place.block % 0x8000).ok()).unwrap_or(0) * SHARDS
+        self.place
+            .filter(|_| self.turn > TURN_MIN)
+            .and_then(|place| i32::try_from(place.block % 0x8000).ok())
+            .unwrap_or(0)
+            * SHARDS
     }
 }
 
@@ -185,6 +190,9 @@ mod tests {
     fn a_counter_goes_with_the_block_of_the_ledgers_row() {
         let mut seen = LastSeen::default();
         assert_eq!(in_lane(11, seen.lane()), 11, "where nothing is known of the row");
+        seen.found("(1,1)");
+        assert_eq!(in_lane(11, seen.lane()), 11, "the row has moved, and nothing says that versions stay");
+        seen = LastSeen { turn: 2 * TURN_MIN, ..LastSeen::default() };
         let mut at = |ctid: &str, shard| {
             seen.found(ctid);
             in_lane(shard, seen.lane())
