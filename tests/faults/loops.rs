@@ -1,7 +1,6 @@
 //! Many runs of the same rows as one table: what came of each row over all loops, for docs/reliability.md.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -61,9 +60,9 @@ fn table(runs: &[Run]) -> String {
     }
     let mut table = HEAD.to_owned();
     for runs in by_row.values() {
-        line(&mut table, &label(runs[0]), runs);
+        table += &line(&label(runs[0]), runs);
     }
-    line(&mut table, "all", &runs.iter().collect::<Vec<_>>());
+    table += &line("all", &runs.iter().collect::<Vec<_>>());
     table
 }
 
@@ -71,21 +70,20 @@ fn label(run: &Run) -> String {
     if run.setting == "classic" { run.row.to_string() } else { format!("{}/{}", run.row, run.setting) }
 }
 
-fn line(table: &mut String, label: &str, runs: &[&Run]) {
+fn line(label: &str, runs: &[&Run]) -> String {
     let sum = |of: fn(&Run) -> u64| runs.iter().map(|run| of(run)).sum::<u64>();
     let passed = runs.iter().filter(|run| run.verdict == "passed").count();
     let recoveries = seconds(runs.iter().filter_map(|run| run.recovery_s).collect());
     let gaps = seconds(runs.iter().map(|run| run.longest_gap_s).collect());
     let peak = runs.iter().map(|run| run.peak_memory_bytes).max().unwrap_or(0) >> 20;
-    let _ = writeln!(
-        table,
-        "| {label} | {passed} of {} | {} | {} | {} | {} | {recoveries} | {gaps} | {peak} |",
+    format!(
+        "| {label} | {passed} of {} | {} | {} | {} | {} | {recoveries} | {gaps} | {peak} |\n",
         runs.len(),
         grouped(sum(|run| run.events)),
         sum(|run| run.lost),
         sum(|run| run.repeated),
         sum(|run| run.out_of_order),
-    );
+    )
 }
 
 /// The median and the most of them, as two cells.

@@ -38,7 +38,9 @@ async fn prepare(db: &mut PgConnection) -> sqlx::Result<()> {
         match sqlx::raw_sql(AssertSqlSafe(format!("PREPARE {name} AS {sql}"))).execute(&mut *db).await {
             // As far as an earlier attempt came.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(PREPARED) => {}
-            prepared => drop(prepared?),
+            prepared => {
+                prepared?;
+            }
         }
     }
     Ok(())

@@ -35,7 +35,7 @@ const EVICTIONS_MAX: usize = 6;
 /// As rare as the session time-out allows.
 const HEARTBEAT: Duration = Duration::from_millis(SESSION_TIMEOUT.as_millis() as u64 / 3 - 1);
 /// How late Redis answers a worker that is to be caught outside a transaction.
-const LATE_LOOK_UP: Duration = Duration::from_millis(20);
+const LATE_LOOK_UP: Duration = Duration::from_millis(100);
 /// How much later the heirs of a suspended worker hear from the broker.
 const HEIRS_LATE: Duration = Duration::from_millis(1_500);
 
