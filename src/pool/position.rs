@@ -34,8 +34,10 @@ enum Begun {
 }
 
 impl<T: Payload> Task<T> {
-    /// Waits for the fetcher's first word: sought before it has been told where it begins, it would go there afterwards.
+    /// Waits for the fetcher's first word: sought before it has been told where it begins, it would go there afterwards. A pool
+    /// that is paused takes nothing in hand.
     async fn begin_fetching(&mut self, held: &Held, reading: &mut Reading<T>) -> Result<Begun, Halt> {
+        self.await_resumed().await?;
         self.progress.enter(Phase::Polling);
         let first = self.next(reading).await?;
         self.has_begun_fetching = true;
