@@ -194,7 +194,7 @@ impl Poller {
         loop {
             (self.on_poll)();
             match consumer.poll(POLL_TIMEOUT) {
-                None => {}
+                None => wake_member(consumer),
                 Some(Ok(message)) => {
                     // Cannot happen while queues are split before their assignment takes effect. Going on would pass
                     // over it.
@@ -243,4 +243,11 @@ impl Poller {
         drop(consumer);
         drop(sender.blocking_send(SourceEvent::Closed));
     }
+}
+
+/// Has librdkafka look at the membership. Its main thread joins a group again no sooner than a second after it last did, and then
+/// at whatever wakes it next; a member without partitions has nothing but its heartbeats for that, and what the others have
+/// given up for it waits. Any question wakes it.
+fn wake_member(consumer: &BaseConsumer<Context>) {
+    drop(consumer.assignment());
 }
